@@ -1,0 +1,36 @@
+# `make run` and `make test` do everything, on a machine with Python 3.11 and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check lock clean
+
+run: $(VENV)/.run
+	$(BIN)/paramserve run examples/census/wide_deep.py:build --ps 2 --workers 2 --sync \
+	  --max-steps 2000 --logdir runs/census
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test
+	scripts/check
+
+$(VENV)/.run: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+# Resolves the versions anew; both files are checked in. What users get follows what was tested.
+COMPILE := pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links
+lock: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(BIN)/$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

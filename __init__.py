@@ -1,0 +1,20 @@
+"""Parameter-server training for today's TensorFlow."""
+
+from .chief.options import JobResult
+from .errors import JobFailed, ParamserveError, UsageError, WaitTimeout
+from .job import Job
+from .model.spec import TaskContext, TrainSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Job",
+    "JobFailed",
+    "JobResult",
+    "ParamserveError",
+    "TaskContext",
+    "TrainSpec",
+    "UsageError",
+    "WaitTimeout",
+    "__version__",
+]

@@ -1,0 +1,5 @@
+"""`python -m paramserve`: the `paramserve` command."""
+
+from .cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""The chief process: owns membership, initialization, checkpoints, summaries and the job's end."""

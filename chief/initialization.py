@@ -1,0 +1,88 @@
+"""Makes the model ready: restores the newest whole checkpoint, or runs the init ops."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import tensorflow as tf
+
+from ..cluster.session import PREEMPTION_ERRORS
+from ..errors import JobFailed
+from ..model.graph import TrainGraph
+
+log = logging.getLogger(__name__)
+
+BASENAME = "model.ckpt"
+_INDEX = re.compile(re.escape(BASENAME) + r"-(\d+)\.index$")
+
+
+def find_checkpoints(logdir: str) -> list[tuple[int, str]]:
+    """`(global step, path)` of the checkpoints in a directory, newest first.
+
+    TensorFlow writes a checkpoint's index last and renames it into place, so what has an index
+    was written to its end.
+    """
+    if not tf.io.gfile.isdir(logdir):
+        return []
+    found = (_INDEX.search(name) for name in tf.io.gfile.listdir(logdir))
+    steps = sorted((int(match.group(1)) for match in found if match), reverse=True)
+    return [(step, tf.io.gfile.join(logdir, f"{BASENAME}-{step}")) for step in steps]
+
+
+def initialize(built: TrainGraph, session: Any, logdir: str, *, with_tables: bool) -> str | None:
+    """Initializes everything on the parameter servers, and the chief's own local state.
+
+    Args:
+        built: The graph.
+        session: The chief's session.
+        logdir: Where checkpoints are.
+        with_tables: Whether this process also runs lookup tables and input.
+
+    Returns:
+        Path of the checkpoint that was restored; None for a fresh start.
+
+    Raises:
+        JobFailed: There are checkpoints, but none fits or none is whole; or a variable is left
+            without a value.
+    """
+    restored = _restore_newest(built, session, logdir)
+    if restored is None:
+        log.info("no checkpoint in %s: starting afresh", logdir)
+        session.run(built.init_op)
+    session.run(built.local_init_with_tables if with_tables else built.local_init_op)
+    left = [name.decode() for name in session.run(built.uninitialized)]
+    if left:
+        raise JobFailed(f"variables without a value after initialization: {', '.join(left[:10])}")
+    return restored
+
+
+def _restore_newest(built: TrainGraph, session: Any, logdir: str) -> str | None:
+    checkpoints = find_checkpoints(logdir)
+    reasons = []
+    for _, path in checkpoints:
+        try:
+            with built.graph.as_default():  # Else the saver would restore eagerly.
+                built.saver.restore(session, path)
+        except PREEMPTION_ERRORS:
+            raise  # A parameter server is gone; the checkpoint is not to blame.
+        except (tf.errors.OpError, ValueError) as error:
+            reason = _first_line(error)
+            log.warning("checkpoint %s cannot be used: %s", path, reason)
+            reasons.append(f"{path}: {reason}")
+            continue
+        log.info("restored %s", path)
+        built.saver.recover_last_checkpoints([p for _, p in reversed(checkpoints)])
+        return path
+    if reasons:
+        raise JobFailed(
+            f"no checkpoint in {logdir} can be restored; did the model change? Give another "
+            f"--logdir to start afresh. Newest: {reasons[0]}"
+        )
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    message = getattr(error, "message", None) or str(error)
+    return next((line for line in message.splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,324 @@
+"""Who is in the job: registration, leases, the epoch, and readiness.
+
+Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ..cluster.spec import ClusterView, Member, Role, Task
+from ..errors import UsageError, WaitTimeout
+from ..protos import membership_pb2 as pb
+
+
+class TaskState(enum.StrEnum):
+    """What became of a task.
+
+    ::
+
+        UP --(lease ran out)--> LOST
+        UP --(left)--> DONE | END_OF_INPUT | FAILED
+        LOST, DONE --(another life registers)--> UP
+    """
+
+    UP = "up"
+    LOST = "lost"
+    DONE = "done"
+    END_OF_INPUT = "end of input"
+    FAILED = "failed"
+
+
+class TaskHeld(Exception):
+    """The asked place is held by a live task."""
+
+
+class JobClosed(Exception):
+    """The job takes no new tasks any more."""
+
+
+class UnknownTask(Exception):
+    """No such life of a task is in the job: it never registered, or its lease ran out."""
+
+
+@dataclass
+class TaskRecord:
+    """One life of a task, as the chief knows it."""
+
+    task: Task
+    address: str
+    incarnation: str
+    metrics_address: str
+    pid: int
+    heard: float
+    state: TaskState = TaskState.UP
+    report: pb.WorkerReport = field(default_factory=pb.WorkerReport)
+    error: str = ""
+
+
+_LEFT = {
+    pb.LeaveRequest.DONE: TaskState.DONE,
+    pb.LeaveRequest.END_OF_INPUT: TaskState.END_OF_INPUT,
+    pb.LeaveRequest.FAILED: TaskState.FAILED,
+}
+
+
+class Membership:
+    """The tasks of a job and the epoch they are in.
+
+    Every method may be called from any thread. `changed` is notified whenever something that a
+    waiter may wait for has changed.
+    """
+
+    def __init__(
+        self, *, num_ps: int, lease_secs: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._num_ps = num_ps
+        self._lease_secs = lease_secs
+        self._clock = clock
+        self._tasks: dict[Task, TaskRecord] = {}
+        self._epoch = 0
+        self._view: ClusterView | None = None
+        self._ready_epoch = 0
+        self._stopping: set[Role] = set()
+        self.changed = threading.Condition(threading.RLock())
+
+    # -- what tasks ask for
+
+    def register(
+        self,
+        role: Role,
+        *,
+        address: str,
+        incarnation: str,
+        index: int | None = None,
+        metrics_address: str = "",
+        pid: int = 0,
+    ) -> Task:
+        """Takes a task in.
+
+        Raises:
+            TaskHeld: The asked index, or every place of a parameter server, is held.
+            JobClosed: The job is ending.
+            UsageError: The index is out of range, or the role cannot register.
+        """
+        with self.changed:
+            if self._stopping:
+                raise JobClosed("the job is ending")
+            task = self._place(role, index, incarnation)
+            self._tasks[task] = TaskRecord(
+                task, address, incarnation, metrics_address, pid, self._clock()
+            )
+            if role is Role.PS:
+                self._renew_view()
+            self.changed.notify_all()
+            return task
+
+    def heartbeat(self, task: Task, incarnation: str, report: pb.WorkerReport | None) -> None:
+        """Renews the lease of a task.
+
+        Raises:
+            UnknownTask: This life of the task is not in the job (any more).
+        """
+        with self.changed:
+            record = self._tasks.get(task)
+            if record is None or record.incarnation != incarnation:
+                raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
+            if record.state is not TaskState.UP:
+                raise UnknownTask(f"the lease of {task} ran out after {self._lease_secs:g} s")
+            record.heard = self._clock()
+            if report is not None:
+                record.report = report
+
+    def leave(
+        self,
+        task: Task,
+        incarnation: str,
+        reason: pb.LeaveRequest.Reason,
+        error: str = "",
+        report: pb.WorkerReport | None = None,
+    ) -> None:
+        """Marks a task as gone for the reason it gives; a second call changes nothing."""
+        with self.changed:
+            record = self._tasks.get(task)
+            if record is None or record.incarnation != incarnation:
+                return
+            if record.state is not TaskState.UP:
+                return
+            record.state = _LEFT[reason]
+            record.error = error
+            if report is not None:
+                record.report = report
+            self._gone(record)
+
+    def await_ready(self, min_epoch: int, timeout_secs: float) -> ClusterView | None:
+        """Waits until an epoch of at least `min_epoch` is ready; None when time ran out.
+
+        Raises:
+            JobClosed: The job is ending.
+        """
+        with self.changed:
+            self.changed.wait_for(
+                lambda: self._stopping or self._is_ready(min_epoch), timeout=timeout_secs
+            )
+            if self._stopping:
+                raise JobClosed("the job is ending")
+            return self._view if self._is_ready(min_epoch) else None
+
+    # -- what the chief does
+
+    def expire(self) -> list[Task]:
+        """Marks tasks whose lease ran out as lost and returns them."""
+        with self.changed:
+            late = [r for r in self.up() if self._clock() - r.heard > self._lease_secs]
+            for record in late:
+                record.state = TaskState.LOST
+                record.error = f"not heard of for {self._clock() - record.heard:.1f} s"
+                self._gone(record)
+            return [record.task for record in late]
+
+    def await_view(
+        self, min_epoch: int, max_wait_secs: float, cancelled: Callable[[], bool]
+    ) -> ClusterView | None:
+        """Waits for a whole set of parameter servers; None when cancelled.
+
+        Raises:
+            WaitTimeout: They were not complete within `max_wait_secs`.
+        """
+        deadline = time.monotonic() + max_wait_secs
+        with self.changed:
+            while not cancelled():
+                self.expire()
+                if self._view is not None and self._view.epoch >= min_epoch:
+                    return self._view
+                if time.monotonic() > deadline:
+                    raise WaitTimeout(
+                        f"max_wait_secs={max_wait_secs:g} ran out: {self.missing()}; are they running?"
+                    )
+                self.changed.wait(0.2)
+        return None
+
+    def mark_ready(self, epoch: int) -> None:
+        """Says that the model is initialized on the parameter servers of `epoch`."""
+        with self.changed:
+            self._ready_epoch = epoch
+            self.changed.notify_all()
+
+    def renew_epoch(self) -> None:
+        """Starts a new epoch with the same parameter servers, whose state is no longer to be used."""
+        with self.changed:
+            self._renew_view()
+
+    def begin_stop(self, *roles: Role) -> None:
+        """Tells tasks of these roles to end; nobody can join any more."""
+        with self.changed:
+            self._stopping.update(roles)
+            self.changed.notify_all()
+
+    def await_gone(self, role: Role, timeout_secs: float) -> bool:
+        """Waits until no task of a role is up; false when time ran out."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self.up(role), timeout=timeout_secs)
+
+    # -- what is asked of it
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch; 0 before all parameter servers have come for the first time."""
+        return self._epoch
+
+    @property
+    def view(self) -> ClusterView | None:
+        """The parameter servers of the newest epoch; None while one is missing."""
+        return self._view
+
+    def is_stopping(self, role: Role) -> bool:
+        """Whether tasks of this role have been told to end."""
+        return role in self._stopping
+
+    def records(self, role: Role | None = None) -> list[TaskRecord]:
+        """Every task that ever was, by role and index."""
+        with self.changed:
+            return [r for t, r in sorted(self._tasks.items()) if role in (None, t.role)]
+
+    def up(self, role: Role | None = None) -> list[TaskRecord]:
+        """The tasks that are up."""
+        return [r for r in self.records(role) if r.state is TaskState.UP]
+
+    def failures(self) -> list[TaskRecord]:
+        """Tasks that said the job cannot go on."""
+        return [r for r in self.records() if r.state is TaskState.FAILED]
+
+    def heartbeat_age(self, record: TaskRecord) -> float:
+        """Seconds since a task was last heard of."""
+        return max(0.0, self._clock() - record.heard)
+
+    def missing(self) -> str:
+        """What the job waits for, for people: tasks, addresses, last heartbeats."""
+        with self.changed:
+            gaps = list(self._describe_gaps())
+            if gaps:
+                return "waiting for " + ", ".join(gaps)
+            if self._ready_epoch < self._epoch:
+                return f"waiting for the chief to initialize the model (epoch {self._epoch})"
+            return "waiting for nothing"
+
+    # -- inner workings; the lock is held
+
+    def _is_ready(self, min_epoch: int) -> bool:
+        return (
+            self._view is not None
+            and self._ready_epoch == self._view.epoch
+            and self._view.epoch >= min_epoch
+        )
+
+    def _place(self, role: Role, index: int | None, incarnation: str) -> Task:
+        if role not in (Role.PS, Role.WORKER):
+            raise UsageError(f"role {role!r} does not register; expected ps or worker")
+        if index is not None:
+            self._check_index(role, index)
+            held = self._tasks.get(Task(role, index))
+            if held and held.state is TaskState.UP and held.incarnation != incarnation:
+                raise TaskHeld(
+                    f"{held.task} is held by {held.address}, last heard of "
+                    f"{self.heartbeat_age(held):.1f} s ago"
+                )
+            return Task(role, index)
+        taken = {r.task.index for r in self.up(role)}
+        free = next(i for i in range(len(taken) + 1) if i not in taken)
+        if role is Role.PS and free >= self._num_ps:
+            raise TaskHeld(f"all {self._num_ps} parameter servers are there already")
+        return Task(role, free)
+
+    def _check_index(self, role: Role, index: int) -> None:
+        if index < 0 or (role is Role.PS and index >= self._num_ps):
+            limit = f" below {self._num_ps} (--ps)" if role is Role.PS else ""
+            raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")
+
+    def _gone(self, record: TaskRecord) -> None:
+        if record.task.role is Role.PS and not self._stopping:
+            self._view = None
+        self.changed.notify_all()
+
+    def _renew_view(self) -> None:
+        servers = self.up(Role.PS)
+        if len(servers) < self._num_ps:
+            self._view = None
+            return
+        self._epoch += 1
+        members = tuple(Member(r.address, r.incarnation) for r in servers)
+        self._view = ClusterView(self._epoch, members)
+        self.changed.notify_all()
+
+    def _describe_gaps(self) -> Iterator[str]:
+        for index in range(self._num_ps):
+            record = self._tasks.get(Task(Role.PS, index))
+            if record is None:
+                yield f"ps:{index} (never heard of)"
+            elif record.state is not TaskState.UP:
+                age = self.heartbeat_age(record)
+                yield f"ps:{index} ({record.address}, {record.state}, last heard of {age:.1f} s ago)"

@@ -1,0 +1,116 @@
+"""The membership service: translates between messages and `Membership`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+
+from ..cluster.spec import ClusterView, Role, Task
+from ..protos import membership_pb2 as pb
+from ..protos.membership_pb2_grpc import MembershipServicer as Base
+from .job_state import JobState
+from .membership import JobClosed, TaskState
+from .status_codes import with_status_codes
+
+# A waiter that asks for longer is answered after so long, and asks again.
+MAX_WAIT_SECS = 30.0
+
+
+class MembershipServicer(Base):
+    """Serves a job's membership.
+
+    Args:
+        state: The job.
+        config: What every task is told when it registers.
+        on_change: Called after a task has come, or a worker has gone.
+    """
+
+    def __init__(
+        self, state: JobState, config: pb.JobConfig, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        self._state = state
+        self._membership = state.membership
+        self._config = config
+        self._on_change = on_change
+
+    @with_status_codes
+    def Register(
+        self, request: pb.RegisterRequest, context: grpc.ServicerContext
+    ) -> pb.RegisterResponse:
+        """Takes a task in."""
+        task = self._membership.register(
+            Role.parse(request.role),
+            address=request.address,
+            incarnation=request.incarnation,
+            index=request.index if request.HasField("index") else None,
+            metrics_address=request.metrics_address,
+            pid=request.pid,
+        )
+        self._on_change()
+        return pb.RegisterResponse(
+            task=pb.TaskId(role=task.role, index=task.index), job=self._config
+        )
+
+    @with_status_codes
+    def Heartbeat(
+        self, request: pb.HeartbeatRequest, context: grpc.ServicerContext
+    ) -> pb.HeartbeatResponse:
+        """Renews a lease."""
+        task = _task(request.task)
+        report = request.report if request.HasField("report") else None
+        self._membership.heartbeat(task, request.incarnation, report)
+        return pb.HeartbeatResponse(
+            epoch=self._membership.epoch,
+            stop=self._membership.is_stopping(task.role),
+            write_summaries=self._writes_summaries(task),
+        )
+
+    @with_status_codes
+    def AwaitReady(
+        self, request: pb.AwaitReadyRequest, context: grpc.ServicerContext
+    ) -> pb.AwaitReadyResponse:
+        """Waits for an initialized model."""
+        timeout = min(request.timeout_secs, MAX_WAIT_SECS)
+        try:
+            view = self._membership.await_ready(request.min_epoch, timeout)
+        except JobClosed:
+            return pb.AwaitReadyResponse(stop=True)
+        if view is None:
+            return pb.AwaitReadyResponse(missing=self._membership.missing())
+        return pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
+
+    @with_status_codes
+    def Leave(
+        self, request: pb.LeaveRequest, context: grpc.ServicerContext
+    ) -> pb.LeaveResponse:
+        """Lets a task go."""
+        report = request.report if request.HasField("report") else None
+        self._membership.leave(
+            _task(request.task), request.incarnation, request.reason, request.error, report
+        )
+        self._on_change()
+        return pb.LeaveResponse()
+
+    @with_status_codes
+    def WriteSummary(
+        self, request: pb.WriteSummaryRequest, context: grpc.ServicerContext
+    ) -> pb.WriteSummaryResponse:
+        """Writes a worker's summaries."""
+        if self._state.write_summary is not None:
+            self._state.write_summary(request.summary, request.global_step)
+        return pb.WriteSummaryResponse()
+
+    def _writes_summaries(self, task: Task) -> bool:
+        """One worker is enough: the first that is up."""
+        workers = self._membership.up(Role.WORKER)
+        return bool(workers) and workers[0].task == task and workers[0].state is TaskState.UP
+
+
+def _task(task: pb.TaskId) -> Task:
+    return Task(Role.parse(task.role), task.index)
+
+
+def _view_proto(view: ClusterView) -> pb.View:
+    servers = [pb.ParameterServer(address=m.address, incarnation=m.incarnation) for m in view.ps]
+    return pb.View(epoch=view.epoch, ps=servers)

@@ -1,0 +1,69 @@
+"""The chief's Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ..cluster.spec import Role
+from .checkpoints import Checkpoint
+from .progress import Snapshot
+
+
+class ChiefMetrics:
+    """What the chief shows of the job as a whole."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"paramserve_{name}", text, labels, registry=registry)
+
+        self.global_step = gauge("global_step", "Updates of the parameters")
+        self.steps_per_second = gauge("steps_per_second", "Global steps per second, last 5 s")
+        self.examples_per_second = gauge("examples_per_second", "Applied examples/s, last 5 s")
+        self.loss = gauge("loss", "Newest loss, averaged over the workers")
+        self.tasks_up = gauge("tasks_up", "Tasks that hold their lease", ("role",))
+        self.epoch = gauge("epoch", "Changes of the set of parameter servers, from 1")
+        self.parameter_bytes = gauge("parameter_bytes", "Variables and slots, by server", ("ps",))
+        self.checkpoint_step = gauge("checkpoint_step", "Global step of the newest checkpoint")
+        self.checkpoint_timestamp = gauge(
+            "checkpoint_timestamp_seconds", "Unix time of the newest checkpoint"
+        )
+        self.examples = Counter(
+            "paramserve_examples", "Examples applied in this run", registry=registry
+        )
+        self.recoveries = Counter(
+            "paramserve_recoveries", "Sessions rebuilt after a lost server", registry=registry
+        )
+        self.checkpoint_seconds = Histogram(
+            "paramserve_checkpoint_seconds", "Seconds to write a checkpoint", registry=registry
+        )
+        self._examples_seen: int | None = None
+
+    def show_progress(self, progress: Snapshot) -> None:
+        """Takes over the newest figures."""
+        self.global_step.set(progress.global_step)
+        self.steps_per_second.set(progress.steps_per_second)
+        self.examples_per_second.set(progress.examples_per_second)
+        if progress.loss is not None:
+            self.loss.set(progress.loss)
+        seen = progress.examples if self._examples_seen is None else self._examples_seen
+        self.examples.inc(max(0, progress.examples - seen))
+        self._examples_seen = progress.examples
+
+    def show_tasks(self, up: Mapping[Role, int], epoch: int) -> None:
+        """Takes over how many tasks are up."""
+        for role, count in up.items():
+            self.tasks_up.labels(role=role).set(count)
+        self.epoch.set(epoch)
+
+    def show_parameters(self, bytes_per_ps: Mapping[int, int]) -> None:
+        """Takes over where the bytes are."""
+        for index, count in bytes_per_ps.items():
+            self.parameter_bytes.labels(ps=str(index)).set(count)
+
+    def show_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes over a new checkpoint."""
+        self.checkpoint_seconds.observe(checkpoint.seconds)
+        self.checkpoint_step.set(checkpoint.global_step)
+        self.checkpoint_timestamp.set(checkpoint.written)

@@ -1,0 +1,133 @@
+"""`JobOptions`: what one training job is asked to do, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What one training job is asked to do.
+
+    Attributes:
+        model: Reference to the build function, as MODULE:FUNCTION or FILE.py:FUNCTION.
+        logdir: Directory of checkpoints, events and the job's own files.
+        num_ps: Parameter servers, at least 1.
+        num_workers: Workers the job waits for and plans with, at least 1.
+        sync: Aggregate the gradients of the workers into common steps.
+        replicas_to_aggregate: Gradients per global step in sync mode; None: one of each worker.
+            Fewer than workers leaves the rest as backup workers.
+        max_steps: Global step at which training ends; None: when the input ends.
+        chief_trains: Whether the chief's process runs a worker as well.
+        save_checkpoint_secs: Seconds between two checkpoints; None: none by time.
+        save_checkpoint_steps: Global steps between two checkpoints; None: none by steps.
+        keep_checkpoints: Newest checkpoints to keep; 0 keeps all.
+        save_summaries_steps: Global steps between two summaries; 0: none.
+        max_wait_secs: Seconds that anything is waited for before the job fails.
+        heartbeat_secs: Seconds between two signs of life of a task.
+        lease_secs: Seconds of silence after which a task is taken as gone.
+        evaluate: Whether to evaluate the final checkpoint, if the model says how.
+        params: Handed to the build function as `task.params`.
+
+    Raises:
+        UsageError: A value is out of range; the message names it.
+    """
+
+    model: str
+    logdir: str
+    num_ps: int = 1
+    num_workers: int = 1
+    sync: bool = True
+    replicas_to_aggregate: int | None = None
+    max_steps: int | None = None
+    chief_trains: bool = False
+    save_checkpoint_secs: float | None = 600.0
+    save_checkpoint_steps: int | None = None
+    keep_checkpoints: int = 5
+    save_summaries_steps: int = 100
+    max_wait_secs: float = 600.0
+    heartbeat_secs: float = 1.0
+    lease_secs: float = 10.0
+    evaluate: bool = True
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._at_least("ps", self.num_ps, 1)
+        self._at_least("workers", self.num_workers, 0 if self.chief_trains else 1)
+        self._at_least("replicas-to-aggregate", self.replicas_to_aggregate, 1)
+        self._at_least("max-steps", self.max_steps, 1)
+        self._at_least("save-checkpoint-steps", self.save_checkpoint_steps, 1)
+        self._at_least("keep-checkpoints", self.keep_checkpoints, 0)
+        self._at_least("save-summaries-steps", self.save_summaries_steps, 0)
+        self._positive("save-checkpoint-secs", self.save_checkpoint_secs)
+        self._positive("max-wait-secs", self.max_wait_secs)
+        self._positive("heartbeat-secs", self.heartbeat_secs)
+        if self.lease_secs < 2 * self.heartbeat_secs:
+            raise UsageError(
+                f"--lease-secs {self.lease_secs:g} with --heartbeat-secs {self.heartbeat_secs:g}: "
+                "a lease has to outlast two heartbeats"
+            )
+        if not self.logdir:
+            raise UsageError("--logdir is empty: name a directory for checkpoints and events")
+
+    @property
+    def trainers(self) -> int:
+        """Tasks that compute gradients, as planned."""
+        return self.num_workers + (1 if self.chief_trains else 0)
+
+    @property
+    def aggregate(self) -> int:
+        """Gradients per global step in sync mode."""
+        return self.replicas_to_aggregate or self.trainers
+
+    @staticmethod
+    def _at_least(name: str, value: int | None, least: int) -> None:
+        if value is not None and value < least:
+            raise UsageError(f"--{name} {value}: expected at least {least}")
+
+    @staticmethod
+    def _positive(name: str, value: float | None) -> None:
+        if value is not None and not value > 0:
+            raise UsageError(f"--{name} {value:g}: expected a positive number of seconds")
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended; `LOGDIR/result.json` holds the same.
+
+    Attributes:
+        global_step: Updates of the parameters, over the model's whole life.
+        loss: The newest loss, averaged over the workers; None when no step was made.
+        examples: Examples applied, over the model's whole life.
+        seconds: From the first step of this run to its last.
+        steps_per_second: Global steps per second, in this run.
+        eval: Evaluation metrics of the final checkpoint, by name; empty without evaluation.
+        checkpoint: Path of the final checkpoint.
+        workers: Workers planned.
+        ps: Parameter servers.
+        sync: Whether gradients were aggregated.
+        reason: Why training ended: "max_steps", "end_of_input" or "stopped".
+        logdir: The job's directory.
+    """
+
+    global_step: int
+    loss: float | None
+    examples: int
+    seconds: float
+    steps_per_second: float
+    eval: Mapping[str, float]
+    checkpoint: str
+    workers: int
+    ps: int
+    sync: bool
+    reason: str
+    logdir: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JobResult:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**values)

@@ -1,0 +1,260 @@
+"""The chief process, from its first file to its last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..cluster.deadline import Deadline
+from ..cluster.metrics import MetricsServer, make_registry
+from ..cluster.runtime import TensorFlowServer, session_config, start_server
+from ..cluster.session import open_session
+from ..cluster.spec import ClusterView, Role, Task
+from ..model.graph import TrainGraph, build_train_graph
+from ..model.loading import load_build
+from ..model.spec import BuildFn, TaskContext
+from ..protos import membership_pb2 as pb
+from .evaluation import evaluate
+from .job_files import JobFiles
+from .job_state import JobState, Phase
+from .membership import Membership
+from .membership_servicer import MembershipServicer
+from .metrics import ChiefMetrics
+from .options import JobOptions, JobResult
+from .server import ControlServer
+from .status_servicer import StatusServicer
+from .summaries import SummaryService
+from .training import LOST_ERRORS, Training, describe_loss
+
+log = logging.getLogger(__name__)
+
+CHIEF = Task(Role.CHIEF, 0)
+
+
+@dataclass(frozen=True)
+class ChiefConfig:
+    """What the chief is told.
+
+    Attributes:
+        options: The job.
+        job_id: Unique to this run.
+        host: Host name or address under which other tasks reach this process.
+        port: Port of the control service; 0 takes a free one.
+        metrics_port: Port of its metrics; 0 takes a free one.
+        train: For `chief_trains`: runs a worker in this process, given the chief's address.
+    """
+
+    options: JobOptions
+    job_id: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    metrics_port: int = 0
+    train: Callable[[str, threading.Event], None] | None = None
+
+
+def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
+    """Runs a job to its end: load, start up, train, shut down.
+
+    Args:
+        config: What to run and where.
+        stop: Set from outside to end the job with a checkpoint.
+
+    Raises:
+        ParamserveError: The job failed; every task has been told to end.
+    """
+    files = JobFiles(config.options.logdir)
+    files.prepare()
+    build = load_build(config.options.model)
+    chief = _Chief(config, build, files, stop)
+    chief.start()
+    try:
+        result = chief.run()
+        chief.end(Phase.DONE)
+        return result
+    except Exception as error:
+        chief.end(Phase.FAILED, str(error))
+        raise
+    finally:
+        chief.shut_down()
+
+
+class _Chief:
+    """The parts of a chief, and their order."""
+
+    def __init__(
+        self, config: ChiefConfig, build: BuildFn, files: JobFiles, stop: threading.Event
+    ) -> None:
+        options = config.options
+        self._config = config
+        self._build = build
+        self._files = files
+        self._stop = stop
+        self._membership = Membership(num_ps=options.num_ps, lease_secs=options.lease_secs)
+        self._state = JobState(options, config.job_id, self._membership)
+        self._registry = make_registry()
+        self._metrics = ChiefMetrics(self._registry)
+        self._targets_lock = threading.Lock()
+
+    def start(self) -> None:
+        config = self._config
+        servicer = MembershipServicer(
+            self._state, job_config(config.options, config.job_id), self._write_targets
+        )
+        self._control = ControlServer(servicer, StatusServicer(self._state), config.port)
+        self._server: TensorFlowServer = start_server(config.host)
+        self._metrics_server = MetricsServer(self._registry, config.host, config.metrics_port)
+        self._control.start()
+        self._address = f"{config.host}:{self._control.port}"
+        self._files.announce(config.job_id, self._address, self._metrics_server.address)
+        self._write_targets()
+        log.info("chief of job %s serves on %s", config.job_id, self._address)
+
+    def run(self) -> JobResult:
+        options = self._config.options
+        context = TaskContext(
+            "chief", 0, options.trainers, options.num_ps, options.sync, options.params
+        )
+        built = build_train_graph(
+            self._build,
+            context,
+            worker_device=CHIEF.device,
+            replicas_to_aggregate=options.aggregate,
+            keep_checkpoints=options.keep_checkpoints,
+        )
+        summaries = SummaryService(options.logdir, built.graph, options.save_summaries_steps)
+        self._state.write_summary = summaries.write_model_summary
+        if self._config.train is not None:
+            threading.Thread(
+                target=self._config.train,
+                args=(self._address, self._stop),
+                name="chief-trains",
+                daemon=True,
+            ).start()
+        try:
+            reason = self._train(built, summaries)
+            self._membership.begin_stop(Role.PS)
+            metrics = self._evaluate(built, context, reason, summaries)
+        finally:
+            summaries.close()
+        result = self._result(reason, metrics)
+        self._files.write_result(result)
+        return result
+
+    def end(self, phase: Phase, detail: str = "") -> None:
+        """Tells everyone that it is over, and lets them go."""
+        self._state.detail = detail
+        self._state.phase = phase
+        grace = 2 * self._config.options.heartbeat_secs + 5
+        self._membership.begin_stop(Role.WORKER)
+        self._membership.await_gone(Role.WORKER, grace)
+        self._membership.begin_stop(Role.PS)
+        self._membership.await_gone(Role.PS, grace)
+
+    def shut_down(self) -> None:
+        self._control.stop()
+        self._files.withdraw()
+        self._metrics_server.stop()
+
+    def _train(self, built: TrainGraph, summaries: SummaryService) -> str:
+        """Trains on one view after the other until one of them ends the job."""
+        options, epoch = self._config.options, 1
+        while True:
+            view = self._membership.await_view(epoch, options.max_wait_secs, self._is_interrupted)
+            self._state.raise_if_failed()
+            if view is None:
+                return "stopped"
+            try:
+                return self._train_on(view, built, summaries)
+            except LOST_ERRORS as error:
+                log.warning("epoch %d is lost: %s", view.epoch, describe_loss(error))
+                self._recover(view)
+                epoch = view.epoch + 1
+
+    def _train_on(self, view: ClusterView, built: TrainGraph, summaries: SummaryService) -> str:
+        config = session_config(view, CHIEF, self._server.address)
+        deadline = Deadline.after(self._config.options.lease_secs)
+        session = open_session(self._server.target, built.graph, config, deadline)
+        try:
+            training = Training(
+                self._state, built, session, view, summaries, self._metrics, self._is_interrupted
+            )
+            return training.run()
+        finally:
+            session.close()
+
+    def _recover(self, view: ClusterView) -> None:
+        """Waits until it is clear which parameter server is gone."""
+        self._state.phase = Phase.RECOVERING
+        self._metrics.recoveries.inc()
+        deadline = self._config.options.lease_secs + 1.0
+        while self._membership.view == view and deadline > 0 and not self._is_interrupted():
+            self._membership.expire()
+            self._stop.wait(0.1)
+            deadline -= 0.1
+        if self._membership.view == view:
+            # All of them live, only connections broke; what they hold is restored all the same.
+            self._membership.renew_epoch()
+
+    def _is_interrupted(self) -> bool:
+        return self._stop.is_set() or self._state.is_ending
+
+    def _evaluate(
+        self, built: TrainGraph, context: TaskContext, reason: str, summaries: SummaryService
+    ) -> dict[str, float]:
+        checkpoint = self._state.checkpoint
+        wanted = self._config.options.evaluate and reason != "stopped"
+        if checkpoint is None or not wanted:
+            return {}
+        self._state.phase = Phase.EVALUATING
+        evaluator = TaskContext("evaluator", 0, 1, 0, context.sync, context.params)
+        metrics = evaluate(built.spec, checkpoint.path, evaluator)
+        summaries.write_evaluation(metrics, checkpoint.global_step)
+        return metrics
+
+    def _result(self, reason: str, metrics: dict[str, float]) -> JobResult:
+        options, progress = self._config.options, self._state.progress
+        seconds, steps = progress.trained()
+        return JobResult(
+            global_step=progress.snapshot.global_step,
+            loss=progress.snapshot.loss,
+            examples=progress.snapshot.examples,
+            seconds=round(seconds, 3),
+            steps_per_second=round(steps / seconds, 3) if seconds else 0.0,
+            eval=metrics,
+            checkpoint=self._state.checkpoint.path if self._state.checkpoint else "",
+            workers=options.trainers,
+            ps=options.num_ps,
+            sync=options.sync,
+            reason=reason,
+            logdir=options.logdir,
+        )
+
+    def _write_targets(self) -> None:
+        with self._targets_lock:
+            self._files.write_targets(
+                self._config.job_id, self._metrics_server.address, self._membership
+            )
+
+
+def job_config(options: JobOptions, job_id: str) -> pb.JobConfig:
+    """What every task of the job has to agree on."""
+    return pb.JobConfig(
+        job_id=job_id,
+        sync=options.sync,
+        num_ps=options.num_ps,
+        num_workers=options.trainers,
+        replicas_to_aggregate=options.aggregate,
+        max_steps=options.max_steps or 0,
+        save_summaries_steps=options.save_summaries_steps,
+        heartbeat_secs=options.heartbeat_secs,
+        lease_secs=options.lease_secs,
+        params=dict(options.params),
+    )
+
+
+def new_job_id() -> str:
+    """An identifier that no other run has."""
+    return os.urandom(6).hex()

@@ -1,0 +1,61 @@
+"""The status service: what people and programs ask of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+
+from ..protos import status_pb2 as pb
+from ..protos.status_pb2_grpc import StatusServicer as Base
+from .job_state import JobState, Phase
+from .status_codes import with_status_codes
+
+_ENDED = (Phase.DONE, Phase.FAILED)
+
+
+class StatusServicer(Base):
+    """Serves the state of a job.
+
+    Args:
+        state: The job.
+    """
+
+    def __init__(self, state: JobState) -> None:
+        self._state = state
+
+    @with_status_codes
+    def GetStatus(
+        self, request: pb.GetStatusRequest, context: grpc.ServicerContext
+    ) -> pb.JobStatus:
+        """The status now."""
+        return self._state.to_proto()
+
+    def WatchStatus(
+        self, request: pb.WatchStatusRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.JobStatus]:
+        """The status now and at each interval."""
+        interval = max(0.05, request.interval_secs or 1.0)
+        changed = self._state.membership.changed
+        while context.is_active():
+            yield self._state.to_proto()
+            if self._state.phase in _ENDED:
+                return
+            with changed:
+                changed.wait(interval)
+
+    @with_status_codes
+    def SaveCheckpoint(
+        self, request: pb.SaveCheckpointRequest, context: grpc.ServicerContext
+    ) -> pb.SaveCheckpointResponse:
+        """Writes a checkpoint."""
+        checkpoint = self._state.save_now()
+        return pb.SaveCheckpointResponse(path=checkpoint.path, global_step=checkpoint.global_step)
+
+    @with_status_codes
+    def Stop(
+        self, request: pb.StopRequest, context: grpc.ServicerContext
+    ) -> pb.StopResponse:
+        """Ends the job."""
+        self._state.request_stop(request.error)
+        return pb.StopResponse()

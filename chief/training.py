@@ -1,0 +1,240 @@
+"""One epoch of a job on the chief: from an initialized model until training ends or breaks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import tensorflow as tf
+
+from ..cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
+from ..cluster.spec import ClusterView, Role
+from ..errors import JobFailed, WaitTimeout
+from ..model.graph import TrainGraph
+from .aggregation import Aggregator
+from .checkpoints import Checkpoint, CheckpointService
+from .initialization import initialize
+from .job_state import JobState, Phase
+from .membership import TaskState
+from .metrics import ChiefMetrics
+from .summaries import SummaryService
+
+log = logging.getLogger(__name__)
+
+TICK_SECS = 0.1
+READ_SECS = 0.25
+READ_TIMEOUT_MS = 10_000
+# How long workers may take to finish their step once they are told to stop.
+WIND_DOWN_SECS = 30.0
+
+
+class ServerLost(Exception):
+    """A parameter server is gone, and with it a part of the model."""
+
+
+LOST_ERRORS = (ServerLost, tf.errors.DeadlineExceededError, *PREEMPTION_ERRORS)
+
+
+class Training:
+    """What the chief does with the parameter servers of one view.
+
+    Args:
+        state: The job.
+        built: The chief's graph.
+        session: The chief's session over `view`.
+        view: The parameter servers.
+        summaries: Where events go.
+        metrics: What Prometheus sees.
+        interrupted: Whether this process was asked to end.
+    """
+
+    def __init__(
+        self,
+        state: JobState,
+        built: TrainGraph,
+        session: BoundedCloseSession,
+        view: ClusterView,
+        summaries: SummaryService,
+        metrics: ChiefMetrics,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._state = state
+        self._built = built
+        self._session = session
+        self._view = view
+        self._summaries = summaries
+        self._metrics = metrics
+        self._interrupted = interrupted
+        self._aggregator = Aggregator(built.sync, session) if built.sync else None
+        self._workers: set[str] = set()
+        self._read_at = 0.0
+        self._workerless_since = time.monotonic()
+        options = state.options
+        self._checkpoints = CheckpointService(
+            built,
+            session,
+            options.logdir,
+            every_secs=options.save_checkpoint_secs,
+            every_steps=options.save_checkpoint_steps,
+            global_step=lambda: state.progress.snapshot.global_step,
+            paused=self._aggregator.paused if self._aggregator else lambda _: nullcontext(),
+            on_saved=self._note_checkpoint,
+        )
+
+    def run(self) -> str:
+        """Trains until there is a reason to end, winds down and returns the reason.
+
+        Raises:
+            JobFailed: A task failed, or someone stopped the job as failed.
+            WaitTimeout: No worker was there for too long.
+            ServerLost, tf.errors.OpError: The model on the parameter servers is lost.
+        """
+        self._state.phase = Phase.INITIALIZING
+        restored = initialize(
+            self._built,
+            self._session,
+            self._state.options.logdir,
+            with_tables=False,
+        )
+        self._read_progress()
+        self._note_restored(restored)
+        if self._aggregator:
+            self._aggregator.start()
+        self._checkpoints.start()
+        self._state.save_checkpoint = self._checkpoints.save
+        self._state.phase = Phase.TRAINING
+        self._state.membership.mark_ready(self._view.epoch)
+        try:
+            try:
+                reason = self._supervise()
+            except (JobFailed, WaitTimeout):
+                self._release_workers()
+                raise
+            self._release_workers()
+            self._finish()
+            return reason
+        finally:
+            self._stop_services()
+
+    # -- while training
+
+    def _supervise(self) -> str:
+        while (reason := self._reason_to_end()) is None:
+            time.sleep(TICK_SECS)
+            self._look_after_tasks()
+            if self._state.membership.view != self._view:
+                raise ServerLost(self._state.membership.missing())
+            if self._aggregator:
+                self._aggregator.check()
+            if time.monotonic() - self._read_at >= READ_SECS:
+                self._read_progress()
+                self._summaries.write_progress(self._state.progress.snapshot)
+        return reason
+
+    def _reason_to_end(self) -> str | None:
+        state, options = self._state, self._state.options
+        state.raise_if_failed()
+        if self._interrupted():
+            return "stopped"
+        if options.max_steps and state.progress.snapshot.global_step >= options.max_steps:
+            return "max_steps"
+        return self._out_of_workers()
+
+    def _out_of_workers(self) -> str | None:
+        membership, options = self._state.membership, self._state.options
+        workers = membership.records(Role.WORKER)
+        if any(record.state is TaskState.UP for record in workers):
+            self._workerless_since = time.monotonic()
+            return None
+        ended = any(record.state is TaskState.END_OF_INPUT for record in workers)
+        if ended and len(workers) >= options.trainers:
+            return "end_of_input"
+        waited = time.monotonic() - self._workerless_since
+        if waited > options.max_wait_secs:
+            last = (
+                ", ".join(f"{r.task} {r.state} {r.error}".strip() for r in workers) or "none came"
+            )
+            raise WaitTimeout(
+                f"max_wait_secs={options.max_wait_secs:g} ran out without any worker: {last}"
+            )
+        return None
+
+    def _look_after_tasks(self) -> None:
+        membership = self._state.membership
+        for task in membership.expire():
+            log.warning("%s is lost: %s", task, "its lease ran out")
+        up = {r.incarnation for r in membership.up(Role.WORKER)}
+        gone = len(self._workers - up)
+        self._workers = up
+        if gone and self._aggregator:
+            # Whoever left held a token; the others would wait for its gradient for ever.
+            self._aggregator.issue_tokens(gone)
+        counts = {role: len(membership.up(role)) for role in (Role.PS, Role.WORKER)}
+        self._metrics.show_tasks(counts, membership.epoch)
+
+    def _read_progress(self) -> None:
+        timeout = tf.compat.v1.RunOptions(timeout_in_ms=READ_TIMEOUT_MS)
+        try:
+            step, examples = self._session.run(
+                [self._built.global_step, self._built.examples], options=timeout
+            )
+        except tf.errors.DeadlineExceededError as error:
+            raise ServerLost(f"no answer within {READ_TIMEOUT_MS / 1000:g} s") from error
+        self._read_at = time.monotonic()
+        reports = [record.report for record in self._state.membership.records(Role.WORKER)]
+        snapshot = self._state.progress.update(self._read_at, int(step), int(examples), reports)
+        self._metrics.show_progress(snapshot)
+
+    # -- at the end
+
+    def _release_workers(self) -> None:
+        """Lets every worker finish its step and leave."""
+        self._state.phase = Phase.STOPPING
+        membership = self._state.membership
+        membership.begin_stop(Role.WORKER)
+        deadline = time.monotonic() + WIND_DOWN_SECS
+        while membership.up(Role.WORKER) and time.monotonic() < deadline:
+            if self._aggregator and not membership.await_gone(Role.WORKER, 0.3):
+                # A worker that waits for a token could not see that it should stop.
+                self._aggregator.issue_tokens(len(membership.up(Role.WORKER)))
+            membership.await_gone(Role.WORKER, TICK_SECS)
+            membership.expire()
+        for record in membership.up(Role.WORKER):
+            log.warning("%s did not leave within %g s", record.task, WIND_DOWN_SECS)
+
+    def _finish(self) -> None:
+        if self._aggregator:
+            self._aggregator.stop()
+        self._read_progress()
+        self._checkpoints.stop()
+        self._checkpoints.save(quiet=True)
+        self._summaries.write_progress(self._state.progress.snapshot, force=True)
+
+    def _stop_services(self) -> None:
+        self._state.save_checkpoint = None
+        if self._aggregator:
+            self._aggregator.stop()
+        self._checkpoints.stop()
+        self._summaries.flush()
+
+    def _note_restored(self, path: str | None) -> None:
+        step = self._state.progress.snapshot.global_step
+        self._summaries.start_session(step)
+        self._metrics.show_parameters(self._built.bytes_per_ps)
+        self._state.bytes_per_ps = self._built.bytes_per_ps
+        if path is not None:
+            written = tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9
+            self._state.checkpoint = Checkpoint(path, step, written, 0.0)
+
+    def _note_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._state.checkpoint = checkpoint
+        self._metrics.show_checkpoint(checkpoint)
+
+
+def describe_loss(error: Exception) -> str:
+    """One line on how a parameter server was lost."""
+    message: Any = getattr(error, "message", None) or str(error)
+    return next((line for line in str(message).splitlines() if line.strip()), type(error).__name__)

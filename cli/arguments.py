@@ -1,0 +1,129 @@
+"""Arguments that several commands share, and how a command ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from ..chief.options import JobOptions
+from ..errors import ExitCode, ParamserveError, UsageError
+
+Model = Annotated[
+    str,
+    typer.Argument(help="Build function, as MODULE:FUNCTION or FILE.py:FUNCTION.", metavar="MODEL"),
+]
+Ps = Annotated[int, typer.Option("--ps", help="Parameter servers.")]
+Workers = Annotated[int, typer.Option("--workers", help="Workers.")]
+Sync = Annotated[
+    bool, typer.Option("--sync/--async", help="Aggregate the workers' gradients into common steps.")
+]
+ReplicasToAggregate = Annotated[
+    int | None,
+    typer.Option(
+        "--replicas-to-aggregate",
+        help="Sync: gradients per global step; by default one of each worker. With fewer than "
+        "workers the others are backup workers.",
+    ),
+]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option("--max-steps", help="Global step at which training ends; default: end of input."),
+]
+Logdir = Annotated[
+    str, typer.Option("--logdir", help="Checkpoints, events and the job's own files.")
+]
+ChiefTrains = Annotated[
+    bool, typer.Option("--chief-trains", help="The chief's process runs a worker as well.")
+]
+CheckpointSecs = Annotated[
+    float,
+    typer.Option("--save-checkpoint-secs", help="Seconds between checkpoints; 0: none by time."),
+]
+CheckpointSteps = Annotated[
+    int | None, typer.Option("--save-checkpoint-steps", help="Global steps between checkpoints.")
+]
+KeepCheckpoints = Annotated[
+    int, typer.Option("--keep-checkpoints", help="Newest checkpoints to keep; 0: all.")
+]
+SummariesSteps = Annotated[
+    int, typer.Option("--save-summaries-steps", help="Global steps between summaries; 0: none.")
+]
+MaxWaitSecs = Annotated[
+    float, typer.Option("--max-wait-secs", help="Seconds to wait for anything before giving up.")
+]
+HeartbeatSecs = Annotated[
+    float, typer.Option("--heartbeat-secs", help="Seconds between two signs of life of a task.")
+]
+LeaseSecs = Annotated[
+    float, typer.Option("--lease-secs", help="Seconds of silence after which a task is gone.")
+]
+Evaluate = Annotated[
+    bool, typer.Option("--eval/--no-eval", help="Evaluate the final checkpoint, if the model can.")
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param", help="KEY=VALUE for the build function; may be repeated.", metavar="K=V"
+    ),
+]
+MetricsPort = Annotated[
+    int, typer.Option("--metrics-port", help="Port of Prometheus metrics; 0 takes a free one.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]
+
+
+def parse_params(params: Sequence[str] | None) -> dict[str, str]:
+    """From KEY=VALUE to a dictionary.
+
+    Raises:
+        UsageError: One has no "=".
+    """
+    pairs = [param.partition("=") for param in params or ()]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise UsageError(f"--param {key!r}: expected KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def job_options(
+    *, save_checkpoint_secs: float, params: Sequence[str] | None, **values: Any
+) -> JobOptions:
+    """Options of a job from the command line's values."""
+    return JobOptions(
+        save_checkpoint_secs=save_checkpoint_secs or None, params=parse_params(params), **values
+    )
+
+
+def set_up_logging(debug: bool) -> None:
+    """Logs of this process go to its standard error."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # TensorFlow's Python warnings are about names that this project exists to keep alive.
+    for chatty in ("tensorflow", "absl", "h5py", "grpc", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING if debug else logging.ERROR)
+
+
+@contextmanager
+def ending_with_exit_code(debug: bool) -> Iterator[None]:
+    """A mistake or a failed job ends the command with one message and an exit code.
+
+    The last line on standard error then begins with "error: ".
+    """
+    try:
+        yield
+    except ParamserveError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -1,0 +1,264 @@
+"""`paramserve chief|ps|worker`: one role in this process, from flags or `TF_CONFIG`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from ..cluster.signals import StopSignal
+from ..cluster.spec import Address, ClusterSpec, Role, Task, parse_address
+from ..errors import ExitCode, UsageError
+from . import arguments as args
+
+DEFAULT_CHIEF_PORT = 7077
+
+ChiefAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--chief", help="HOST:PORT of the chief's control service; default: TF_CONFIG's chief."
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", help="Name or address under which others reach this process."),
+]
+Port = Annotated[
+    int | None, typer.Option("--port", help="Port of the TensorFlow server; 0 takes a free one.")
+]
+Index = Annotated[
+    int | None, typer.Option("--index", help="Task index; default: the lowest free one.")
+]
+
+
+def chief(
+    model: args.Model,
+    ps: args.Ps = 1,
+    workers: args.Workers = 1,
+    sync: args.Sync = True,
+    replicas_to_aggregate: args.ReplicasToAggregate = None,
+    max_steps: args.MaxSteps = None,
+    logdir: args.Logdir = "runs/default",
+    chief_trains: args.ChiefTrains = False,
+    save_checkpoint_secs: args.CheckpointSecs = 600.0,
+    save_checkpoint_steps: args.CheckpointSteps = None,
+    keep_checkpoints: args.KeepCheckpoints = 5,
+    save_summaries_steps: args.SummariesSteps = 100,
+    max_wait_secs: args.MaxWaitSecs = 600.0,
+    heartbeat_secs: args.HeartbeatSecs = 1.0,
+    lease_secs: args.LeaseSecs = 10.0,
+    evaluate: args.Evaluate = True,
+    param: args.Params = None,
+    host: Host = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", help=f"Port of the control service; default {DEFAULT_CHIEF_PORT}."),
+    ] = None,
+    metrics_port: args.MetricsPort = 0,
+    job_id: Annotated[str | None, typer.Option("--job-id", help="Unique to this run.")] = None,
+    debug: args.Debug = False,
+) -> None:
+    """Runs the chief of a job in this process: membership, initialization, checkpoints, the end."""
+
+    def run(stop: threading.Event) -> None:
+        options = args.job_options(
+            model=model,
+            num_ps=ps,
+            num_workers=workers,
+            sync=sync,
+            replicas_to_aggregate=replicas_to_aggregate,
+            max_steps=max_steps,
+            logdir=logdir,
+            chief_trains=chief_trains,
+            save_checkpoint_secs=save_checkpoint_secs,
+            save_checkpoint_steps=save_checkpoint_steps,
+            keep_checkpoints=keep_checkpoints,
+            save_summaries_steps=save_summaries_steps,
+            max_wait_secs=max_wait_secs,
+            heartbeat_secs=heartbeat_secs,
+            lease_secs=lease_secs,
+            evaluate=evaluate,
+            params=param,
+        )
+        place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
+        from ..chief.process import ChiefConfig, new_job_id, run_chief
+
+        train = functools.partial(_train_in_chief, model, place.host) if chief_trains else None
+        config = ChiefConfig(
+            options, job_id or new_job_id(), place.host, place.port, metrics_port, train
+        )
+        run_chief(config, stop)
+
+    _run_role(run, debug)
+
+
+def ps(
+    chief: ChiefAddress = None,
+    host: Host = None,
+    port: Port = None,
+    index: Index = None,
+    metrics_port: args.MetricsPort = 0,
+    max_wait_secs: args.MaxWaitSecs = 600.0,
+    debug: args.Debug = False,
+) -> None:
+    """Runs a parameter server in this process, until the chief ends the job."""
+
+    def run(stop: threading.Event) -> None:
+        place = _Place.find(Role.PS, host, port, index)
+        config_chief = _chief_address(chief)
+        from ..cluster.parameter_server import ParameterServerConfig, run_parameter_server
+
+        config = ParameterServerConfig(
+            config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs
+        )
+        run_parameter_server(config, stop)
+
+    _run_role(run, debug)
+
+
+def worker(
+    model: args.Model,
+    chief: ChiefAddress = None,
+    host: Host = None,
+    port: Port = None,
+    index: Index = None,
+    metrics_port: args.MetricsPort = 0,
+    max_wait_secs: args.MaxWaitSecs = 600.0,
+    param: args.Params = None,
+    debug: args.Debug = False,
+) -> None:
+    """Runs a worker in this process, until the job or its input ends. It may join at any time."""
+
+    def run(stop: threading.Event) -> None:
+        params = args.parse_params(param)
+        place = _Place.find(Role.WORKER, host, port, index)
+        config_chief = _chief_address(chief)
+        from ..worker.process import WorkerConfig, run_worker
+
+        config = WorkerConfig(
+            model,
+            config_chief,
+            place.host,
+            place.port,
+            place.index,
+            metrics_port,
+            max_wait_secs,
+            params,
+        )
+        run_worker(config, stop)
+
+    _run_role(run, debug)
+
+
+class _Place:
+    """Where a role runs: its host, port and index, from flags first, then `TF_CONFIG`."""
+
+    def __init__(self, host: str, port: int, index: int | None) -> None:
+        self.host = host
+        self.port = port
+        self.index = index
+
+    @classmethod
+    def find(
+        cls,
+        role: Role,
+        host: str | None,
+        port: int | None,
+        index: int | None,
+        default_port: int = 0,
+    ) -> _Place:
+        own, task = _own_address(role)
+        if index is None and task is not None and role is not Role.CHIEF:
+            index = task.index
+        if own is not None:
+            host, port = host or own.host, own.port if port is None else port
+        port = default_port if port is None else port
+        if not 0 <= port <= 65535:
+            raise UsageError(f"--port {port}: expected 0 to 65535")
+        return cls(host or _default_host(), port, index)
+
+
+def _tf_config() -> tuple[ClusterSpec, Task] | None:
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        return ClusterSpec.from_tf_config(text)
+    except ValueError as error:
+        raise UsageError(f"TF_CONFIG: {error}") from error
+
+
+def _own_address(role: Role) -> tuple[Address | None, Task | None]:
+    found = _tf_config()
+    if found is None:
+        return None, None
+    spec, task = found
+    if task.role is not role:
+        raise UsageError(
+            f"TF_CONFIG says this is {task}, but the command is `paramserve {role}`: run "
+            f"`paramserve {task.role}`, or unset TF_CONFIG"
+        )
+    return parse_address(spec.address_of(task)), task
+
+
+def _chief_address(chief: str | None) -> str:
+    if chief is not None:
+        try:
+            return str(parse_address(chief, "--chief"))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    found = _tf_config()
+    if found is None:
+        raise UsageError("where is the chief? Give --chief HOST:PORT, or set TF_CONFIG")
+    return found[0].address_of(Task(Role.CHIEF, 0))
+
+
+def _default_host() -> str:
+    """This host's name if others can resolve it, as in a cluster; else the loopback address."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return "127.0.0.1"
+    return name
+
+
+def _train_in_chief(model: str, host: str, chief: str, stop: threading.Event) -> None:
+    """The worker of `--chief-trains`; how it fails, it tells the chief like any other."""
+    from ..errors import ParamserveError
+    from ..worker.process import WorkerConfig, run_worker
+
+    try:
+        run_worker(WorkerConfig(model, chief, host), stop)
+    except ParamserveError as error:
+        print(f"the chief's own worker: {error}", file=sys.stderr)
+
+
+def _run_role(run: Callable[[threading.Event], None], debug: bool) -> None:
+    """Runs a role to its end, and ends the process.
+
+    TensorFlow's server has threads that never end, so the process is ended under them.
+    """
+    signals = StopSignal()
+    args.set_up_logging(debug)
+    code = int(ExitCode.FAILED)
+    try:
+        with args.ending_with_exit_code(debug):
+            run(signals.event)
+            code = int(ExitCode.DONE)
+    except typer.Exit as end:
+        code = end.exit_code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

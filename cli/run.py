@@ -1,0 +1,133 @@
+"""`paramserve run`: a whole job from one command, with a progress bar."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..chief.options import JobResult
+from ..errors import ExitCode
+from . import arguments as args
+from .progress import ProgressDisplay
+
+LauncherName = Annotated[str, typer.Option("--launcher", help="ray or process.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="Running Ray cluster; default: one of this job's own."),
+]
+GpusPerWorker = Annotated[
+    float, typer.Option("--gpus-per-worker", help="GPUs of each worker, as Ray counts them.")
+]
+MaxRestarts = Annotated[
+    int, typer.Option("--max-restarts", help="Killed tasks that are started again, in all.")
+]
+
+
+def run(
+    model: args.Model,
+    ps: args.Ps = 1,
+    workers: args.Workers = 2,
+    sync: args.Sync = True,
+    replicas_to_aggregate: args.ReplicasToAggregate = None,
+    max_steps: args.MaxSteps = None,
+    logdir: args.Logdir = "runs/default",
+    launcher: LauncherName = "ray",
+    ray_address: RayAddress = None,
+    gpus_per_worker: GpusPerWorker = 0.0,
+    chief_trains: args.ChiefTrains = False,
+    save_checkpoint_secs: args.CheckpointSecs = 600.0,
+    save_checkpoint_steps: args.CheckpointSteps = None,
+    keep_checkpoints: args.KeepCheckpoints = 5,
+    save_summaries_steps: args.SummariesSteps = 100,
+    max_wait_secs: args.MaxWaitSecs = 600.0,
+    heartbeat_secs: args.HeartbeatSecs = 1.0,
+    lease_secs: args.LeaseSecs = 10.0,
+    evaluate: args.Evaluate = True,
+    param: args.Params = None,
+    port: Annotated[
+        int, typer.Option("--port", help="Port of the chief's control service; 0: a free one.")
+    ] = 0,
+    metrics_port: args.MetricsPort = 0,
+    max_restarts: MaxRestarts = 3,
+    debug: args.Debug = False,
+) -> None:
+    """Trains a model: starts a chief, parameter servers and workers, and ends them all.
+
+    Ctrl-C once ends the job with a checkpoint, and the same command goes on from it.
+    """
+    from ..job import Job
+
+    console = Console(stderr=True)
+    with args.ending_with_exit_code(debug):
+        job = Job(
+            model,
+            logdir=logdir,
+            launcher=launcher,
+            ray_address=ray_address,
+            gpus_per_worker=gpus_per_worker,
+            num_ps=ps,
+            num_workers=workers,
+            sync=sync,
+            replicas_to_aggregate=replicas_to_aggregate,
+            max_steps=max_steps,
+            chief_trains=chief_trains,
+            save_checkpoint_secs=save_checkpoint_secs or None,
+            save_checkpoint_steps=save_checkpoint_steps,
+            keep_checkpoints=keep_checkpoints,
+            save_summaries_steps=save_summaries_steps,
+            max_wait_secs=max_wait_secs,
+            heartbeat_secs=heartbeat_secs,
+            lease_secs=lease_secs,
+            evaluate=evaluate,
+            params=args.parse_params(param),
+            port=port,
+            metrics_port=metrics_port,
+            max_restarts=max_restarts,
+            debug=debug,
+        )
+        with _stop_on_signal(console) as stop, ProgressDisplay(console) as display:
+            result = job.run(display.show, stop)
+        _show_result(result)
+    if stop.is_set():
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+@contextmanager
+def _stop_on_signal(console: Console) -> Iterator[threading.Event]:
+    """The first Ctrl-C (or SIGTERM) sets the event, the second ends at once."""
+    stop = threading.Event()
+
+    def handle(signum: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        console.print("stopping with a checkpoint; once more to end at once")
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _show_result(result: JobResult) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    loss = "-" if result.loss is None else f"{result.loss:.5g}"
+    console.print(
+        f"global step {result.global_step:,} ({result.reason}), loss {loss}, "
+        f"{result.examples:,} examples, {result.seconds:.1f} s, {result.steps_per_second:.1f} steps/s"
+    )
+    if result.eval:
+        metrics = ", ".join(f"{name} [bold]{value:.4f}[/]" for name, value in result.eval.items())
+        console.print(f"evaluation: {metrics}")
+    console.print(f"checkpoint: {result.checkpoint or 'none'}")
+    console.print(f"log directory: {result.logdir}")
+    console.print(f"look further: tensorboard --logdir {result.logdir}")
+    console.print(f"while a job runs: paramserve status --logdir {result.logdir}")

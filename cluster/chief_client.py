@@ -1,0 +1,229 @@
+"""How parameter servers and workers talk to the chief: `MembershipClient`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from ..errors import JobFailed, WaitTimeout
+from ..protos import membership_pb2 as pb
+from ..protos.membership_pb2_grpc import MembershipStub
+from .spec import ClusterView, Member, Role, Task, parse_address
+
+CALL_TIMEOUT_SECS = 10.0
+# AwaitReady is asked again after so long, so that a waiter never holds a call for hours.
+POLL_SECS = 5.0
+# A chief that comes up late is noticed at once instead of after gRPC's two minutes of back-off.
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A channel to a service of this project; connects when first used."""
+    parse_address(address, "chief address")
+    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+
+
+class JobStopping(Exception):
+    """The job is ending; whoever waits for it to be ready has nothing to wait for."""
+
+
+class LeaseLost(Exception):
+    """The chief took this task as gone; it has to register again."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What the chief answered when the task joined."""
+
+    task: Task
+    incarnation: str
+    job: pb.JobConfig
+
+
+class MembershipClient:
+    """One task's side of the membership service.
+
+    Example::
+
+        client = MembershipClient("localhost:7077")
+        client.register(Role.WORKER, address=server.address, max_wait_secs=60.0)
+        view = client.await_ready(min_epoch=1, max_wait_secs=600.0)
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = open_channel(address)
+        self._stub = MembershipStub(self._channel)
+        self._registration: Registration | None = None
+
+    @property
+    def registration(self) -> Registration:
+        """The task's registration; asking for it before `register` is an error of the caller."""
+        if self._registration is None:
+            raise RuntimeError("not registered yet: call register() first")
+        return self._registration
+
+    def register(
+        self,
+        role: Role,
+        *,
+        address: str,
+        incarnation: str,
+        max_wait_secs: float,
+        index: int | None = None,
+        metrics_address: str = "",
+        pid: int = 0,
+        stop: threading.Event | None = None,
+    ) -> Registration:
+        """Joins the job, waiting for the chief and for a place in it.
+
+        Raises:
+            WaitTimeout: No chief answered, or the place was held by another task, for
+                `max_wait_secs`.
+            JobFailed: The chief refused.
+            JobStopping: `stop` was set meanwhile.
+        """
+        request = pb.RegisterRequest(
+            role=role,
+            index=index,
+            address=address,
+            incarnation=incarnation,
+            metrics_address=metrics_address,
+            pid=pid,
+        )
+        deadline = time.monotonic() + max_wait_secs
+        reply = self._register(request, deadline, max_wait_secs, stop or threading.Event())
+        task = Task(Role(reply.task.role), reply.task.index)
+        self._registration = Registration(task, incarnation, reply.job)
+        return self._registration
+
+    def _register(
+        self,
+        request: pb.RegisterRequest,
+        deadline: float,
+        max_wait_secs: float,
+        stop: threading.Event,
+    ) -> pb.RegisterResponse:
+        last = "nothing listens there"
+        while not stop.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(
+                    f"max_wait_secs={max_wait_secs:g} ran out: the chief at {self.address} did not "
+                    f"take this {request.role} in ({last}); is the chief running, and is --chief right?"
+                )
+            try:
+                timeout = min(left, POLL_SECS)
+                return self._stub.Register(request, timeout=timeout, wait_for_ready=True)
+            except grpc.RpcError as error:
+                code, details = error.code(), error.details()
+                if code == grpc.StatusCode.ALREADY_EXISTS:
+                    last = str(details)
+                    stop.wait(min(0.5, left))
+                elif code not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                    raise JobFailed(f"the chief at {self.address} refused: {details}") from error
+        raise JobStopping
+
+    def heartbeat(self, report: pb.WorkerReport | None) -> pb.HeartbeatResponse:
+        """Renews the lease.
+
+        Raises:
+            LeaseLost: The lease had run out already.
+            grpc.RpcError: The chief did not answer.
+        """
+        request = pb.HeartbeatRequest(
+            task=self._task(), incarnation=self.registration.incarnation, report=report
+        )
+        try:
+            return self._stub.Heartbeat(request, timeout=CALL_TIMEOUT_SECS)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                raise LeaseLost(error.details()) from error
+            raise
+
+    def await_ready(
+        self, *, min_epoch: int, max_wait_secs: float, cancelled: Callable[[], bool] = lambda: False
+    ) -> ClusterView:
+        """Waits until the model is initialized on the parameter servers of a new enough epoch.
+
+        Args:
+            min_epoch: The oldest epoch of use to the caller.
+            max_wait_secs: Seconds to wait at most.
+            cancelled: Asked now and then; true ends the wait.
+
+        Raises:
+            WaitTimeout: Time ran out; the message says what was missing.
+            JobStopping: The job is ending, or `cancelled` says so.
+        """
+        deadline = time.monotonic() + max_wait_secs
+        missing = f"no answer from the chief at {self.address}"
+        while not cancelled():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"max_wait_secs={max_wait_secs:g} ran out: {missing}")
+            wait = min(left, POLL_SECS)
+            request = pb.AwaitReadyRequest(
+                task=self._task(), min_epoch=min_epoch, timeout_secs=wait
+            )
+            try:
+                # The server answers within `wait`; the margin is for a chief that is busy.
+                reply = self._stub.AwaitReady(request, timeout=wait + 0.5, wait_for_ready=True)
+            except grpc.RpcError as error:
+                missing = f"the chief at {self.address} does not answer ({error.details()})"
+                continue
+            if reply.stop:
+                break
+            if reply.ready:
+                return _view(reply.view)
+            missing = reply.missing
+        raise JobStopping
+
+    def leave(
+        self, reason: pb.LeaveRequest.Reason, error: str = "", report: pb.WorkerReport | None = None
+    ) -> None:
+        """Leaves the job; a chief that is gone already is no error."""
+        request = pb.LeaveRequest(
+            task=self._task(),
+            incarnation=self.registration.incarnation,
+            reason=reason,
+            error=error,
+            report=report,
+        )
+        try:
+            self._stub.Leave(request, timeout=CALL_TIMEOUT_SECS)
+        except grpc.RpcError as failure:
+            if failure.code() not in (
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                grpc.StatusCode.CANCELLED,
+            ):
+                raise
+
+    def write_summary(self, global_step: int, summary: bytes) -> None:
+        """Hands the chief a serialized `tf.Summary`; one that gets lost is not worth an error."""
+        request = pb.WriteSummaryRequest(
+            task=self._task(), global_step=global_step, summary=summary
+        )
+        self._stub.WriteSummary.future(request, timeout=CALL_TIMEOUT_SECS)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+    def _task(self) -> pb.TaskId:
+        task = self.registration.task
+        return pb.TaskId(role=task.role, index=task.index)
+
+
+def _view(view: Any) -> ClusterView:
+    return ClusterView(view.epoch, tuple(Member(p.address, p.incarnation) for p in view.ps))

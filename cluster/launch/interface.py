@@ -1,0 +1,54 @@
+"""What a launcher does, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """A process to start.
+
+    Attributes:
+        name: For people, and for its log file: "worker-0".
+        arguments: Of the `paramserve` command; the launcher adds `--host`.
+        log_path: File that takes its output, on the host where it runs.
+        gpus: GPUs it needs, as Ray counts them.
+        env: Added to the environment.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    log_path: str
+    gpus: float = 0.0
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class ProcessHandle(Protocol):
+    """A process that was started."""
+
+    name: str
+
+    def poll(self) -> int | None:
+        """The exit code; negative for a signal; None while the process runs."""
+
+    def send_signal(self, signum: int) -> None:
+        """Sends a signal; a process that is gone is no error."""
+
+    def log_tail(self, lines: int) -> list[str]:
+        """The last lines of its output."""
+
+    def read_file(self, path: str) -> str | None:
+        """A file on the host where the process runs; None when there is none."""
+
+
+class Launcher(Protocol):
+    """Starts processes, on this host or others."""
+
+    def start(self, spec: ProcessSpec) -> ProcessHandle:
+        """Starts a process and returns at once."""
+
+    def close(self) -> None:
+        """Ends what still runs, and what the launcher itself needed."""

@@ -1,0 +1,86 @@
+"""The parameter-server process: a TensorFlow server, and a lease on a place in the job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from dataclasses import dataclass
+
+from prometheus_client import Gauge
+
+from ..protos import membership_pb2 as pb
+from .chief_client import JobStopping, MembershipClient
+from .heartbeat import Heartbeat
+from .metrics import MetricsServer, make_registry
+from .runtime import start_server
+from .spec import Role
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ParameterServerConfig:
+    """What one parameter server is told.
+
+    Attributes:
+        chief: `host:port` of the chief's control service.
+        host: Host name or address under which other tasks reach this process.
+        port: Port of its TensorFlow server; 0 takes a free one.
+        index: Its place among the parameter servers; None takes the lowest free one.
+        metrics_port: Port of its metrics; 0 takes a free one.
+        max_wait_secs: Seconds to wait for the chief, at the start and whenever it is silent.
+    """
+
+    chief: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    index: int | None = None
+    metrics_port: int = 0
+    max_wait_secs: float = 600.0
+
+
+def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -> None:
+    """Serves variables until the chief ends the job, or `stop` is set.
+
+    It knows no other task: sessions bring the cluster.
+
+    Raises:
+        ParamserveError: The chief never came, went away, or took this task as gone.
+    """
+    server = start_server(config.host, config.port)
+    registry = make_registry()
+    metrics = MetricsServer(registry, config.host, config.metrics_port)
+    epoch = Gauge("paramserve_ps_epoch", "Epoch this server last heard of", registry=registry)
+    client = MembershipClient(config.chief)
+    try:
+        registration = client.register(
+            Role.PS,
+            address=server.address,
+            incarnation=uuid.uuid4().hex,
+            max_wait_secs=config.max_wait_secs,
+            index=config.index,
+            metrics_address=metrics.address,
+            pid=os.getpid(),
+            stop=stop,
+        )
+    except JobStopping:
+        return
+    log.info("%s serves on %s", registration.task, server.address)
+    heartbeat = Heartbeat(client, max_silence_secs=config.max_wait_secs)
+    epoch.set_function(lambda: float(heartbeat.latest.epoch))
+    heartbeat.start()
+    _wait(heartbeat, stop)
+    heartbeat.stop()
+    metrics.stop()
+    heartbeat.check()
+    client.leave(pb.LeaveRequest.DONE)
+    client.close()
+
+
+def _wait(heartbeat: Heartbeat, stop: threading.Event) -> None:
+    """Returns when the chief says so, or when this process is asked to end."""
+    while not heartbeat.stopping.wait(0.2):
+        if stop.is_set():
+            return

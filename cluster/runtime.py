@@ -1,0 +1,74 @@
+"""This process's TensorFlow server, and the session configuration for a cluster view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import UsageError
+from .spec import ClusterView, Task, parse_address
+
+
+@dataclass(frozen=True)
+class TensorFlowServer:
+    """A running TensorFlow server; it lives as long as its process.
+
+    Attributes:
+        target: Master string for sessions of this process, as "grpc://10.0.0.7:2222". A session's
+            cluster has to name this task by the same host and port.
+        address: `host:port` under which other tasks reach it.
+    """
+
+    target: str
+    address: str
+    server: Any
+
+
+def start_server(host: str, port: int = 0) -> TensorFlowServer:
+    """Starts the server that every role runs: one that knows no cluster.
+
+    It is booted as the only task of a job "local", so that any session can give it any place in
+    any cluster: the session's configuration brings the cluster. A server booted under the name
+    that a session gives it would refuse that session.
+
+    Args:
+        host: Host name or address under which other tasks reach this process.
+        port: TCP port; 0 takes a free one.
+
+    Raises:
+        UsageError: The port is taken.
+    """
+    try:
+        server = tf.compat.v1.train.Server({"local": [f"{host}:{port}"]}, "local", 0)
+    except tf.errors.OpError as error:
+        raise UsageError(
+            f"TensorFlow's server could not listen on port {port}: is it in use? "
+            "Give another --port, or 0 for a free one"
+        ) from error
+    bound = parse_address(server.target.removeprefix("grpc://"))
+    return TensorFlowServer(server.target, f"{host}:{bound.port}", server)
+
+
+def session_config(view: ClusterView, task: Task, address: str) -> Any:
+    """The configuration under which `task` sees the parameter servers of `view`, and itself.
+
+    State on the parameter servers is shared by all sessions with such a configuration, whichever
+    tasks they belong to; parameter servers need to know nobody.
+
+    Args:
+        view: The epoch's parameter servers.
+        task: The task that opens the session.
+        address: `host:port` of that task's own server.
+
+    Returns:
+        A `tf.compat.v1.ConfigProto`.
+    """
+    config = tf.compat.v1.ConfigProto(
+        cluster_def=view.cluster_def_for(task, address),
+        device_filters=view.device_filters_for(task),
+        allow_soft_placement=True,
+    )
+    config.experimental.share_session_state_in_clusterspec_propagation = True
+    return config

@@ -1,0 +1,314 @@
+"""Sessions that can be dropped when a peer is dead, and that wait for peers in bounded time.
+
+TensorFlow's own sessions block for as long as a peer is gone, in three places: when they first
+speak to the cluster, when they are closed, and when Python destroys them. Here each of these is
+bounded, so that a worker can drop a broken session and go on with the next one.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import logging
+import math
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .deadline import POLL_SECS, Deadline, call_in_background, growing_pauses, has_ended
+from .spec import parse_address, parse_master
+
+CLOSE_GRACE_SECS = 2.0
+# What a session raises when a peer is gone, or is back in a new life that the session knows not.
+PREEMPTION_ERRORS = (tf.errors.AbortedError, tf.errors.UnavailableError)
+
+_MIN_ANSWER_SECS = 0.8
+_PROBE_BUDGET_SECS = 0.4
+_logger = logging.getLogger(__name__)
+
+
+class BoundedCloseSession(tf.compat.v1.Session):
+    """A session whose `close` returns within seconds, even if a peer is dead.
+
+    Closing runs in a thread of its own. If it does not end in time, the session is abandoned: that
+    thread keeps it, so that Python does not destroy it (which blocks as well), and ends when the
+    peer is back, or with the process. The session takes no more calls either way.
+
+    Args:
+        target: Master string, as of `tf.compat.v1.Session`.
+        graph: The graph to run; the default graph if None.
+        config: A `tf.compat.v1.ConfigProto`, or None.
+        close_grace_secs: Seconds that `close` waits.
+    """
+
+    def __init__(
+        self,
+        target: str = "",
+        graph: tf.Graph | None = None,
+        config: Any = None,
+        *,
+        close_grace_secs: float = CLOSE_GRACE_SECS,
+    ) -> None:
+        # Set first: Python destroys the object even if TensorFlow refuses an argument.
+        self._closing: Future[None] | None = None
+        self._close_began = threading.Event()
+        self._close_grace_secs = close_grace_secs
+        super().__init__(target, graph, config)
+
+    def close(self) -> None:
+        """Closes the session, or abandons it after `close_grace_secs`; a second call does nothing.
+
+        Raises:
+            tf.errors.OpError: Closing ended in time, with an error.
+        """
+        if self._closing is not None:
+            return
+        self._close_began.set()
+        self._closing = call_in_background("session-reaper", super().close)
+        if has_ended(self._closing, self._close_grace_secs):
+            self._closing.result()
+        else:
+            _logger.warning(
+                "A session did not close within %g s and was abandoned: a peer of it is gone.",
+                self._close_grace_secs,
+            )
+
+    def close_within(self, secs: float) -> None:
+        """Has the session closed `secs` from now, unless it was before; does not wait for it.
+
+        Calls in other threads that would never end, such as a queue runner's, fail then.
+        """
+
+        def close_when_due() -> None:
+            if not self._close_began.wait(secs):
+                self.close()
+
+        call_in_background("session-timer", close_when_due)
+
+    def __del__(self) -> None:
+        if sys.is_finalizing():
+            return
+        if self._closing is not None:
+            super().__del__()
+            return
+        # Nobody closed it, so destroying it may block. `threading` is not used, since the garbage
+        # collector may run this while the same thread holds that module's lock.
+        self._closing = Future()
+        with contextlib.suppress(RuntimeError):
+            _thread.start_new_thread(self._destroy, ())
+
+    def _destroy(self) -> None:
+        with contextlib.suppress(tf.errors.OpError, AttributeError):
+            super().close()
+            super().__del__()
+
+
+def open_session(
+    target: str, graph: tf.Graph, config: Any, deadline: Deadline
+) -> BoundedCloseSession:
+    """Opens a session once every peer that it needs has answered.
+
+    Args:
+        target: Master string: "" for this process alone, or "grpc://host:port".
+        graph: The graph to run.
+        config: A `tf.compat.v1.ConfigProto`, or None.
+        deadline: How long to wait for the peers.
+
+    Returns:
+        A session that has been in touch with all its peers.
+
+    Raises:
+        tf.errors.DeadlineExceededError: The wait ran out; the message names who was silent.
+        tf.errors.OpError: The peers refused, for example the graph or the configuration.
+    """
+    if not target:
+        return BoundedCloseSession(target, graph, config)
+    pauses = growing_pauses()
+    while True:
+        try:
+            # A session that waits for its peers holds a lock of its graph, and then nobody can add
+            # to the graph, even after the session was given up. So it waits with another graph.
+            _contact(target, _nearly_empty_graph(), config, deadline).close()
+            return _contact(target, graph, config, deadline)
+        except PREEMPTION_ERRORS as error:
+            if not deadline.remaining_secs():
+                raise deadline.error(_describe_silence(target, config)) from error
+            _logger.info("A session could not be opened (%s); trying again.", error.message)
+            deadline.sleep(next(pauses))
+
+
+def open_ready_session(
+    target: str,
+    graph: tf.Graph,
+    config: Any,
+    make_ready: Callable[[BoundedCloseSession], None],
+    deadline: Deadline,
+) -> BoundedCloseSession:
+    """Opens a session and makes it ready, with a new session whenever a peer is lost meanwhile.
+
+    Args:
+        target: Master string, see `open_session`.
+        graph: The graph to run.
+        config: A `tf.compat.v1.ConfigProto`, or None.
+        make_ready: Called with each new session; what it raises closes that session.
+        deadline: How long to wait.
+
+    Raises:
+        tf.errors.DeadlineExceededError: The wait ran out.
+        Exception: What `make_ready` raised, other than the loss of a peer.
+    """
+    pauses = growing_pauses()
+    while True:
+        session = open_session(target, graph, config, deadline)
+        try:
+            make_ready(session)
+            return session
+        except PREEMPTION_ERRORS as error:
+            session.close()
+            if not deadline.remaining_secs():
+                raise deadline.error(f"A peer was lost: {error.message}") from error
+            _logger.info("A peer was lost (%s); opening a new session.", error.message)
+            deadline.sleep(next(pauses))
+        except BaseException:
+            session.close()
+            raise
+
+
+def find_missing(session: tf.compat.v1.Session, ready_op: Any, deadline: Deadline) -> str | None:
+    """Runs a readiness op of a scaffold.
+
+    Args:
+        session: The session to ask.
+        ready_op: Gives the names of what is not initialized, a string tensor of shape [n]; None is
+            always ready.
+        deadline: How long to wait for the answer.
+
+    Returns:
+        What is missing, or None when nothing is.
+
+    Raises:
+        tf.errors.DeadlineExceededError: No answer came.
+    """
+    if ready_op is None:
+        return None
+    try:
+        names = session.run(ready_op, options=_run_options(deadline))
+    except tf.errors.FailedPreconditionError as error:
+        # Reading a variable before its initialization is an answer too.
+        if "uninitialized" not in error.message:
+            raise
+        return str(error.message)
+    except tf.errors.DeadlineExceededError as error:
+        raise deadline.error("The cluster did not say whether the model is ready.") from error
+    # An op without a value, or with numbers, has nothing to complain about.
+    if names is None or np.issubdtype(names.dtype, np.number) or names.size == 0:
+        return None
+    return f"Variables not initialized: {', '.join(name.decode() for name in names.ravel())}"
+
+
+def run_local_init(
+    session: tf.compat.v1.Session, scaffold: tf.compat.v1.train.Scaffold, deadline: Deadline
+) -> str | None:
+    """Initializes this task's own variables and tables, if the shared ones are ready for it.
+
+    Returns:
+        What is missing for it, or None when it was done.
+    """
+    if scaffold.local_init_op is None:
+        return None
+    missing = find_missing(session, scaffold.ready_for_local_init_op, deadline)
+    if missing is None:
+        session.run(scaffold.local_init_op, feed_dict=scaffold.local_init_feed_dict)
+    return missing
+
+
+def wait_until_ready(
+    session: tf.compat.v1.Session,
+    scaffold: tf.compat.v1.train.Scaffold,
+    deadline: Deadline,
+    *,
+    poll_secs: float = POLL_SECS,
+) -> None:
+    """Waits until somebody else has initialized the model, and runs the local initialization.
+
+    Args:
+        session: A session of the same cluster.
+        scaffold: The model's finalized scaffold.
+        deadline: How long to wait.
+        poll_secs: Seconds between the first two looks; later ones are up to 1 s apart.
+
+    Raises:
+        tf.errors.DeadlineExceededError: The wait ran out; the message says what was missing.
+    """
+
+    def poll(look: Callable[[], str | None]) -> None:
+        pauses = growing_pauses(poll_secs)
+        while (missing := look()) is not None:
+            if not deadline.remaining_secs():
+                raise deadline.error(f"{missing}. Is the chief running?")
+            _logger.debug("Waiting for the model to be ready. %s", missing)
+            deadline.sleep(next(pauses))
+
+    poll(lambda: run_local_init(session, scaffold, deadline))
+    poll(lambda: find_missing(session, scaffold.ready_op, deadline))
+
+
+def _contact(target: str, graph: tf.Graph, config: Any, deadline: Deadline) -> BoundedCloseSession:
+    """Opens a session and has it speak to its peers, which it otherwise does at its first run."""
+    session = BoundedCloseSession(target, graph, config)
+    # Making a callable sends the graph. `list_devices` would do, but it holds the interpreter lock.
+    call = call_in_background("session-opener", lambda: session.make_callable([]))
+    if not has_ended(call, deadline.remaining_secs()):
+        call.add_done_callback(lambda _: session.close())
+        raise deadline.error(_describe_silence(target, config))
+    call.result()
+    return session
+
+
+def _nearly_empty_graph() -> tf.Graph:
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.no_op()
+    return graph
+
+
+def _describe_silence(target: str, config: Any) -> str:
+    """Says who of a session's peers takes no connections, or that all do."""
+    tasks = {f"the TensorFlow server at {target}": parse_master(target)}
+    for job in config.cluster_def.job if config is not None else ():
+        for index, address in job.tasks.items():
+            tasks[f"{job.name}:{index} ({address})"] = address
+    budget_secs = _PROBE_BUDGET_SECS / len(tasks)
+    silent = [
+        task for task, address in tasks.items() if address and not _answers(address, budget_secs)
+    ]
+    if silent:
+        return f"No connection to {', '.join(silent)}: is it running?"
+    return (
+        f"The TensorFlow server at {target} takes connections, but not every task of its cluster "
+        "answers it: are all of them running, parameter servers and chief included?"
+    )
+
+
+def _answers(address: str, timeout_secs: float) -> bool:
+    peer = parse_address(address)
+    try:
+        socket.create_connection((peer.host, peer.port), timeout_secs).close()
+    except OSError:
+        return False
+    return True
+
+
+def _run_options(deadline: Deadline) -> Any:
+    remaining_secs = deadline.remaining_secs()
+    if math.isinf(remaining_secs):
+        return None
+    # The last look comes when the wait is over, and has to have time for its answer all the same.
+    timeout_secs = max(remaining_secs, _MIN_ANSWER_SECS)
+    return tf.compat.v1.RunOptions(timeout_in_ms=int(timeout_secs * 1000))

@@ -1,0 +1,93 @@
+"""How people's commands and the launching process talk to a running job: `StatusClient`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from ..errors import JobFailed, UsageError
+from ..protos import status_pb2 as pb
+from ..protos.status_pb2_grpc import StatusStub
+from .chief_client import CALL_TIMEOUT_SECS, open_channel
+
+JOB_FILE = "job.json"
+
+
+def find_chief(logdir: str) -> str:
+    """The control address of the job that runs in a log directory.
+
+    Raises:
+        UsageError: None runs there.
+    """
+    path = Path(logdir) / JOB_FILE
+    try:
+        return str(json.loads(path.read_text())["address"])
+    except FileNotFoundError as error:
+        ended = (Path(logdir) / "result.json").exists()
+        hint = "the last one has ended, see result.json there" if ended else "is that the --logdir?"
+        raise UsageError(f"no job runs in {logdir!r} ({JOB_FILE} is not there): {hint}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+class StatusClient:
+    """Asks a running job.
+
+    Example::
+
+        with StatusClient(find_chief("runs/census")) as job:
+            print(job.status().global_step)
+    """
+
+    def __init__(self, address: str, timeout_secs: float = CALL_TIMEOUT_SECS) -> None:
+        self.address = address
+        self._timeout_secs = timeout_secs
+        self._channel = open_channel(address)
+        self._stub = StatusStub(self._channel)
+
+    def __enter__(self) -> StatusClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def status(self) -> pb.JobStatus:
+        """The status now.
+
+        Raises:
+            JobFailed: Nothing answers, or the job refused.
+        """
+        return self._call(self._stub.GetStatus, pb.GetStatusRequest())
+
+    def watch(self, interval_secs: float = 1.0) -> Iterator[pb.JobStatus]:
+        """The status now and at each interval, until the job ends."""
+        yield from self._stub.WatchStatus(pb.WatchStatusRequest(interval_secs=interval_secs))
+
+    def stop(self, error: str = "") -> None:
+        """Ends the job with a checkpoint; as failed, when a reason is given."""
+        self._call(self._stub.Stop, pb.StopRequest(error=error))
+
+    def save_checkpoint(self) -> pb.SaveCheckpointResponse:
+        """Writes a checkpoint and returns when it is whole."""
+        return self._call(self._stub.SaveCheckpoint, pb.SaveCheckpointRequest(), 10)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+    def _call(self, method: Any, request: Any, times: float = 1.0) -> Any:
+        try:
+            return method(request, timeout=self._timeout_secs * times)
+        except grpc.RpcError as error:
+            if error.code() in (
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+            ):
+                raise JobFailed(
+                    f"no job answers at {self.address}: is the chief running?"
+                ) from error
+            raise JobFailed(f"the job at {self.address} refused: {error.details()}") from error

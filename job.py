@@ -1,0 +1,330 @@
+"""`Job`: launches the processes of a training job, sees it through, and says how it ended."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .chief.options import JobOptions, JobResult
+from .cluster.launch.child import describe_exit
+from .cluster.launch.interface import Launcher, ProcessHandle, ProcessSpec
+from .cluster.launch.process import ProcessLauncher
+from .cluster.status_client import JOB_FILE, StatusClient
+from .errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
+from .model.loading import split_reference
+from .protos import status_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+POLL_SECS = 0.25
+START_SECS = 120.0
+# How long tasks may take to end by themselves once the chief has.
+END_SECS = 20.0
+LOG_LINES = 15
+# Parameters live on CPUs; a GPU there would only be kept from the workers.
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+
+
+class Job:
+    """A training job: one chief, parameter servers and workers.
+
+    Example::
+
+        job = Job("examples/census/wide_deep.py:build", logdir="runs/census",
+                  num_ps=2, num_workers=2, max_steps=2000)
+        result = job.run()
+        print(result.eval["accuracy"])
+
+    Args:
+        model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. A
+            function has to be one that every process can import by its file and name.
+        launcher: "ray" or "process".
+        ray_address: Of a running Ray cluster; None starts one for this job alone.
+        gpus_per_worker: GPUs of each worker, as Ray counts them.
+        metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
+        port: Port of the chief's control service; 0 takes a free one.
+        max_restarts: How many tasks that were killed are started again, in all.
+        debug: Have the processes print tracebacks.
+        **options: Fields of `JobOptions`: `logdir`, `num_ps`, `num_workers`, `sync`, `max_steps`
+            and so on.
+
+    Raises:
+        UsageError: A value is out of range, or the model's file or module does not exist.
+    """
+
+    def __init__(
+        self,
+        model: str | Callable[..., Any],
+        *,
+        launcher: str = "ray",
+        ray_address: str | None = None,
+        gpus_per_worker: float = 0.0,
+        metrics_port: int = 0,
+        port: int = 0,
+        max_restarts: int = 3,
+        debug: bool = False,
+        **options: Any,
+    ) -> None:
+        reference = model if isinstance(model, str) else _reference_to(model)
+        split_reference(reference)
+        if launcher not in ("ray", "process"):
+            raise UsageError(f"--launcher {launcher!r}: expected ray or process")
+        self.options = JobOptions(model=reference, **options)
+        self._launcher_name = launcher
+        self._ray_address = ray_address
+        self._gpus_per_worker = gpus_per_worker
+        self._ports = (port, metrics_port)
+        self._restarts_left = max_restarts
+        self._debug = debug
+        self._job_id = os.urandom(6).hex()
+
+    def run(
+        self,
+        on_status: Callable[[pb.JobStatus], None] = lambda _: None,
+        stop: threading.Event | None = None,
+    ) -> JobResult:
+        """Runs the job to its end; a run with the same `logdir` goes on from its checkpoint.
+
+        Args:
+            on_status: Called with the job's status a few times a second.
+            stop: Set from outside to end the job with a checkpoint.
+
+        Raises:
+            ParamserveError: The job failed; the message says which task and why.
+        """
+        _prepare_logdir(self.options.logdir)
+        launcher = self._open_launcher()
+        try:
+            return _Run(self, launcher, stop or threading.Event()).run(on_status)
+        finally:
+            launcher.close()
+
+    def _open_launcher(self) -> Launcher:
+        if self._launcher_name == "process":
+            return ProcessLauncher()
+        from .cluster.launch.ray import RayLauncher, working_dir_of
+
+        target, _ = split_reference(self.options.model)
+        return RayLauncher(self._ray_address, working_dir_of(target) if self._ray_address else None)
+
+    def _spec(self, role: str, index: int, arguments: tuple[str, ...]) -> ProcessSpec:
+        if self._debug:
+            arguments += ("--debug",)
+        return ProcessSpec(
+            name=f"{role}-{index}",
+            arguments=arguments,
+            log_path=str(Path(self.options.logdir, "logs", f"{role}-{index}.log").resolve()),
+            gpus=self._gpus_per_worker if role == "worker" else 0.0,
+            env={} if role == "worker" else _NO_GPU,
+        )
+
+    def chief_spec(self) -> ProcessSpec:
+        """The chief's process."""
+        port, metrics_port = self._ports
+        arguments = (
+            "chief",
+            self.options.model,
+            *chief_arguments(self.options),
+            *("--job-id", self._job_id, "--port", str(port), "--metrics-port", str(metrics_port)),
+        )
+        return self._spec("chief", 0, arguments)
+
+    def task_spec(self, role: str, index: int, chief: str) -> ProcessSpec:
+        """The process of a parameter server or worker."""
+        model = (self.options.model,) if role == "worker" else ()
+        arguments = (
+            role,
+            *model,
+            *("--chief", chief, "--index", str(index), "--metrics-port", "0"),
+            *("--max-wait-secs", f"{self.options.max_wait_secs:g}"),
+        )
+        return self._spec(role, index, arguments)
+
+    def take_restart(self) -> bool:
+        """Whether one more task may be started again."""
+        self._restarts_left -= 1
+        return self._restarts_left >= 0
+
+    @property
+    def job_id(self) -> str:
+        """Unique to this job object."""
+        return self._job_id
+
+
+class _Run:
+    """One run of a job: its processes, and what became of them."""
+
+    def __init__(self, job: Job, launcher: Launcher, stop: threading.Event) -> None:
+        self._job = job
+        self._options = job.options
+        self._launcher = launcher
+        self._stop = stop
+        self._chief: ProcessHandle | None = None
+        self._tasks: dict[tuple[str, int], ProcessHandle] = {}
+        self._stop_sent = False
+
+    def run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
+        self._chief = self._launcher.start(self._job.chief_spec())
+        address = self._await_chief()
+        if address is not None:
+            for role, count in (
+                ("ps", self._options.num_ps),
+                ("worker", self._options.num_workers),
+            ):
+                for index in range(count):
+                    spec = self._job.task_spec(role, index, address)
+                    self._tasks[role, index] = self._launcher.start(spec)
+            with StatusClient(address, timeout_secs=2.0) as client:
+                self._watch(client, on_status)
+        code = self._chief.poll()
+        if code != 0:
+            raise self._failure(self._chief, code)
+        self._await_tasks()
+        return self._result()
+
+    def _await_chief(self) -> str | None:
+        """The chief's address once it serves; None when it ended before."""
+        assert self._chief is not None
+        path = str(Path(self._options.logdir, JOB_FILE).resolve())
+        deadline = time.monotonic() + START_SECS
+        while time.monotonic() < deadline:
+            content = self._chief.read_file(path)
+            job = json.loads(content) if content else {}
+            if job.get("job_id") == self._job.job_id:
+                return str(job["address"])
+            if self._chief.poll() is not None:
+                return None
+            if self._stop.is_set():
+                raise JobFailed("stopped before the chief was up; nothing was trained")
+            time.sleep(0.1)
+        raise WaitTimeout(
+            f"the chief did not come up within {START_SECS:g} s:\n{self._tail(self._chief)}"
+        )
+
+    def _watch(self, client: StatusClient, on_status: Callable[[pb.JobStatus], None]) -> None:
+        """Returns when the chief has ended."""
+        assert self._chief is not None
+        while self._chief.poll() is None:
+            if self._stop.is_set() and not self._stop_sent:
+                self._stop_sent = True
+                self._ask_to_stop(client)
+            try:
+                status = client.status()
+                on_status(status)
+                if status.phase in ("waiting", "initializing", "training", "recovering"):
+                    self._look_after_tasks(client)
+            except JobFailed:
+                pass  # The chief is busy, or ended between two looks.
+            time.sleep(POLL_SECS)
+
+    def _look_after_tasks(self, client: StatusClient) -> None:
+        """Starts again what was killed; what failed by itself has told the chief why."""
+        for (role, index), handle in self._tasks.items():
+            code = handle.poll()
+            if code is None or code >= 0:
+                continue
+            if not self._job.take_restart():
+                self._ask_to_stop(client, f"{handle.name} was {describe_exit(code)} once too often")
+                return
+            log.warning("%s was %s: starting it again", handle.name, describe_exit(code))
+            self._tasks[role, index] = self._launcher.start(
+                self._job.task_spec(role, index, client.address)
+            )
+
+    def _ask_to_stop(self, client: StatusClient, error: str = "") -> None:
+        try:
+            client.stop(error)
+        except JobFailed as failure:
+            log.warning("%s", failure)
+
+    def _await_tasks(self) -> None:
+        deadline = time.monotonic() + END_SECS
+        for handle in self._tasks.values():
+            while handle.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            code = handle.poll()
+            if code is None:
+                log.warning("%s did not end within %g s and is killed", handle.name, END_SECS)
+            elif code != 0:
+                log.warning("%s ended with %s", handle.name, describe_exit(code))
+
+    def _failure(self, handle: ProcessHandle, code: int | None) -> ParamserveError:
+        """What the chief said last, and the end of the log of the task that failed."""
+        said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
+        if not said:
+            how = describe_exit(code) if code is not None else "lost"
+            return JobFailed(f"{handle.name} ended with {how}\n{self._tail(handle)}")
+        message = said[-1].removeprefix("error: ")
+        kinds = {ExitCode.USAGE: UsageError, ExitCode.TIMED_OUT: WaitTimeout}
+        kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
+        failed = message.partition(" ")[0].replace(":", "-")
+        culprit = next((h for h in self._tasks.values() if h.name == failed), None)
+        return kind(f"{message}\n{self._tail(culprit)}" if culprit else message)
+
+    def _tail(self, handle: ProcessHandle) -> str:
+        path = Path(self._options.logdir, "logs", f"{handle.name}.log")
+        lines = "\n".join(f"  {line}" for line in handle.log_tail(LOG_LINES))
+        return f"the end of {path}:\n{lines}"
+
+    def _result(self) -> JobResult:
+        assert self._chief is not None
+        path = str(Path(self._options.logdir, "result.json").resolve())
+        content = self._chief.read_file(path)
+        if content is None:
+            raise JobFailed(f"the chief ended well but left no {path}")
+        return JobResult.from_dict(json.loads(content))
+
+
+def chief_arguments(options: JobOptions) -> tuple[str, ...]:
+    """The options as arguments of `paramserve chief`."""
+    arguments: list[str] = ["--sync" if options.sync else "--async"]
+    arguments += ["--chief-trains"] if options.chief_trains else []
+    arguments += [] if options.evaluate else ["--no-eval"]
+    values = {
+        "ps": options.num_ps,
+        "workers": options.num_workers,
+        "logdir": str(Path(options.logdir).resolve()),
+        "replicas-to-aggregate": options.replicas_to_aggregate,
+        "max-steps": options.max_steps,
+        "save-checkpoint-secs": options.save_checkpoint_secs or 0,
+        "save-checkpoint-steps": options.save_checkpoint_steps,
+        "keep-checkpoints": options.keep_checkpoints,
+        "save-summaries-steps": options.save_summaries_steps,
+        "max-wait-secs": options.max_wait_secs,
+        "heartbeat-secs": options.heartbeat_secs,
+        "lease-secs": options.lease_secs,
+    }
+    for name, value in values.items():
+        if value is not None:
+            arguments += [f"--{name}", str(value)]
+    for key, param in options.params.items():
+        arguments += ["--param", f"{key}={param}"]
+    return tuple(arguments)
+
+
+def _reference_to(build: Callable[..., Any]) -> str:
+    source = inspect.getsourcefile(build)
+    if source is None or "<" in build.__qualname__ or "." in build.__qualname__:
+        raise UsageError(
+            f"{build!r} cannot be imported by other processes: give a function at the top level of "
+            "a file, or a reference MODULE:FUNCTION"
+        )
+    return f"{source}:{build.__name__}"
+
+
+def _prepare_logdir(logdir: str) -> None:
+    path = Path(logdir)
+    try:
+        path.joinpath("logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--logdir {logdir!r} is not writable: {error.strerror}") from error
+    if not os.access(path, os.W_OK) or not os.access(path / "logs", os.W_OK):
+        raise UsageError(f"--logdir {logdir!r} is not writable")

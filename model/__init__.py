@@ -1,0 +1,1 @@
+"""What a user's model is to the processes of a job: the contract of `build(task)`."""

@@ -1,0 +1,218 @@
+"""From a build function to the graph that a chief and its workers share.
+
+Chief and workers each build the graph for themselves, in the same order, so the same variables
+land on the same parameter servers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from ..cluster.placement import on_cluster, parameter_bytes
+from ..errors import JobFailed, UsageError
+from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
+from .loading import describe
+from .spec import (
+    BuildFn,
+    GradientsAndVariables,
+    Operation,
+    TaskContext,
+    Tensor,
+    TrainSpec,
+    Variable,
+)
+from .sync import SyncOps, synchronize
+
+v1 = tf.compat.v1
+
+
+@dataclass(frozen=True)
+class TrainGraph:
+    """A finalized graph, and what the processes of a job run in it.
+
+    Attributes:
+        graph: The `tf.Graph`.
+        spec: What the build function returned.
+        global_step: int64 scalar variable on the first parameter server.
+        examples: int64 scalar variable: examples applied over the model's whole life.
+        train_op: One step of a worker.
+        step_after: int64 scalar, the global step once `train_op` is done.
+        step_examples: int64 scalar, examples of this worker's step.
+        sync: Sync mode's operations; None in async mode.
+        summary_op: The model's merged summaries (serialized); None when it has none.
+        init_op: Initializes what the parameter servers hold.
+        local_init_op: Initializes what the task itself holds; `with_tables` adds lookup tables
+            and dataset iterators, which only a task that runs the model needs.
+        uninitialized: Names of the global variables that are not initialized.
+        saver: Saves and restores what `init_op` initializes.
+        bytes_per_ps: Bytes of variables and optimizer slots, by parameter server.
+    """
+
+    graph: Any
+    spec: TrainSpec
+    global_step: Variable
+    examples: Variable
+    train_op: Operation
+    step_after: Tensor
+    step_examples: Tensor
+    sync: SyncOps | None
+    summary_op: Tensor | None
+    init_op: Operation
+    local_init_op: Operation
+    local_init_with_tables: Operation
+    uninitialized: Tensor
+    saver: Any
+    bytes_per_ps: dict[int, int] = field(default_factory=dict)
+
+
+def build_train_graph(
+    build: BuildFn,
+    context: TaskContext,
+    *,
+    worker_device: str,
+    replicas_to_aggregate: int,
+    keep_checkpoints: int = 5,
+) -> TrainGraph:
+    """Builds the model and everything around it for one task.
+
+    Args:
+        build: The user's build function.
+        context: The task's context, handed to `build`.
+        worker_device: Device of what is not on a parameter server, as "/job:worker/task:0".
+        replicas_to_aggregate: Gradients per global step in sync mode.
+        keep_checkpoints: Newest checkpoints the saver keeps; 0 keeps all.
+
+    Raises:
+        UsageError: The build function raised, returned something else than a `TrainSpec`, or
+            the model has nothing to train.
+    """
+    reset_names()
+    graph = tf.Graph()
+    with graph.as_default(), on_cluster(context.num_ps, worker_device):
+        global_step = v1.train.get_or_create_global_step()
+        examples = v1.get_variable(
+            "examples",
+            shape=(),
+            dtype=tf.int64,
+            initializer=v1.zeros_initializer(),
+            trainable=False,
+        )
+        spec = _call(build, context)
+        train = _train_ops(spec, context, global_step, examples, replicas_to_aggregate)
+        built = TrainGraph(
+            graph=graph,
+            spec=spec,
+            global_step=global_step,
+            examples=examples,
+            step_examples=_scalar_int64(spec.examples),
+            summary_op=v1.summary.merge_all(),
+            saver=_saver(worker_device, keep_checkpoints),
+            bytes_per_ps=parameter_bytes(v1.global_variables()),
+            **train,
+            **_init_ops(),
+        )
+    graph.finalize()
+    return built
+
+
+def _call(build: BuildFn, context: TaskContext) -> TrainSpec:
+    try:
+        spec = build(context)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise JobFailed(f"the build function failed: {describe(error)}") from error
+    if not isinstance(spec, TrainSpec):
+        raise UsageError(
+            f"the build function returned {type(spec).__name__}, expected a paramserve.TrainSpec"
+        )
+    if spec.loss.shape.rank != 0:
+        raise UsageError(f"TrainSpec.loss has shape {spec.loss.shape}, expected a scalar")
+    return spec
+
+
+def _train_ops(
+    spec: TrainSpec,
+    context: TaskContext,
+    global_step: Variable,
+    examples: Variable,
+    replicas_to_aggregate: int,
+) -> dict[str, Any]:
+    updates = [*v1.get_collection(v1.GraphKeys.UPDATE_OPS), *_keras_updates(spec)]
+    count = _scalar_int64(spec.examples)
+    sync = None
+    if spec.train_op is not None:
+        if context.sync:
+            raise UsageError("TrainSpec.train_op cannot be aggregated: give optimizer=, or --async")
+        step = tf.group(spec.train_op, examples.assign_add(count, read_value=False))
+    elif context.sync:
+        sync = synchronize(
+            spec.optimizer,
+            _gradients(spec),
+            global_step=global_step,
+            examples=examples,
+            examples_in_step=count,
+            replicas_to_aggregate=replicas_to_aggregate,
+            num_workers=context.num_workers,
+        )
+        step = sync.train_op
+    else:
+        apply = spec.optimizer.apply_gradients(_gradients(spec), global_step)
+        step = tf.group(apply, examples.assign_add(count, read_value=False))
+    with tf.control_dependencies([step]):
+        after = sync.token_step if sync else tf.identity(global_step.read_value())
+    return {"train_op": tf.group(step, *updates), "step_after": after, "sync": sync}
+
+
+def _keras_updates(spec: TrainSpec) -> list[Operation]:
+    if spec.keras_model is None:
+        return []
+    if writes := constant_writes(spec.keras_model):
+        raise UsageError(
+            f"the build function sets weights of the Keras model ({writes[0].name}), which has no "
+            "effect in a graph: use tf.compat.v1.train.init_from_checkpoint"
+        )
+    return collect_updates(spec.keras_model)
+
+
+def _gradients(spec: TrainSpec) -> GradientsAndVariables:
+    variables = spec.variables
+    if variables is None and spec.keras_model is not None:
+        variables = trainable_values(spec.keras_model)
+    variables = variables if variables is not None else v1.trainable_variables()
+    if not variables:
+        raise UsageError("the model has no trainable variables: nothing to train")
+    pairs = spec.optimizer.compute_gradients(spec.loss, var_list=list(variables))
+    pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+    if not pairs:
+        names = ", ".join(variable.name for variable in list(variables)[:5])
+        raise UsageError(f"the loss does not depend on any trainable variable ({names})")
+    return spec.transform_gradients(pairs) if spec.transform_gradients else pairs
+
+
+def _scalar_int64(examples: Tensor | int) -> Tensor:
+    count = tf.cast(tf.convert_to_tensor(examples), tf.int64)
+    if count.shape.rank not in (0, None):
+        raise UsageError(f"TrainSpec.examples has shape {count.shape}, expected a scalar count")
+    return count
+
+
+def _saver(worker_device: str, keep_checkpoints: int) -> Any:
+    # The writing itself is the task's own; no parameter server needs the checkpoint directory.
+    with v1.device(f"{worker_device}/cpu:0"):
+        return v1.train.Saver(
+            max_to_keep=keep_checkpoints, save_relative_paths=True, pad_step_number=False
+        )
+
+
+def _init_ops() -> dict[str, Any]:
+    local = v1.local_variables_initializer()
+    return {
+        "init_op": v1.global_variables_initializer(),
+        "local_init_op": local,
+        "local_init_with_tables": tf.group(local, v1.tables_initializer()),
+        "uninitialized": v1.report_uninitialized_variables(v1.global_variables()),
+    }

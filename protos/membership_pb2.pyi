@@ -1,0 +1,192 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class TaskId(_message.Message):
+    __slots__ = ("role", "index")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    index: int
+    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
+
+class RegisterRequest(_message.Message):
+    __slots__ = ("role", "index", "address", "incarnation", "metrics_address", "pid")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    index: int
+    address: str
+    incarnation: str
+    metrics_address: str
+    pid: int
+    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class JobConfig(_message.Message):
+    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params")
+    class ParamsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SYNC_FIELD_NUMBER: _ClassVar[int]
+    NUM_PS_FIELD_NUMBER: _ClassVar[int]
+    NUM_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_TO_AGGREGATE_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    SAVE_SUMMARIES_STEPS_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_SECS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_SECS_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    sync: bool
+    num_ps: int
+    num_workers: int
+    replicas_to_aggregate: int
+    max_steps: int
+    save_summaries_steps: int
+    heartbeat_secs: float
+    lease_secs: float
+    params: _containers.ScalarMap[str, str]
+    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class RegisterResponse(_message.Message):
+    __slots__ = ("task", "job")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    task: TaskId
+    job: JobConfig
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., job: _Optional[_Union[JobConfig, _Mapping]] = ...) -> None: ...
+
+class WorkerReport(_message.Message):
+    __slots__ = ("global_step", "local_steps", "examples", "loss", "metrics", "recoveries")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    GLOBAL_STEP_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    RECOVERIES_FIELD_NUMBER: _ClassVar[int]
+    global_step: int
+    local_steps: int
+    examples: int
+    loss: float
+    metrics: _containers.ScalarMap[str, float]
+    recoveries: int
+    def __init__(self, global_step: _Optional[int] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., recoveries: _Optional[int] = ...) -> None: ...
+
+class HeartbeatRequest(_message.Message):
+    __slots__ = ("task", "incarnation", "report")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    task: TaskId
+    incarnation: str
+    report: WorkerReport
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
+
+class HeartbeatResponse(_message.Message):
+    __slots__ = ("epoch", "stop", "write_summaries")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    WRITE_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    stop: bool
+    write_summaries: bool
+    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ...) -> None: ...
+
+class AwaitReadyRequest(_message.Message):
+    __slots__ = ("task", "min_epoch", "timeout_secs")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    MIN_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECS_FIELD_NUMBER: _ClassVar[int]
+    task: TaskId
+    min_epoch: int
+    timeout_secs: float
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., min_epoch: _Optional[int] = ..., timeout_secs: _Optional[float] = ...) -> None: ...
+
+class ParameterServer(_message.Message):
+    __slots__ = ("address", "incarnation")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    incarnation: str
+    def __init__(self, address: _Optional[str] = ..., incarnation: _Optional[str] = ...) -> None: ...
+
+class View(_message.Message):
+    __slots__ = ("epoch", "ps")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    ps: _containers.RepeatedCompositeFieldContainer[ParameterServer]
+    def __init__(self, epoch: _Optional[int] = ..., ps: _Optional[_Iterable[_Union[ParameterServer, _Mapping]]] = ...) -> None: ...
+
+class AwaitReadyResponse(_message.Message):
+    __slots__ = ("ready", "view", "missing", "stop")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    ready: bool
+    view: View
+    missing: str
+    stop: bool
+    def __init__(self, ready: bool = ..., view: _Optional[_Union[View, _Mapping]] = ..., missing: _Optional[str] = ..., stop: bool = ...) -> None: ...
+
+class LeaveRequest(_message.Message):
+    __slots__ = ("task", "incarnation", "reason", "error", "report")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DONE: _ClassVar[LeaveRequest.Reason]
+        END_OF_INPUT: _ClassVar[LeaveRequest.Reason]
+        FAILED: _ClassVar[LeaveRequest.Reason]
+    DONE: LeaveRequest.Reason
+    END_OF_INPUT: LeaveRequest.Reason
+    FAILED: LeaveRequest.Reason
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    task: TaskId
+    incarnation: str
+    reason: LeaveRequest.Reason
+    error: str
+    report: WorkerReport
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., reason: _Optional[_Union[LeaveRequest.Reason, str]] = ..., error: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
+
+class LeaveResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WriteSummaryRequest(_message.Message):
+    __slots__ = ("task", "global_step", "summary")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_STEP_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    task: TaskId
+    global_step: int
+    summary: bytes
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., global_step: _Optional[int] = ..., summary: _Optional[bytes] = ...) -> None: ...
+
+class WriteSummaryResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

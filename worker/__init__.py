@@ -1,0 +1,1 @@
+"""The worker process: builds its graph, computes gradients, pulls and pushes parameters."""

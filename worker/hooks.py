@@ -1,0 +1,181 @@
+"""What the service adds to each step of a worker: reports, the model's summaries, stopping."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import JobFailed
+from ..model.graph import TrainGraph
+from ..protos import membership_pb2 as pb
+from .metrics import WorkerMetrics
+
+v1 = tf.compat.v1
+
+
+class ReportHook(tf.compat.v1.train.SessionRunHook):
+    """Counts this worker's steps and examples, and knows the newest loss.
+
+    Its fetches ride along with each step, so it costs no run of its own.
+
+    Args:
+        built: The worker's graph.
+        metrics: What Prometheus sees.
+    """
+
+    def __init__(self, built: TrainGraph, metrics: WorkerMetrics) -> None:
+        self._built = built
+        self._metrics = metrics
+        self._report = pb.WorkerReport()
+        self._lock = threading.Lock()
+        self._sessions = 0
+        self._started = 0.0
+        self.global_step = 0
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Counts sessions: each beyond the first is a recovery."""
+        self._sessions += 1
+        if self._sessions > 1:
+            self._metrics.recoveries.inc()
+
+    def before_run(self, run_context: Any) -> Any:
+        """Asks for the figures of the step."""
+        self._started = time.perf_counter()
+        spec = self._built.spec
+        fetches = {
+            "loss": spec.loss,
+            "step": self._built.step_after,
+            "examples": self._built.step_examples,
+            "metrics": dict(spec.metrics),
+        }
+        return v1.train.SessionRunArgs(fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Takes the figures of the step.
+
+        Raises:
+            JobFailed: The loss is not a number.
+        """
+        results = run_values.results
+        loss, examples = float(results["loss"]), int(results["examples"])
+        self.global_step = int(results["step"])
+        self._metrics.show_step(time.perf_counter() - self._started, examples, loss)
+        if math.isnan(loss):
+            raise JobFailed(
+                f"the loss is NaN at global step {self.global_step}; a smaller learning rate or "
+                "clipped gradients (TrainSpec.transform_gradients) may help"
+            )
+        with self._lock:
+            self._report = pb.WorkerReport(
+                global_step=self.global_step,
+                local_steps=self._report.local_steps + 1,
+                examples=self._report.examples + examples,
+                loss=loss,
+                metrics={name: float(value) for name, value in results["metrics"].items()},
+                recoveries=max(0, self._sessions - 1),
+            )
+
+    def report(self) -> pb.WorkerReport:
+        """The figures so far; called from the heartbeat's thread."""
+        with self._lock:
+            return self._report
+
+
+class SummaryHook(tf.compat.v1.train.SessionRunHook):
+    """Evaluates the model's summaries with a step that is made anyway, and hands them on.
+
+    Args:
+        built: The worker's graph.
+        every_steps: Global steps between two of them.
+        is_writer: Whether this worker is the one that writes them, at present.
+        write: Takes the global step and a serialized `tf.Summary`.
+    """
+
+    def __init__(
+        self,
+        built: TrainGraph,
+        every_steps: int,
+        is_writer: Callable[[], bool],
+        write: Callable[[int, bytes], None],
+    ) -> None:
+        self._built = built
+        self._every_steps = every_steps
+        self._is_writer = is_writer
+        self._write = write
+        self._next_step = 0
+        self._last_step = 0
+
+    def before_run(self, run_context: Any) -> Any:
+        """Asks for the summaries when they are due."""
+        if self._last_step < self._next_step or not self._is_writer():
+            return v1.train.SessionRunArgs({"step": self._built.step_after})
+        return v1.train.SessionRunArgs(
+            {"step": self._built.step_after, "summary": self._built.summary_op}
+        )
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Hands the summaries on."""
+        self._last_step = int(run_values.results["step"])
+        summary = run_values.results.get("summary")
+        if summary is not None:
+            self._write(self._last_step, summary)
+            self._next_step = self._last_step + self._every_steps
+
+
+class StopHook(tf.compat.v1.train.SessionRunHook):
+    """Ends training at the last global step, or when this worker is told to stop.
+
+    It looks before the first step as well, so a job that is done makes no further step.
+
+    Args:
+        built: The worker's graph.
+        max_steps: Global step at which training ends; 0: never.
+        told_to_stop: Whether the chief, or a signal, ends this worker.
+    """
+
+    def __init__(self, built: TrainGraph, max_steps: int, told_to_stop: Callable[[], bool]) -> None:
+        self._built = built
+        self._max_steps = max_steps
+        self._told_to_stop = told_to_stop
+        self.stopped = False
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Looks where the model is, before the first step."""
+        step = int(session.run(self._built.global_step))
+        if self._is_over(step):
+            coord.request_stop()
+
+    def before_run(self, run_context: Any) -> Any:
+        """Asks for the global step after this step."""
+        return v1.train.SessionRunArgs(self._built.step_after)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Stops when it is time."""
+        if self._is_over(int(run_values.results)):
+            run_context.request_stop()
+
+    def _is_over(self, step: int) -> bool:
+        if (self._max_steps and step >= self._max_steps) or self._told_to_stop():
+            self.stopped = True
+        return self.stopped
+
+
+class TokenHook(tf.compat.v1.train.SessionRunHook):
+    """Sync mode: takes the worker's first token, before its first gradient.
+
+    Args:
+        built: The worker's graph.
+    """
+
+    def __init__(self, built: TrainGraph) -> None:
+        assert built.sync is not None
+        self._take_token = built.sync.take_token
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Waits for a token; the chief issues some when the worker has to stop."""
+        session.run(self._take_token)

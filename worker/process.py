@@ -1,0 +1,184 @@
+"""The worker process, from its first file to its last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from ..cluster.chief_client import JobStopping, MembershipClient, Registration
+from ..cluster.heartbeat import Heartbeat
+from ..cluster.metrics import MetricsServer, make_registry
+from ..cluster.runtime import TensorFlowServer, start_server
+from ..cluster.spec import Role
+from ..errors import JobFailed, ParamserveError
+from ..model.graph import TrainGraph, build_train_graph
+from ..model.loading import describe, load_build
+from ..model.spec import BuildFn, TaskContext
+from ..protos import membership_pb2 as pb
+from .hooks import ReportHook, StopHook, SummaryHook, TokenHook
+from .loop import run_until_stop
+from .metrics import WorkerMetrics
+from .service_session import ServiceSessionCreator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What one worker is told.
+
+    Attributes:
+        model: Reference to the build function.
+        chief: `host:port` of the chief's control service.
+        host: Host name or address under which other tasks reach this process.
+        port: Port of its TensorFlow server; 0 takes a free one.
+        index: Its place among the workers; None takes the lowest free one.
+        metrics_port: Port of its metrics; 0 takes a free one.
+        max_wait_secs: Seconds to wait for the chief and for the model to be ready.
+        params: Added to, and winning over, the job's own parameters for the build function.
+    """
+
+    model: str
+    chief: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    index: int | None = None
+    metrics_port: int = 0
+    max_wait_secs: float = 600.0
+    params: dict[str, str] = field(default_factory=dict)
+
+
+def run_worker(config: WorkerConfig, stop: threading.Event) -> None:
+    """Trains until the job ends, the input ends, or `stop` is set.
+
+    Raises:
+        ParamserveError: The chief or the model never came, or training failed; the chief has
+            been told.
+    """
+    build = load_build(config.model)
+    server = start_server(config.host, config.port)
+    metrics_registry = make_registry()
+    metrics_server = MetricsServer(metrics_registry, config.host, config.metrics_port)
+    client = MembershipClient(config.chief)
+    try:
+        registration = client.register(
+            Role.WORKER,
+            address=server.address,
+            incarnation=uuid.uuid4().hex,
+            max_wait_secs=config.max_wait_secs,
+            index=config.index,
+            metrics_address=metrics_server.address,
+            pid=os.getpid(),
+            stop=stop,
+        )
+        worker = _Worker(
+            config, client, registration, server, WorkerMetrics(metrics_registry), stop
+        )
+        worker.run(build)
+    except JobStopping:
+        log.info("the job is ending")
+    finally:
+        metrics_server.stop()
+        client.close()
+
+
+class _Worker:
+    """A registered worker."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        client: MembershipClient,
+        registration: Registration,
+        server: TensorFlowServer,
+        metrics: WorkerMetrics,
+        stop: threading.Event,
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._registration = registration
+        self._server = server
+        self._metrics = metrics
+        self._stop = stop
+        self._report: ReportHook | None = None
+        self._heartbeat = Heartbeat(
+            client,
+            report=lambda: self._report.report() if self._report else None,
+            max_silence_secs=config.max_wait_secs,
+        )
+
+    def run(self, build: BuildFn) -> None:
+        """Trains, then leaves with the reason; a failure is told to the chief and raised."""
+        self._heartbeat.start()
+        try:
+            reason = self._train(build)
+            self._heartbeat.check()
+        except JobStopping:
+            reason = pb.LeaveRequest.DONE
+        except Exception as error:
+            failure = self._as_failure(error)
+            self._leave(pb.LeaveRequest.FAILED, str(failure))
+            raise failure from error
+        self._leave(reason)
+
+    def _train(self, build: BuildFn) -> pb.LeaveRequest.Reason:
+        job, task = self._registration.job, self._registration.task
+        params = {**job.params, **self._config.params}
+        context = TaskContext("worker", task.index, job.num_workers, job.num_ps, job.sync, params)
+        built = build_train_graph(
+            build,
+            context,
+            worker_device=task.device,
+            replicas_to_aggregate=job.replicas_to_aggregate,
+        )
+        stop_hook = StopHook(built, job.max_steps, self._told_to_stop)
+        self._report = ReportHook(built, self._metrics)
+        hooks = [*self._service_hooks(built, stop_hook), *built.spec.hooks]
+        creator = ServiceSessionCreator(
+            self._client, built, self._server, self._config.max_wait_secs, self._told_to_stop
+        )
+        with (
+            built.graph.as_default(),
+            tf.compat.v1.train.MonitoredSession(
+                creator, hooks=hooks, stop_grace_period_secs=5
+            ) as session,
+        ):
+            run_until_stop(session, built.train_op)
+        ended = not stop_hook.stopped and not self._told_to_stop()
+        return pb.LeaveRequest.END_OF_INPUT if ended else pb.LeaveRequest.DONE
+
+    def _service_hooks(self, built: TrainGraph, stop_hook: StopHook) -> list[Any]:
+        every = self._registration.job.save_summaries_steps
+        hooks: list[Any] = [TokenHook(built)] if built.sync else []
+        hooks += [stop_hook, self._report]
+        if every and built.summary_op is not None:
+            hooks.append(
+                SummaryHook(
+                    built,
+                    every,
+                    lambda: self._heartbeat.latest.write_summaries,
+                    self._client.write_summary,
+                )
+            )
+        return hooks
+
+    def _told_to_stop(self) -> bool:
+        return self._stop.is_set() or self._heartbeat.stopping.is_set()
+
+    def _leave(self, reason: pb.LeaveRequest.Reason, error: str = "") -> None:
+        self._heartbeat.stop()
+        report = self._report.report() if self._report else None
+        self._client.leave(reason, error, report)
+        log.info("%s left: %s", self._registration.task, pb.LeaveRequest.Reason.Name(reason))
+
+    @staticmethod
+    def _as_failure(error: Exception) -> ParamserveError:
+        if isinstance(error, ParamserveError):
+            return error
+        return JobFailed(f"training failed: {describe(error)}")

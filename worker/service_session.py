@@ -1,0 +1,73 @@
+"""Sessions of a worker in the service: made for the view that the chief hands out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from ..cluster.chief_client import JobStopping, MembershipClient
+from ..cluster.deadline import Deadline
+from ..cluster.runtime import TensorFlowServer, session_config
+from ..cluster.session import PREEMPTION_ERRORS, open_session
+from ..model.graph import TrainGraph
+
+log = logging.getLogger(__name__)
+
+# A view may name a server that died a moment ago; then the chief is asked again.
+ATTEMPT_SECS = 15.0
+
+
+class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
+    """Waits until the model is ready, then opens a session over its parameter servers.
+
+    A `MonitoredSession` asks it again whenever a session broke.
+
+    Args:
+        client: A registered client.
+        built: The worker's graph.
+        server: This process's TensorFlow server.
+        max_wait_secs: Seconds to wait for the model to be ready.
+        cancelled: Whether this worker has to stop.
+    """
+
+    def __init__(
+        self,
+        client: MembershipClient,
+        built: TrainGraph,
+        server: TensorFlowServer,
+        max_wait_secs: float,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._built = built
+        self._server = server
+        self._max_wait_secs = max_wait_secs
+        self._cancelled = cancelled
+
+    def create_session(self) -> Any:
+        """Opens a session.
+
+        Raises:
+            WaitTimeout: The model was not ready in time.
+            JobStopping: The job is ending.
+        """
+        while True:
+            view = self._client.await_ready(
+                min_epoch=1, max_wait_secs=self._max_wait_secs, cancelled=self._cancelled
+            )
+            config = session_config(view, self._client.registration.task, self._server.address)
+            try:
+                session = open_session(
+                    self._server.target, self._built.graph, config, Deadline.after(ATTEMPT_SECS)
+                )
+                session.run(self._built.local_init_with_tables)
+            except (*PREEMPTION_ERRORS, tf.errors.DeadlineExceededError) as error:
+                if self._cancelled():
+                    raise JobStopping from error
+                log.warning("no session over epoch %d: %s", view.epoch, type(error).__name__)
+                continue
+            log.info("session over epoch %d", view.epoch)
+            return session
