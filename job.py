@@ -6,7 +6,7 @@ import inspect
 import json
 import logging
 import os
-import signal
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +31,8 @@ END_SECS = 20.0
 LOG_LINES = 15
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+# What TensorFlow says at every start, whatever TF_CPP_MIN_LOG_LEVEL; it helps nobody find a fault.
+_BANNER = re.compile(r"[IWE]0000 |WARNING: All log messages before absl")
 
 
 class Job:
@@ -271,8 +273,8 @@ class _Run:
 
     def _tail(self, handle: ProcessHandle) -> str:
         path = Path(self._options.logdir, "logs", f"{handle.name}.log")
-        lines = "\n".join(f"  {line}" for line in handle.log_tail(LOG_LINES))
-        return f"the end of {path}:\n{lines}"
+        lines = [line for line in handle.log_tail(LOG_LINES) if not _BANNER.match(line)]
+        return "\n".join([f"the end of {path}:", *(f"  {line}" for line in lines)])
 
     def _result(self) -> JobResult:
         assert self._chief is not None

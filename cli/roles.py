@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import socket
@@ -18,6 +19,8 @@ from ..errors import ExitCode, UsageError
 from . import arguments as args
 
 DEFAULT_CHIEF_PORT = 7077
+# A library that hangs at the end of the process does not hold it up for longer.
+EXIT_SECS = 5.0
 
 ChiefAddress = Annotated[
     str | None,
@@ -89,7 +92,10 @@ def chief(
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
         from ..chief.process import ChiefConfig, new_job_id, run_chief
 
-        train = functools.partial(_train_in_chief, model, place.host) if chief_trains else None
+        train = None
+        if chief_trains:
+            # Its place is behind those of the launched workers.
+            train = functools.partial(_train_in_chief, model, place.host, workers)
         config = ChiefConfig(
             options, job_id or new_job_id(), place.host, place.port, metrics_port, train
         )
@@ -229,13 +235,15 @@ def _default_host() -> str:
     return name
 
 
-def _train_in_chief(model: str, host: str, chief: str, stop: threading.Event) -> None:
+def _train_in_chief(
+    model: str, host: str, index: int, chief: str, stop: threading.Event
+) -> None:
     """The worker of `--chief-trains`; how it fails, it tells the chief like any other."""
     from ..errors import ParamserveError
     from ..worker.process import WorkerConfig, run_worker
 
     try:
-        run_worker(WorkerConfig(model, chief, host), stop)
+        run_worker(WorkerConfig(model, chief, host, index=index), stop)
     except ParamserveError as error:
         print(f"the chief's own worker: {error}", file=sys.stderr)
 
@@ -259,6 +267,14 @@ def _run_role(run: Callable[[threading.Event], None], debug: bool) -> None:
 
         traceback.print_exc()
     finally:
+        _run_exit_functions()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _run_exit_functions() -> None:
+    """What libraries registered for the end, as TensorFlow does to remove its temporary files."""
+    thread = threading.Thread(target=atexit._run_exitfuncs, name="exit-functions", daemon=True)
+    thread.start()
+    thread.join(EXIT_SECS)

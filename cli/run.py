@@ -125,9 +125,13 @@ def _show_result(result: JobResult) -> None:
         f"{result.examples:,} examples, {result.seconds:.1f} s, {result.steps_per_second:.1f} steps/s"
     )
     if result.eval:
-        metrics = ", ".join(f"{name} [bold]{value:.4f}[/]" for name, value in result.eval.items())
-        console.print(f"evaluation: {metrics}")
+        metrics = (f"{name} [bold]{_figure(value)}[/]" for name, value in result.eval.items())
+        console.print(f"evaluation: {', '.join(metrics)}")
     console.print(f"checkpoint: {result.checkpoint or 'none'}")
     console.print(f"log directory: {result.logdir}")
     console.print(f"look further: tensorboard --logdir {result.logdir}")
     console.print(f"while a job runs: paramserve status --logdir {result.logdir}")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() and abs(value) > 1 else f"{value:.4f}"

@@ -86,6 +86,7 @@ class StatusClient:
             if error.code() in (
                 grpc.StatusCode.UNAVAILABLE,
                 grpc.StatusCode.DEADLINE_EXCEEDED,
+                grpc.StatusCode.CANCELLED,  # It ended under the call.
             ):
                 raise JobFailed(
                     f"no job answers at {self.address}: is the chief running?"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,9 +15,9 @@ from ..worker.session import ChiefSessionCreator, ReleaseThreadsHook, WorkerSess
 # Seconds that queue runners and other threads get to end before the session is closed on them.
 # TensorFlow gives them 120, which a synchronous chief always used up: its queue runner waits for
 # gradients that will not come, and only the close ends it.
-STOP_GRACE_SECS = 4.0
-# Seconds that they get after that; they need next to nothing.
-CLOSED_GRACE_SECS = 4.0
+STOP_GRACE_SECS = 3.5
+# Seconds that TensorFlow waits for them in all, looking after 1 ms, 3 ms, ..., 2 s, 4.1 s.
+JOIN_GRACE_SECS = 8.0
 # The original does not let its caller choose how often `global_step/sec` is written either.
 LOG_STEP_COUNT_STEPS = 100
 
@@ -58,8 +59,8 @@ def train(
 
     * A worker that comes before its chief looks again after 0.1 s, later after at most 1 s, and
       not after 30 s: late chiefs used to cost half a minute.
-    * Threads get 4 s to end after the last step, and not 120 s, which synchronous training always
-      took.
+    * Threads get 3.5 s to end after the last step, and not 120 s, which synchronous training
+      always took.
     * `max_wait_secs` bounds how long the chief waits for servers too, and a wait for servers that
       do not answer, which used to last for ever. The error says what was missing.
     * A session whose parameter server is dead is abandoned if it does not close within 2 s;
@@ -101,7 +102,35 @@ def train(
             initialization left variables uninitialized.
         tf.errors.DeadlineExceededError: The servers or the model were not ready in time.
     """
-    if logdir is None and is_chief:
+    _check(logdir if is_chief else "", master, save_checkpoint_secs, save_summaries_steps)
+    # Hooks and session creator have to share the scaffold.
+    scaffold = tf.compat.v1.train.Scaffold() if scaffold is None else scaffold
+    all_hooks = [*(hooks or ()), ReleaseThreadsHook(STOP_GRACE_SECS)]
+    if is_chief:
+        saving = _saving_hooks(scaffold, logdir, save_checkpoint_secs, save_summaries_steps)
+        all_hooks = [*(chief_only_hooks or ()), *saving, *all_hooks]
+        creator: tf.compat.v1.train.SessionCreator = ChiefSessionCreator(
+            scaffold, master, config, checkpoint_dir=logdir, max_wait_secs=max_wait_secs
+        )
+    else:
+        creator = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
+    with (
+        _tidied_up(tf.compat.v1.get_default_graph(), logdir if is_chief else None),
+        tf.compat.v1.train.MonitoredSession(
+            creator, all_hooks, stop_grace_period_secs=JOIN_GRACE_SECS
+        ) as session,
+    ):
+        return run_until_stop(session, train_op, run_metadata)
+
+
+def _check(
+    logdir: str | None,
+    master: str,
+    save_checkpoint_secs: float | None,
+    save_summaries_steps: int | None,
+) -> None:
+    """Refuses what cannot work, in the original's order where that had an order."""
+    if logdir is None:
         if save_summaries_steps:
             raise ValueError("logdir cannot be None when save_summaries_steps is not None")
         if save_checkpoint_secs:
@@ -112,26 +141,19 @@ def train(
             "train() runs a graph, and there is none: build the model and call train() inside "
             "`with tf.Graph().as_default():`"
         )
-    # Hooks and session creator have to share the scaffold.
-    scaffold = tf.compat.v1.train.Scaffold() if scaffold is None else scaffold
-    all_hooks = list(hooks or ())
-    if is_chief:
-        saving = _saving_hooks(scaffold, logdir, save_checkpoint_secs, save_summaries_steps)
-        all_hooks = [*(chief_only_hooks or ()), *saving, *all_hooks]
-        creator: tf.compat.v1.train.SessionCreator = ChiefSessionCreator(
-            scaffold, master, config, checkpoint_dir=logdir, max_wait_secs=max_wait_secs
-        )
-    else:
-        creator = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
-    all_hooks.append(ReleaseThreadsHook(STOP_GRACE_SECS))
-    grace_secs = STOP_GRACE_SECS + CLOSED_GRACE_SECS
+
+
+@contextlib.contextmanager
+def _tidied_up(graph: tf.Graph, logdir: str | None) -> Iterator[None]:
+    """Leaves the graph as it was found, and the events on disk, however training ends."""
+    was_finalized = graph.finalized
     try:
-        with tf.compat.v1.train.MonitoredSession(
-            creator, all_hooks, stop_grace_period_secs=grace_secs
-        ) as session:
-            return run_until_stop(session, train_op, run_metadata)
+        yield
     finally:
-        if is_chief and logdir:
+        # A `MonitoredSession` does this when it ends, but not when it could not begin.
+        if not was_finalized:
+            graph._unsafe_unfinalize()
+        if logdir:
             tf.compat.v1.summary.FileWriterCache.get(logdir).flush()
 
 

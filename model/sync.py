@@ -114,6 +114,7 @@ def synchronize(
     with tf.control_dependencies([counter.push(examples_in_step, held.read_value())]):
         gradients = [(_identity(gradient), variable) for gradient, variable in gradients]
     train_op = sync.apply_gradients(gradients, global_step)
+    sync.ready_for_local_init_op.mark_used()  # The chief says when the model is ready.
     queue, local_step = sync._sync_token_queue, sync._local_step
     with tf.compat.v1.device(global_step.device):
         token = queue.dequeue()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from pathlib import Path
 
@@ -28,8 +30,15 @@ class ChildProcess:
         self.name = spec.name
         self._log_path = Path(spec.log_path)
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        # Its temporary files go with it, however it ends.
+        self._temporary = tempfile.mkdtemp(prefix=f"paramserve-{spec.name}-")
         command = [sys.executable, "-m", "paramserve", *spec.arguments, "--host", host]
-        env = {**os.environ, **spec.env, PARENT_VARIABLE: str(os.getpid())}
+        env = {
+            **os.environ,
+            **spec.env,
+            "TMPDIR": self._temporary,
+            PARENT_VARIABLE: str(os.getpid()),
+        }
         with self._log_path.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal is for the command that launched it.
             self._process = subprocess.Popen(
@@ -63,10 +72,11 @@ class ChildProcess:
             return None
 
     def end(self, timeout: float = 5.0) -> None:
-        """Kills the process if it still runs."""
+        """Kills the process if it still runs, and removes its temporary files."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(timeout)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def die_with_parent() -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -22,6 +23,7 @@ from .interface import ProcessSpec
 # The smallest object store Ray takes; nothing of ours goes through it.
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _CALL_SECS = 30.0
+_CONNECT_SECS = 5.0
 # What a lost actor counts as: its process died with it.
 _NODE_LOST = -signal.SIGKILL
 
@@ -67,15 +69,13 @@ class RayLauncher:
                 **common,
             )
             return
+        _check_reachable(address)
         if working_dir is not None:
             common["runtime_env"] = {"working_dir": working_dir}
         try:
             self._ray.init(address=address, **common)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"--ray-address {address!r}: no Ray cluster answers ({_first_line(error)}); "
-                "start one with `ray start --head`, or leave the option out for one of this job's own"
-            ) from error
+            raise _no_cluster(address, error) from error
 
     def start(self, spec: ProcessSpec) -> RayProcess:
         """Starts a process on a node with room for it."""
@@ -176,6 +176,24 @@ class _ProcessActor:
         if self._child is None:
             raise RuntimeError("start() comes first")
         return self._child
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", which Ray resolves at once.
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"--ray-address {address!r}: no Ray cluster answers ({_first_line(error)}); start one with "
+        "`ray start --head`, or leave the option out for one of this job's own"
+    )
 
 
 def working_dir_of(target: str) -> str | None:

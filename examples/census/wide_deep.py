@@ -13,12 +13,12 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from paramserve import TaskContext, TrainSpec
@@ -115,9 +115,7 @@ class Settings:
         Raises:
             ValueError: A name is not known, or a value is no number above zero.
         """
-        kinds: dict[str, Callable[[str], float]] = {
-            field.name: type(field.default) for field in fields(cls)
-        }
+        kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
         given = {}
         for name, text in params.items():
             if name not in kinds:
@@ -132,7 +130,7 @@ class Settings:
                     f"--param {name}={text}: expected {kind} above 0, "
                     f"for example {name}={getattr(cls, name)}"
                 )
-        return cls(**given)  # type: ignore[arg-type]
+        return cls(**given)
 
 
 def build(task: TaskContext) -> TrainSpec:
@@ -245,18 +243,14 @@ def hashed(columns: Batch, buckets: int) -> Tensor:
     return tf.strings.to_hash_bucket_fast(tf.stack(named, axis=1), buckets)
 
 
-def number_statistics() -> tuple[list[float], list[float]]:
-    """Returns means and standard deviations of `NUMBERS` in the training rows."""
+def number_statistics() -> tuple[Any, Any]:
+    """Returns means and standard deviations of `NUMBERS` in the training rows, as float vectors."""
     with gzip.open(TRAIN_FILE, "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
-    means, deviations = [], []
-    for name in NUMBERS:
-        values = [float(row[name]) for row in rows]
-        if name in LOGARITHMIC:
-            values = [math.log1p(value) for value in values]
-        means.append(statistics.fmean(values))
-        deviations.append(statistics.pstdev(values, means[-1]))
-    return means, deviations
+        rows = [[float(row[name]) for name in NUMBERS] for row in csv.DictReader(file)]
+    numbers = np.array(rows)
+    logarithmic = np.isin(NUMBERS, LOGARITHMIC)
+    numbers[:, logarithmic] = np.log1p(numbers[:, logarithmic])
+    return numbers.mean(axis=0).astype(np.float32), numbers.std(axis=0).astype(np.float32)
 
 
 # The model.
@@ -268,12 +262,12 @@ def wide_and_deep(batch: Batch, settings: Settings) -> Tensor:
 
 
 def wide(batch: Batch, settings: Settings) -> Tensor:
-    """A linear model over the features and their crossings."""
+    """A linear model over the features and their crossings; its bias is that of the deep part."""
     with v1.variable_scope("wide"):
-        zeros = v1.zeros_initializer()
-        weights = v1.get_variable("weights", [settings.wide_buckets], initializer=zeros)
-        bias = v1.get_variable("bias", [], initializer=zeros)
-        return tf.reduce_sum(tf.gather(weights, batch["wide_ids"]), axis=1) + bias
+        weights = v1.get_variable(
+            "weights", [settings.wide_buckets], initializer=v1.zeros_initializer()
+        )
+        return tf.reduce_sum(tf.gather(weights, batch["wide_ids"]), axis=1)
 
 
 def deep(batch: Batch, settings: Settings) -> Tensor:

@@ -345,6 +345,14 @@ def test_a_finalized_graph_stays_finalized(logdir, graph):
     assert graph.finalized
 
 
+def test_a_call_that_could_not_begin_leaves_the_graph_usable(logdir, graph):
+    train_op = counting_op()
+    with pytest.raises(tf.errors.DeadlineExceededError):
+        train(train_op, None, is_chief=False, max_wait_secs=0.1)
+    assert not graph.finalized
+    assert train(train_op, logdir, hooks=[stop_at(2)]) == 2
+
+
 def test_init_fn_runs_on_a_fresh_start_only(logdir):
     train_op = counting_op()
     calls = []

@@ -1,0 +1,118 @@
+"""Fixtures of the chief's tests: a control plane on a free port, and servers for real graphs."""
+
+from types import SimpleNamespace
+
+import pytest
+import tensorflow as tf
+
+from paramserve.chief.job_state import JobState
+from paramserve.chief.membership import Membership
+from paramserve.chief.membership_servicer import MembershipServicer
+from paramserve.chief.options import JobOptions
+from paramserve.chief.process import job_config
+from paramserve.chief.server import ControlServer
+from paramserve.chief.status_servicer import StatusServicer
+from paramserve.cluster.runtime import session_config, start_server
+from paramserve.cluster.session import BoundedCloseSession
+from paramserve.cluster.spec import ClusterView, Member, Role, Task
+from paramserve.model.graph import build_train_graph
+from paramserve.model.spec import TaskContext, TrainSpec
+
+
+@pytest.fixture
+def make_state():
+    """Makes the state of a job, with options that suit tests."""
+
+    def make(**values):
+        defaults = {"model": "m.py:build", "logdir": "runs/test", "heartbeat_secs": 0.05}
+        options = JobOptions(**{**defaults, **values})
+        membership = Membership(num_ps=options.num_ps, lease_secs=options.lease_secs)
+        return JobState(options, "job-1", membership)
+
+    return make
+
+
+@pytest.fixture
+def serve(make_state):
+    """Starts control planes: `serve(num_ps=2)`; each has `state`, `server` and `address`."""
+    servers = []
+
+    def start(*, port=0, on_change=lambda: None, **values):
+        state = make_state(**values)
+        membership = MembershipServicer(state, job_config(state.options, "job-1"), on_change)
+        server = ControlServer(membership, StatusServicer(state), port)
+        server.start()
+        servers.append(server)
+        return SimpleNamespace(
+            state=state,
+            membership=state.membership,
+            server=server,
+            address=f"127.0.0.1:{server.port}",
+        )
+
+    yield start
+    for server in servers:
+        server.stop(0.1)
+
+
+class LocalCluster:
+    """One parameter server, a chief and a worker, all in this process."""
+
+    def __init__(self):
+        self._servers = {role: start_server("127.0.0.1") for role in ("ps", "chief", "worker")}
+        self._view = ClusterView(1, (Member(self._servers["ps"].address, "life"),))
+        self._sessions = []
+
+    def session(self, graph, role=Role.CHIEF):
+        """A session of the chief or of worker 0; it is closed when the test is over."""
+        server = self._servers[role]
+        config = session_config(self._view, Task(role, 0), server.address)
+        self._sessions.append(BoundedCloseSession(server.target, graph, config))
+        return self._sessions[-1]
+
+    def reset(self):
+        """Closes the sessions; every server forgets its variables and queues."""
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+        for server in self._servers.values():
+            tf.compat.v1.Session.reset(server.target)
+
+
+@pytest.fixture(scope="session")
+def local_cluster():
+    return LocalCluster()
+
+
+@pytest.fixture
+def cluster(local_cluster):
+    yield local_cluster
+    local_cluster.reset()
+
+
+@pytest.fixture
+def build_graph():
+    """Builds the graph of the chief or of worker 0, for one worker."""
+
+    def make(build, role=Role.CHIEF, *, sync=False, **more):
+        return build_train_graph(
+            build,
+            TaskContext(role, 0, 1, 1, sync),
+            worker_device=Task(role, 0).device,
+            replicas_to_aggregate=1,
+            **more,
+        )
+
+    return make
+
+
+@pytest.fixture
+def counting_model():
+    """A model whose weight counts the steps down, and has a slot."""
+
+    def build(task):
+        weight = tf.compat.v1.get_variable("w", [3], initializer=tf.zeros_initializer())
+        optimizer = tf.compat.v1.train.MomentumOptimizer(1.0, 0.0)
+        return TrainSpec(loss=tf.reduce_sum(weight), optimizer=optimizer, examples=5)
+
+    return build

@@ -1,0 +1,150 @@
+"""The thread that renews a lease, with a client whose answers the test chooses."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import grpc
+import pytest
+
+from paramserve.cluster.chief_client import LeaseLost
+from paramserve.cluster.heartbeat import Heartbeat
+from paramserve.errors import JobFailed, WaitTimeout
+from paramserve.protos import membership_pb2 as pb
+
+
+class NoAnswer(grpc.RpcError):
+    def details(self):
+        return "connection refused"
+
+
+class Client:
+    """Answers what the test says, each time or one after the other; an exception is raised."""
+
+    address = "chief.host:7077"
+
+    def __init__(self, answer):
+        self.registration = SimpleNamespace(job=pb.JobConfig(heartbeat_secs=0.02))
+        self.answer = answer
+        self.reports = []
+        self.called = threading.Semaphore(0)
+
+    def heartbeat(self, report):
+        self.reports.append(report)
+        self.called.release()
+        answer = next(self.answer) if isinstance(self.answer, Iterator) else self.answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def start():
+    """Starts a heartbeat with a client; stops it when the test is over."""
+    running = []
+
+    def start(client, **more):
+        heartbeat = Heartbeat(client, **{"max_silence_secs": 60.0, **more})
+        running.append(heartbeat)
+        heartbeat.start()
+        return heartbeat
+
+    yield start
+    for heartbeat in running:
+        heartbeat.stop()
+
+
+def await_calls(client, count):
+    for _ in range(count):
+        assert client.called.acquire(timeout=30)
+
+
+def test_it_beats_until_it_is_stopped(start):
+    client = Client(pb.HeartbeatResponse(epoch=4))
+    heartbeat = start(client)
+    await_calls(client, 3)
+    assert heartbeat.is_running
+    assert heartbeat.latest.epoch == 4
+    heartbeat.stop()
+    assert not heartbeat.is_running
+    count = len(client.reports)
+    time.sleep(0.1)
+    assert len(client.reports) == count
+    heartbeat.check()
+    assert not heartbeat.stopping.is_set()
+
+
+def test_each_beat_carries_the_newest_report(start):
+    steps = iter(range(1, 1000))
+    client = Client(pb.HeartbeatResponse())
+    start(client, report=lambda: pb.WorkerReport(local_steps=next(steps)))
+    await_calls(client, 3)
+    assert [report.local_steps for report in client.reports[:3]] == [1, 2, 3]
+
+
+def test_what_the_chief_said_last_is_known(start):
+    client = Client(pb.HeartbeatResponse(epoch=1))
+    heartbeat = start(client)
+    await_calls(client, 1)
+    client.answer = pb.HeartbeatResponse(epoch=2, stop=True)
+    assert heartbeat.stopping.wait(30)
+    assert heartbeat.latest.epoch == 2
+    heartbeat.check()
+
+
+def test_a_lost_lease_ends_it_and_resurfaces(start):
+    heartbeat = start(Client(LeaseLost("the lease of ps:0 ran out after 10 s")))
+    assert heartbeat.stopping.wait(30)
+    for _ in range(2):  # At each call, not only at the first.
+        with pytest.raises(JobFailed, match="took this task as gone: the lease of ps:0 ran out"):
+            heartbeat.check()
+    heartbeat.stop()
+    assert not heartbeat.is_running
+
+
+def test_a_short_silence_is_borne(start, caplog):
+    client = Client(NoAnswer())
+    heartbeat = start(client)
+    await_calls(client, 3)
+    assert "no answer from the chief" in caplog.text
+    client.answer = pb.HeartbeatResponse(epoch=9)
+    deadline = time.monotonic() + 30
+    while heartbeat.latest.epoch != 9:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    heartbeat.check()
+    assert not heartbeat.stopping.is_set()
+
+
+def test_a_long_silence_ends_it_and_names_the_chief(start):
+    began = time.monotonic()
+    heartbeat = start(Client(NoAnswer()), max_silence_secs=0.3)
+    assert heartbeat.stopping.wait(30)
+    assert time.monotonic() - began >= 0.3
+    with pytest.raises(WaitTimeout, match=r"chief\.host:7077 has not answered .*limit 0\.3 s"):
+        heartbeat.check()
+
+
+def test_the_limit_counts_from_the_last_answer(start):
+    limit_secs = 1.0
+    client = Client(itertools.cycle([NoAnswer(), NoAnswer(), pb.HeartbeatResponse()]))
+    heartbeat = start(client, max_silence_secs=limit_secs)
+    began = time.monotonic()
+    while time.monotonic() < began + 1.5 * limit_secs:
+        await_calls(client, 1)
+    heartbeat.check()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_mistake_in_the_report_resurfaces_as_well(start):
+    """Else the lease runs out silently, and the task trains on without anybody knowing."""
+
+    def report():
+        raise ValueError("a metric is no number")
+
+    heartbeat = start(Client(pb.HeartbeatResponse()), report=report)
+    assert heartbeat.stopping.wait(5)
+    with pytest.raises(Exception, match="a metric is no number"):
+        heartbeat.check()

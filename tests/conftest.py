@@ -1,0 +1,6 @@
+"""What all tests share: quiet, small processes, and nothing left behind."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

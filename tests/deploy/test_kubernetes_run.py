@@ -1,0 +1,167 @@
+"""The containers' own commands as processes of this machine: what a cluster would start, without one."""
+
+import json
+import re
+import signal
+from contextlib import ExitStack
+
+import grpc
+import pytest
+import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+HOST = "127.0.0.1"
+# Where the image has the examples and the chief's volume.
+IMAGE_EXAMPLES = "/opt/paramserve/examples"
+LOGDIR = "/logdir"
+# 130: interrupted, as the exit codes are documented.
+CODES_OF_DELETED = (0, 130)
+
+
+class Pod:
+    """One pod of a Job, with addresses of this machine in place of a cluster's."""
+
+    def __init__(self, template, index, chief_port, free_ports):
+        (self.container,) = template["spec"]["containers"]
+        self.role, self.index = self.container["name"], index
+        declared = {port["name"]: port["containerPort"] for port in self.container["ports"]}
+        free = dict(zip(declared, free_ports(len(declared)), strict=True))
+        free |= {"control": chief_port} if "control" in free else {}
+        self.ports = {declared[name]: free[name] for name in declared}
+        self.port_names = free
+        self._chief = f"{HOST}:{chief_port}"
+
+    @property
+    def name(self):
+        return f"{self.role}-{self.index}"
+
+    def arguments(self, logdir, examples, max_steps):
+        """The container's arguments, as the kubelet fills them in."""
+        variables = {entry["name"]: self._value(entry) for entry in self.container["env"]}
+        for argument in self.container["args"]:
+            filled = re.sub(r"\$\((\w+)\)", lambda m: variables[m[1]], argument)
+            filled = re.sub(r"(?<=port=)\d+$", lambda m: str(self.ports[int(m[0])]), filled)
+            filled = re.sub(r"(?<=--max-steps=)\d+$", str(max_steps), filled)
+            filled = filled.replace(IMAGE_EXAMPLES, str(examples))
+            yield filled.replace(f"={LOGDIR}", f"={logdir}")
+
+    def _value(self, entry):
+        if "value" in entry:
+            return {"CHIEF": self._chief}[entry["name"]]
+        return {
+            "status.podIP": HOST,
+            "metadata.annotations['batch.kubernetes.io/job-completion-index']": str(self.index),
+        }[entry["valueFrom"]["fieldRef"]["fieldPath"]]
+
+
+class Cluster:
+    """Runs the pods of the three Jobs once."""
+
+    def __init__(self, deploy, logdir, free_ports, helpers):
+        self._logdir, self._helpers = logdir, helpers
+        (chief_port,) = free_ports(1)
+        self.pods = []
+        for file in ("workers.yaml", "ps.yaml", "chief.yaml"):
+            job = next(yaml.safe_load_all((deploy / "kubernetes" / file).read_text()))["spec"]
+            for index in range(job["completions"]):
+                self.pods.append(Pod(job["template"], index, chief_port, free_ports))
+        self.processes = {}
+        self._stack = ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def apply(self, max_steps):
+        examples = self._helpers.root / "examples"
+        for pod in self.pods:
+            arguments = pod.arguments(self._logdir / "job", examples, max_steps)
+            running = self._helpers.running(
+                self._helpers.paramserve(*arguments), self._log(pod.name)
+            )
+            self.processes[pod.name] = self._stack.enter_context(running)
+
+    def wait(self, condition, what):
+        """Waits for what a healthy job brings about; a process that ends is none."""
+
+        def alive():
+            ended = {n: p.poll() for n, p in self.processes.items() if p.poll() is not None}
+            assert not ended, f"{ended}: {self.logs()}"
+            return condition()
+
+        self._helpers.wait_until(alive, lambda: f"{what}: {self.logs()}")
+
+    def passes_probes(self):
+        return all(self._is_alive(pod, pod.container["startupProbe"]) for pod in self.pods)
+
+    def step(self):
+        """The global step, as the chief shows it to Prometheus."""
+        (chief,) = (pod for pod in self.pods if pod.role == "chief")
+        text = self._helpers.read_url(f"http://{HOST}:{chief.port_names['metrics']}/metrics")
+        return float(re.search(r"^paramserve_global_step (\S+)$", text, re.M)[1])
+
+    def send_sigterm(self, *roles):
+        for pod in self.pods:
+            if pod.role in roles:
+                self.processes[pod.name].send_signal(signal.SIGTERM)
+
+    def exit_codes(self):
+        return {n: p.wait(self._helpers.patience_secs) for n, p in self.processes.items()}
+
+    def logs(self):
+        return "".join(f"\n== {pod.name}\n{self._log(pod.name).read_text()}" for pod in self.pods)
+
+    def result(self):
+        return json.loads((self._logdir / "job/result.json").read_text())
+
+    def _log(self, name):
+        return self._logdir / f"{name}.log"
+
+    def _is_alive(self, pod, probe):
+        if "grpc" in probe:
+            return serves(f"{HOST}:{pod.ports[probe['grpc']['port']]}")
+        get = probe["httpGet"]
+        url = f"http://{HOST}:{pod.port_names[get['port']]}{get['path']}"
+        return self._helpers.read_url(url)
+
+
+def serves(address):
+    """What a gRPC probe asks: the health service, of no service by name."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        except grpc.RpcError:
+            return False
+    return reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture
+def cluster(deploy, tmp_path, free_ports, helpers):
+    with Cluster(deploy, tmp_path, free_ports, helpers) as cluster:
+        yield cluster
+
+
+def test_a_job_is_applied_deleted_and_applied_again(cluster):
+    cluster.apply(max_steps=100_000)
+    cluster.wait(cluster.passes_probes, "a probe fails")
+    cluster.wait(lambda: cluster.step() > 5, "no steps")
+
+    # Deleted: everybody is told at once, but preStop holds the parameter servers back.
+    cluster.send_sigterm("chief", "worker")
+    codes = cluster.exit_codes()
+    assert codes["ps-0"] == codes["ps-1"] == 0, cluster.logs()
+    assert all(code in CODES_OF_DELETED for code in codes.values()), (codes, cluster.logs())
+    reached = cluster.result()
+    assert reached["reason"] == "stopped"
+    assert reached["checkpoint"].endswith(f"-{reached['global_step']}")
+
+    cluster.apply(max_steps=reached["global_step"] + 20)
+    assert set(cluster.exit_codes().values()) == {0}, cluster.logs()
+    result = cluster.result()
+    assert result["reason"] == "max_steps"
+    assert result["global_step"] >= reached["global_step"] + 20
+    assert "accuracy" in result["eval"]
+    assert "restored" in cluster.logs()

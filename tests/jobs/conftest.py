@@ -1,0 +1,178 @@
+"""Real jobs in tests: commands as people type them, and roles started by hand."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from paramserve.cluster.status_client import StatusClient, find_chief
+from paramserve.errors import ParamserveError
+
+MODELS = Path(__file__).parent / "models"
+LINEAR = f"{MODELS / 'linear.py'}:build"
+CLASSES = f"{MODELS / 'classes.py'}:build"
+# Far above what anything takes; only so that a hang becomes a failure.
+PATIENCE_SECS = 120.0
+
+
+class Command:
+    """A `paramserve` command that runs."""
+
+    def __init__(self, arguments: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        self._file = log.open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "paramserve", *arguments],
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self._family = [psutil.Process(self.pid)]
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self) -> int:
+        """The exit code; the processes it started must be gone with it."""
+        self.children()
+        code = self._process.wait(PATIENCE_SECS)
+        assert self.survivors() == []
+        return code
+
+    def children(self) -> dict[str, psutil.Process]:
+        """The roles' processes it started, by their name, as "worker-0"."""
+        found = {}
+        for process in psutil.process_iter(["cmdline", "ppid"]):
+            command = process.info["cmdline"] or []
+            if "paramserve" in command and process.pid != self.pid and self._is_mine(process):
+                role = command[command.index("paramserve") + 1]
+                index = command[command.index("--index") + 1] if "--index" in command else "0"
+                found[f"{role}-{index}"] = process
+                self._family.append(process)
+        return found
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        try:
+            return any(parent.pid == self.pid for parent in process.parents())
+        except psutil.NoSuchProcess:
+            return False
+
+    def survivors(self) -> list[psutil.Process]:
+        """Processes of this command that still live, a moment after it ended."""
+        gone, alive = psutil.wait_procs(self._family[1:], timeout=5)
+        return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    def end(self) -> None:
+        for process in [*self.children().values(), self._process]:
+            try:
+                process.kill()
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                pass
+        self._process.wait(10)
+        self._file.close()
+
+
+@pytest.fixture
+def logdir(tmp_path: Path) -> Path:
+    return tmp_path / "job"
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that was free a moment ago, for processes that must know it before it is bound."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """Starts a `paramserve` command; what still runs at the end of the test is killed."""
+    commands: list[Command] = []
+
+    def start_command(*arguments: object, env: dict[str, str] | None = None) -> Command:
+        log = tmp_path / f"command-{len(commands)}.log"
+        commands.append(Command([str(a) for a in arguments], log, env))
+        return commands[-1]
+
+    yield start_command
+    for command in commands:
+        command.end()
+
+
+@pytest.fixture
+def start_job(start, logdir: Path):
+    """Starts a chief and parameter servers by hand; workers are for the test to add."""
+
+    def start_chief_and_ps(*options: object, ps: int = 1, model: str = LINEAR) -> str:
+        port = () if "--port" in options else ("--port", 0)
+        start("chief", model, "--logdir", logdir, "--ps", ps, *port, *options)
+        address = until(lambda: find_chief_or_none(logdir))
+        for _ in range(ps):
+            start("ps", "--chief", address)
+        return address
+
+    return start_chief_and_ps
+
+
+def find_chief_or_none(logdir: Path) -> str | None:
+    try:
+        return find_chief(str(logdir))
+    except ParamserveError:
+        return None
+
+
+def until(condition: Callable[[], object], what: str = "") -> object:
+    """Waits until a condition gives something true, and returns it."""
+    deadline = time.monotonic() + PATIENCE_SECS
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"never came true: {what or condition}")
+
+
+def status_of(address: str):
+    """The status of a running job; None when it does not answer."""
+    with StatusClient(address, timeout_secs=5) as client:
+        try:
+            return client.status()
+        except ParamserveError:
+            return None
+
+
+def step_of(address: str) -> int:
+    status = status_of(address)
+    return status.global_step if status else 0
+
+
+def result_of(logdir: Path) -> dict:
+    return json.loads((logdir / "result.json").read_text())
+
+
+def last_error(command: Command) -> str:
+    """The message a failed command ends with."""
+    lines = command.output.splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith("error: ")]
+    assert starts, command.output
+    return "\n".join(lines[starts[-1] :])

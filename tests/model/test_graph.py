@@ -1,0 +1,332 @@
+"""The graph around a user's model: what it places where, what a step does, what it refuses."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from paramserve.cluster.spec import Role
+from paramserve.errors import JobFailed, UsageError
+from paramserve.model.spec import TaskContext, TrainSpec
+
+v1 = tf.compat.v1
+
+
+def sgd():
+    return v1.train.GradientDescentOptimizer(1.0)
+
+
+def weight(name="w", shape=(), **more):
+    return v1.get_variable(name, shape, initializer=v1.zeros_initializer(), **more)
+
+
+def returning(**spec):
+    """A build function whose only variable has gradient 1, with something else in its spec."""
+
+    def build(task):
+        made = {name: value() if callable(value) else value for name, value in spec.items()}
+        return TrainSpec(**{"loss": 1.0 * weight(), "optimizer": sgd(), **made})
+
+    return build
+
+
+class Task:
+    """A built graph with a session, initialized by itself."""
+
+    def __init__(self, built, session, *, with_tables=True):
+        self.built = built
+        self.session = session
+        session.run(built.init_op)
+        session.run(built.local_init_with_tables if with_tables else built.local_init_op)
+
+    def step(self):
+        """One step; gives the global step after it and its examples."""
+        built = self.built
+        _, *after = self.session.run([built.train_op, built.step_after, built.step_examples])
+        return tuple(after)
+
+    def value(self, name):
+        tensor = self.built.graph.get_tensor_by_name(f"{name}/Read/ReadVariableOp:0")
+        return self.session.run(tensor)
+
+    @property
+    def totals(self):
+        return tuple(self.session.run([self.built.global_step, self.built.examples]))
+
+
+@pytest.fixture
+def start(cluster, build_graph):
+    """Builds a model on one parameter server and initializes it."""
+
+    def start(build, *, with_tables=True, **more):
+        built = build_graph(build, **more)
+        role, index = more.get("role", Role.CHIEF), more.get("index", 0)
+        return Task(built, cluster.session(built.graph, role, index), with_tables=with_tables)
+
+    return start
+
+
+# A step
+
+
+def test_a_step_moves_the_weight_and_the_counts(start):
+    task = start(returning(examples=32))
+    assert [task.step(), task.step()] == [(1, 32), (2, 32)]
+    assert task.value("w") == -2.0
+    assert task.totals == (2, 64)
+
+
+def test_examples_may_be_a_tensor_that_changes(start):
+    def examples():
+        ranges = tf.data.Dataset.range(10).batch(4)
+        return tf.shape(v1.data.make_one_shot_iterator(ranges).get_next())[0]
+
+    task = start(returning(examples=examples))
+    assert [task.step() for _ in range(3)] == [(1, 4), (2, 4), (3, 2)]
+    assert task.totals == (3, 10)
+    with pytest.raises(tf.errors.OutOfRangeError):
+        task.step()
+    assert task.totals == (3, 10)
+
+
+def test_gradients_may_be_transformed(start):
+    task = start(
+        returning(transform_gradients=lambda: lambda pairs: [(5.0 * g, v) for g, v in pairs])
+    )
+    task.step()
+    assert task.value("w") == -5.0
+
+
+def test_only_the_variables_that_were_named_are_trained(start):
+    def build(task):
+        first, second = weight("first"), weight("second")
+        return TrainSpec(loss=first + second, optimizer=sgd(), variables=[second])
+
+    task = start(build)
+    task.step()
+    assert (task.value("first"), task.value("second")) == (0.0, -1.0)
+
+
+def test_a_models_own_training_op_counts_examples_like_any(start):
+    def build(task):
+        train_op = weight().assign_add(2.0, read_value=False)
+        counted = v1.train.get_global_step().assign_add(1, read_value=False)
+        return TrainSpec(loss=weight("l"), train_op=tf.group(train_op, counted), examples=6)
+
+    task = start(build)
+    assert task.step() == (1, 6)
+    assert task.value("w") == 2.0
+    assert task.totals == (1, 6)
+
+
+def test_update_ops_run_with_each_step(start):
+    def build(task):
+        spec = returning()(task)
+        average = weight("average", trainable=False)
+        v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, average.assign_add(10.0, read_value=False))
+        return spec
+
+    task = start(build)
+    task.step()
+    task.step()
+    assert task.value("average") == 20.0
+
+
+def test_the_models_summaries_are_merged(start):
+    def build(task):
+        spec = returning()(task)
+        v1.summary.scalar("mine/first", spec.loss)
+        v1.summary.scalar("mine/second", 2.0)
+        return spec
+
+    task = start(build)
+    summary = v1.Summary.FromString(task.session.run(task.built.summary_op))
+    assert [value.tag for value in summary.value] == ["mine/first", "mine/second"]
+    assert start(returning()).built.summary_op is None
+
+
+def test_lookup_tables_and_iterators_are_initialized_only_where_the_model_runs(start):
+    def build(task):
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(["a"], [3.0]), default_value=0.0
+        )
+        letters = v1.data.make_initializable_iterator(tf.data.Dataset.from_tensors("a"))
+        v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, letters.initializer)
+        return TrainSpec(loss=weight() * table.lookup(letters.get_next()), optimizer=sgd())
+
+    task = start(build, role=Role.WORKER)
+    task.step()
+    assert task.value("w") == -3.0
+    chief = start(build, with_tables=False)
+    assert len(chief.session.run(chief.built.uninitialized)) == 0
+    with pytest.raises(tf.errors.FailedPreconditionError):
+        chief.step()
+
+
+def test_a_graph_is_final_and_the_default_graph_is_untouched(build_graph):
+    built = build_graph(returning())
+    assert built.graph.finalized
+    assert built.graph is not v1.get_default_graph()
+    assert not v1.get_default_graph().finalized
+
+
+def test_the_build_function_gets_its_context(build_graph):
+    seen = []
+
+    def build(task):
+        seen.append(task)
+        return returning()(task)
+
+    build_graph(build, role=Role.WORKER, index=3, num_workers=2, params={"rate": "0.5"})
+    assert seen == [TaskContext("worker", 3, 2, 1, False, {"rate": "0.5"})]
+
+
+# Placement
+
+
+def wide(task):
+    first = weight("first", (1000,))
+    second = weight("second", (10,))
+    v1.get_local_variable("local", initializer=0.0)
+    loss = tf.reduce_sum(first) + tf.reduce_sum(second)
+    return TrainSpec(loss=loss, optimizer=v1.train.MomentumOptimizer(0.1, 0.9))
+
+
+def devices(built):
+    return {v.op.name: v.device for v in built.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)}
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_variables_and_slots_are_on_the_parameter_servers_and_the_rest_on_the_task(
+    build_graph, sync
+):
+    built = build_graph(wide, role=Role.WORKER, index=4, num_ps=2, sync=sync)
+    places = devices(built)
+    assert set(places) == {
+        "global_step",
+        "examples",
+        *("first", "first/Momentum", "second", "second/Momentum"),
+    }
+    assert all(device.startswith("/job:ps/task:") for device in places.values())
+    assert places["first"] == places["first/Momentum"] != places["second"]
+    assert places["global_step"] == "/job:ps/task:0"
+    local = [
+        variable.device
+        for variable in built.graph.get_collection(v1.GraphKeys.LOCAL_VARIABLES)
+        if variable.op.name in ("local", "token_step")
+    ]
+    assert local == ["/job:worker/task:4"] * len(local)
+    assert len(local) == (2 if sync else 1)
+    assert built.spec.loss.device == "/job:worker/task:4"
+    assert sum(built.bytes_per_ps.values()) == 2 * 4 * 1010 + 8 + 8
+    assert min(built.bytes_per_ps.values()) >= 2 * 4 * 10
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_chief_and_workers_find_each_variable_at_the_same_place(build_graph, sync):
+    chief = build_graph(wide, role=Role.CHIEF, num_ps=3, sync=sync)
+    worker = build_graph(wide, role=Role.WORKER, index=1, num_ps=3, sync=sync)
+    assert devices(chief) == devices(worker)
+
+
+def test_two_workers_train_the_same_variables(start):
+    chief = start(returning())
+    first = chief.built
+    others = [start(returning(), role=Role.WORKER, index=index) for index in (0, 1)]
+    chief.session.run(first.init_op)
+    others[0].step()
+    assert others[1].step() == (2, 1)
+    assert chief.value("w") == -2.0
+
+
+def test_training_on_two_servers_works_too(two_ps_cluster, build_graph):
+    built = build_graph(wide, num_ps=2)
+    task = Task(built, two_ps_cluster.session(built.graph))
+    task.step()
+    np.testing.assert_allclose(task.value("first"), -0.1)
+    np.testing.assert_allclose(task.value("second"), -0.1)
+
+
+# Errors
+
+
+def not_connected():
+    """A loss without any variable in it."""
+    return tf.constant(1.0)
+
+
+def dividing_by_zero(task):
+    return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "message"),
+    [
+        (
+            dividing_by_zero,
+            JobFailed,
+            r"^the build function failed: ZeroDivisionError: .* \(.*test_graph\.py:\d+\)$",
+        ),
+        (lambda: None, JobFailed, r"the build function failed: TypeError: .*argument"),
+        (lambda task: None, UsageError, "returned NoneType, expected a paramserve.TrainSpec"),
+        (lambda task: {"loss": 1.0}, UsageError, "returned dict, expected a paramserve.TrainSpec"),
+        (
+            lambda task: TrainSpec(loss=not_connected(), optimizer=sgd()),
+            UsageError,
+            "has no trainable variables: nothing to train",
+        ),
+        (
+            returning(loss=not_connected),
+            UsageError,
+            r"does not depend on any trainable variable \(w:0\)",
+        ),
+        (
+            lambda task: TrainSpec(loss=weight(shape=(3,)), optimizer=sgd()),
+            UsageError,
+            r"TrainSpec\.loss has shape \(3,\), expected a scalar",
+        ),
+        (
+            returning(examples=lambda: tf.constant([4, 4])),
+            UsageError,
+            r"TrainSpec\.examples has shape \(2,\), expected a scalar",
+        ),
+        (returning(train_op=tf.no_op), UsageError, "either optimizer= or train_op=, got both"),
+        (returning(optimizer=None), UsageError, "either optimizer= or train_op=, got neither"),
+        (returning(loss=0.5), UsageError, "loss"),
+        (returning(loss=None), UsageError, "loss"),
+        (returning(optimizer=lambda: keras.optimizers.SGD(0.1)), UsageError, "optimizer"),
+        (returning(variables=lambda: []), UsageError, "nothing to train"),
+    ],
+    ids=[
+        "raises",
+        "takes no task",
+        "returns nothing",
+        "returns a dict",
+        "no variables",
+        "independent loss",
+        "loss of many numbers",
+        "examples of many numbers",
+        "two ways to train",
+        "no way to train",
+        "loss is a number",
+        "no loss",
+        "optimizer of another kind",
+        "nothing named to train",
+    ],
+)
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+def test_a_model_that_cannot_be_trained_is_refused_in_one_line(
+    build_graph, build, kind, message, sync
+):
+    with pytest.raises(kind, match=message) as caught:
+        build_graph(build, sync=sync)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_training_op_of_its_own_cannot_be_aggregated(build_graph):
+    def build(task):
+        return TrainSpec(loss=weight(), train_op=weight("l").assign_add(1.0))
+
+    build_graph(build, sync=False)
+    with pytest.raises(UsageError, match="cannot be aggregated: give optimizer=, or --async"):
+        build_graph(build, sync=True)
