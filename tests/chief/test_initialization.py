@@ -1,9 +1,9 @@
 """Fresh starts, and restoring the newest checkpoint that is whole."""
 
+import dataclasses
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -176,16 +176,7 @@ def test_old_checkpoints_of_an_earlier_run_are_deleted_in_turn(
     assert [step for step, _ in find_checkpoints(logdir)] == [6, 4]
 
 
-def test_a_variable_that_nothing_initializes_is_named(cluster, build_graph, logdir):
-    def build(task):
-        weight = v1.get_variable("w", initializer=1.0)
-        forgotten = v1.get_variable("forgotten", initializer=1.0)
-        v1.get_default_graph().clear_collection(v1.GraphKeys.GLOBAL_VARIABLES)
-        for variable in (v1.train.get_global_step(), weight):
-            v1.add_to_collection(v1.GraphKeys.GLOBAL_VARIABLES, variable)
-        v1.add_to_collection(v1.GraphKeys.LOCAL_VARIABLES, forgotten)
-        return TrainSpec(loss=weight, optimizer=v1.train.GradientDescentOptimizer(0.1))
-
-    built = build_graph(build)
-    session = cluster.session(built.graph)
-    initialize(built, session, logdir, with_tables=False)
+def test_a_variable_that_is_left_without_a_value_is_named(built, session, logdir):
+    forgetful = dataclasses.replace(built, init_op=built.global_step.initializer)
+    with pytest.raises(JobFailed, match="without a value after initialization: examples, w"):
+        initialize(forgetful, session, logdir, with_tables=False)

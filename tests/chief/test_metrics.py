@@ -1,0 +1,68 @@
+"""What Prometheus sees of a job."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from paramserve.chief.checkpoints import Checkpoint
+from paramserve.chief.metrics import ChiefMetrics
+from paramserve.chief.progress import Snapshot
+from paramserve.cluster.spec import Role
+
+
+@pytest.fixture
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry):
+    return ChiefMetrics(registry)
+
+
+def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
+    metrics.show_progress(Snapshot(40, 400, 2.0, 20.0, 0.5))
+    metrics.show_tasks({Role.PS: 2, Role.WORKER: 3}, epoch=4)
+    metrics.show_parameters({0: 1000, 1: 1200})
+    metrics.show_checkpoint(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if "_bucket" not in sample.name and "_created" not in sample.name
+    }
+    assert values == {
+        ("paramserve_global_step",): 40,
+        ("paramserve_steps_per_second",): 2,
+        ("paramserve_examples_per_second",): 20,
+        ("paramserve_examples_total",): 0,
+        ("paramserve_loss",): 0.5,
+        ("paramserve_tasks_up", "ps"): 2,
+        ("paramserve_tasks_up", "worker"): 3,
+        ("paramserve_epoch",): 4,
+        ("paramserve_recoveries_total",): 0,
+        ("paramserve_parameter_bytes", "0"): 1000,
+        ("paramserve_parameter_bytes", "1"): 1200,
+        ("paramserve_checkpoint_step",): 40,
+        ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,
+        ("paramserve_checkpoint_seconds_count",): 1,
+        ("paramserve_checkpoint_seconds_sum",): 0.25,
+    }
+
+
+def test_examples_are_those_of_this_run_and_never_count_down(metrics, registry):
+    def total():
+        return registry.get_sample_value("paramserve_examples_total")
+
+    seen = []
+    for examples in (5000, 5100, 5050, 5080):  # Resumed at 5000; a restored checkpoint at 5050.
+        metrics.show_progress(Snapshot(examples=examples))
+        seen.append(total())
+    assert seen == [0, 100, 100, 130]
+
+
+def test_a_second_job_in_the_process_has_metrics_of_its_own(metrics, registry):
+    other = CollectorRegistry()
+    ChiefMetrics(other).show_progress(Snapshot(7))
+    metrics.show_progress(Snapshot(9))
+    assert other.get_sample_value("paramserve_global_step") == 7
+    assert registry.get_sample_value("paramserve_global_step") == 9
