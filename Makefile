@@ -10,7 +10,7 @@ run: $(VENV)/.run
 	  --max-steps 2000 --logdir runs/census
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 check: $(VENV)/.test
 	scripts/check
@@ -23,6 +23,7 @@ $(VENV)/.run: requirements.lock pyproject.toml
 
 $(VENV)/.test: $(VENV)/.run requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	scripts/fetch-prometheus $(BIN)
 	touch $@
 
 # Resolves the versions anew; both files are checked in. What users get follows what was tested.

@@ -76,9 +76,14 @@ class Job:
         **options: Any,
     ) -> None:
         reference = model if isinstance(model, str) else _reference_to(model)
-        split_reference(reference)
+        target, function = split_reference(reference)
         if launcher not in ("ray", "process"):
             raise UsageError(f"--launcher {launcher!r}: expected ray or process")
+        self._sent_folder: str | None = None
+        if ray_address is not None and Path(target).is_file():
+            # The file's folder is sent to the nodes, and is the current one of the processes there.
+            self._sent_folder = str(Path(target).resolve().parent)
+            reference = f"{Path(target).name}:{function}"
         self.options = JobOptions(model=reference, **options)
         self._launcher_name = launcher
         self._ray_address = ray_address
@@ -112,10 +117,9 @@ class Job:
     def _open_launcher(self) -> Launcher:
         if self._launcher_name == "process":
             return ProcessLauncher()
-        from .cluster.launch.ray import RayLauncher, working_dir_of
+        from .cluster.launch.ray import RayLauncher
 
-        target, _ = split_reference(self.options.model)
-        return RayLauncher(self._ray_address, working_dir_of(target) if self._ray_address else None)
+        return RayLauncher(self._ray_address, self._sent_folder)
 
     def _spec(self, role: str, index: int, arguments: tuple[str, ...]) -> ProcessSpec:
         if self._debug:

@@ -197,7 +197,8 @@ class Membership:
                     return self._view
                 if time.monotonic() > deadline:
                     raise WaitTimeout(
-                        f"max_wait_secs={max_wait_secs:g} ran out: {self.missing()}; are they running?"
+                        f"max_wait_secs={max_wait_secs:g} ran out: {self.missing()}; "
+                        "are they running?"
                     )
                 self.changed.wait(0.2)
         return None
@@ -209,7 +210,7 @@ class Membership:
             self.changed.notify_all()
 
     def renew_epoch(self) -> None:
-        """Starts a new epoch with the same parameter servers, whose state is no longer to be used."""
+        """Starts a new epoch with the same parameter servers; their state is not to be used."""
         with self.changed:
             self._renew_view()
 
@@ -321,4 +322,5 @@ class Membership:
                 yield f"ps:{index} (never heard of)"
             elif record.state is not TaskState.UP:
                 age = self.heartbeat_age(record)
-                yield f"ps:{index} ({record.address}, {record.state}, last heard of {age:.1f} s ago)"
+                place = f"{record.address}, {record.state}, last heard of {age:.1f} s ago"
+                yield f"ps:{index} ({place})"

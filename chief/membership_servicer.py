@@ -81,9 +81,7 @@ class MembershipServicer(Base):
         return pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
 
     @with_status_codes
-    def Leave(
-        self, request: pb.LeaveRequest, context: grpc.ServicerContext
-    ) -> pb.LeaveResponse:
+    def Leave(self, request: pb.LeaveRequest, context: grpc.ServicerContext) -> pb.LeaveResponse:
         """Lets a task go."""
         report = request.report if request.HasField("report") else None
         self._membership.leave(

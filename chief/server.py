@@ -42,7 +42,8 @@ class ControlServer:
             self.port = 0
         if self.port == 0:
             raise UsageError(
-                f"--port {port} is in use: is another chief running? Give another, or 0 for a free one"
+                f"--port {port} is in use: is another chief running? "
+                "Give another, or 0 for a free one"
             )
 
     def start(self) -> None:

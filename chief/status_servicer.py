@@ -53,9 +53,7 @@ class StatusServicer(Base):
         return pb.SaveCheckpointResponse(path=checkpoint.path, global_step=checkpoint.global_step)
 
     @with_status_codes
-    def Stop(
-        self, request: pb.StopRequest, context: grpc.ServicerContext
-    ) -> pb.StopResponse:
+    def Stop(self, request: pb.StopRequest, context: grpc.ServicerContext) -> pb.StopResponse:
         """Ends the job."""
         self._state.request_stop(request.error)
         return pb.StopResponse()

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
+from ..cluster.address import Address, parse_address
 from ..cluster.signals import StopSignal
-from ..cluster.spec import Address, ClusterSpec, Role, Task, parse_address
+from ..cluster.spec import ClusterSpec, Role, Task
 from ..errors import ExitCode, UsageError
 from . import arguments as args
 
@@ -235,9 +236,7 @@ def _default_host() -> str:
     return name
 
 
-def _train_in_chief(
-    model: str, host: str, index: int, chief: str, stop: threading.Event
-) -> None:
+def _train_in_chief(model: str, host: str, index: int, chief: str, stop: threading.Event) -> None:
     """The worker of `--chief-trains`; how it fails, it tells the chief like any other."""
     from ..errors import ParamserveError
     from ..worker.process import WorkerConfig, run_worker

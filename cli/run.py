@@ -122,7 +122,8 @@ def _show_result(result: JobResult) -> None:
     loss = "-" if result.loss is None else f"{result.loss:.5g}"
     console.print(
         f"global step {result.global_step:,} ({result.reason}), loss {loss}, "
-        f"{result.examples:,} examples, {result.seconds:.1f} s, {result.steps_per_second:.1f} steps/s"
+        f"{result.examples:,} examples, {result.seconds:.1f} s, "
+        f"{result.steps_per_second:.1f} steps/s"
     )
     if result.eval:
         metrics = (f"{name} [bold]{_figure(value)}[/]" for name, value in result.eval.items())

@@ -13,7 +13,8 @@ import grpc
 from ..errors import JobFailed, WaitTimeout
 from ..protos import membership_pb2 as pb
 from ..protos.membership_pb2_grpc import MembershipStub
-from .spec import ClusterView, Member, Role, Task, parse_address
+from .address import parse_address
+from .spec import ClusterView, Member, Role, Task
 
 CALL_TIMEOUT_SECS = 10.0
 # AwaitReady is asked again after so long, so that a waiter never holds a call for hours.
@@ -120,7 +121,8 @@ class MembershipClient:
             if left <= 0:
                 raise WaitTimeout(
                     f"max_wait_secs={max_wait_secs:g} ran out: the chief at {self.address} did not "
-                    f"take this {request.role} in ({last}); is the chief running, and is --chief right?"
+                    f"take this {request.role} in ({last}); is the chief running, and is --chief "
+                    "right?"
                 )
             try:
                 timeout = min(left, POLL_SECS)

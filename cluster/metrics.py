@@ -28,7 +28,8 @@ class MetricsServer:
             server, self._thread = start_http_server(port, addr="0.0.0.0", registry=registry)
         except OSError as error:
             raise UsageError(
-                f"--metrics-port {port} is in use ({error.strerror}): give another, or 0 for a free one"
+                f"--metrics-port {port} is in use ({error.strerror}): "
+                "give another, or 0 for a free one"
             ) from error
         self._server: WSGIServer = server
         self.address = f"{host}:{server.server_port}"

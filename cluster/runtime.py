@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from ..errors import UsageError
-from .spec import ClusterView, Task, parse_address
+from .address import parse_address
+from .spec import ClusterView, Task
 
 
 @dataclass(frozen=True)

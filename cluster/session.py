@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .address import parse_address, parse_master
 from .deadline import POLL_SECS, Deadline, call_in_background, growing_pauses, has_ended
-from .spec import parse_address, parse_master
 
 CLOSE_GRACE_SECS = 2.0
 # What a session raises when a peer is gone, or is back in a new life that the session knows not.

@@ -1,4 +1,4 @@
-"""What a cluster is: roles, tasks, addresses, the static spec of a job and the chief's view of it.
+"""What a cluster is: roles, tasks, the static spec of a job and the chief's view of it.
 
 TensorFlow is imported only where a `ClusterDef` is made, so that a command line that merely parses
 addresses starts fast.
@@ -7,17 +7,16 @@ addresses starts fast.
 from __future__ import annotations
 
 import enum
-import ipaddress
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from .address import GRPC, Address, parse_address, validate_address
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_GRPC = "grpc://"
 _EXAMPLE = '{"cluster": {"chief": ["host:port"], ...}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -79,68 +78,6 @@ class Task:
         if not colon:
             raise ValueError(f"task {text!r} has no index: write role:index, such as worker:1")
         return cls(Role.parse(role), _parse_index(index, f"task {text!r}"))
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a process listens; `str(address)` is "host:port", with an IPv6 host in brackets.
-
-    Attributes:
-        host: A host name, an IPv4 address, or an IPv6 address without brackets.
-        port: A TCP port, 1 to 65535.
-    """
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(text: object, what: str = "address") -> Address:
-    """Reads "host:port" or "[ipv6]:port".
-
-    Args:
-        text: The text to read.
-        what: Whose address this is, for the error.
-
-    Raises:
-        ValueError: If host or port is missing or malformed, or the port is not in 1..65535.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"{what} {text!r} is no text: write it as 'host:port'")
-    if "://" in text:
-        bare = text.partition("://")[2]
-        raise ValueError(f"{what} {text!r} has a scheme: write 'host:port', such as {bare!r}")
-    host, colon, port = text.strip().rpartition(":")
-    if not colon or port.endswith("]"):
-        raise ValueError(f"{what} {text!r} has no port: write it as 'host:port'")
-    return Address(_parse_host(host, text, what), _parse_port(port, text, what))
-
-
-def validate_address(text: object, what: str = "address") -> str:
-    """Returns `text` as a canonical "host:port"; see `parse_address` for arguments and errors."""
-    return str(parse_address(text, what))
-
-
-def parse_master(master: str) -> str | None:
-    """Reads a TensorFlow master string.
-
-    Args:
-        master: "" for this process alone, or "grpc://host:port" for a TensorFlow server.
-
-    Returns:
-        "host:port" of the server, or None for this process.
-
-    Raises:
-        ValueError: If `master` is anything else.
-    """
-    if not master:
-        return None
-    if not master.startswith(_GRPC):
-        remedy = f"use '' for this process or '{_GRPC}host:port' for a TensorFlow server"
-        raise ValueError(f"unknown master {master!r}: {remedy}")
-    return validate_address(master.removeprefix(_GRPC), "the address in the master string")
 
 
 @dataclass(frozen=True)
@@ -255,7 +192,7 @@ class ClusterSpec:
 
     def master_for(self, task: Task) -> str:
         """Returns the master string "grpc://host:port" of `task`; see `address_of` for errors."""
-        return _GRPC + self.address_of(task)
+        return GRPC + self.address_of(task)
 
     @classmethod
     def from_hosts(
@@ -345,32 +282,6 @@ class ClusterSpec:
             )
         evaluator = _at_most_one(Role.EVALUATOR, lists)
         return cls(chief, lists.get(Role.PS, ()), lists.get(Role.WORKER, ()), evaluator)
-
-
-def _parse_host(host: str, text: str, what: str) -> str:
-    if not host:
-        raise ValueError(f"{what} {text!r} has no host: write it as 'host:port'")
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            return str(ipaddress.IPv6Address(host[1:-1]))
-        except ValueError as error:
-            raise ValueError(f"{what} {text!r} has no IPv6 address in its brackets") from error
-    if ":" in host:
-        raise ValueError(
-            f"{what} {text!r} has several colons: write one 'host:port', an IPv6 host in brackets"
-        )
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", host):
-        raise ValueError(
-            f"{what} {text!r} has the malformed host {host!r}: use a host name or an IP address"
-        )
-    return host
-
-
-def _parse_port(port: str, text: str, what: str) -> int:
-    digits = port.lstrip("0") if port.isascii() and port.isdecimal() else ""
-    if not (1 <= len(digits) <= 5 and int(digits) <= 65535):
-        raise ValueError(f"{what} {text!r} has the port {port!r}: use a number from 1 to 65535")
-    return int(digits)
 
 
 def _parse_index(index: object, what: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.spec import parse_master
+from ..cluster.address import parse_master
 from ..worker.loop import run_until_stop
 from ..worker.session import ChiefSessionCreator, ReleaseThreadsHook, WorkerSessionCreator
 

@@ -13,7 +13,6 @@ import signal
 import socket
 import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
@@ -194,11 +193,6 @@ def _no_cluster(address: str, error: Exception) -> UsageError:
         f"--ray-address {address!r}: no Ray cluster answers ({_first_line(error)}); start one with "
         "`ray start --head`, or leave the option out for one of this job's own"
     )
-
-
-def working_dir_of(target: str) -> str | None:
-    """The directory to send to the nodes for a model given as a file."""
-    return str(Path(target).resolve().parent) if target.endswith(".py") else None
 
 
 def _signal_handlers() -> dict[int, Any]:

@@ -251,7 +251,8 @@ WORKER_PROGRAM = """
 import json, sys
 import tensorflow as tf
 from paramserve.cluster.placement import on_cluster
-from paramserve.cluster.spec import ClusterView, Member, Role, Task, parse_master
+from paramserve.cluster.address import parse_master
+from paramserve.cluster.spec import ClusterView, Member, Role, Task
 
 v1 = tf.compat.v1
 index, action, *addresses = sys.argv[1:]

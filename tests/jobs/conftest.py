@@ -1,5 +1,6 @@
 """Real jobs in tests: commands as people type them, and roles started by hand."""
 
+import contextlib
 import json
 import os
 import signal
@@ -79,15 +80,13 @@ class Command:
 
     def survivors(self) -> list[psutil.Process]:
         """Processes of this command that still live, a moment after it ended."""
-        gone, alive = psutil.wait_procs(self._family[1:], timeout=5)
+        _, alive = psutil.wait_procs(self._family[1:], timeout=5)
         return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     def end(self) -> None:
         for process in [*self.children().values(), self._process]:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 process.kill()
-            except (psutil.NoSuchProcess, ProcessLookupError):
-                pass
         self._process.wait(10)
         self._file.close()
 

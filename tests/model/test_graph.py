@@ -295,7 +295,7 @@ def dividing_by_zero(task):
         (returning(loss=0.5), UsageError, "loss"),
         (returning(loss=None), UsageError, "loss"),
         (returning(optimizer=lambda: keras.optimizers.SGD(0.1)), UsageError, "optimizer"),
-        (returning(variables=lambda: []), UsageError, "nothing to train"),
+        (returning(variables=list), UsageError, "nothing to train"),
     ],
     ids=[
         "raises",
