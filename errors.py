@@ -13,7 +13,8 @@ class ExitCode(enum.IntEnum):
     1    The job failed: a task failed, the loss was NaN, or a process died.
     2    Bad usage: an option, a reference to a model, TF_CONFIG, or a directory.
     3    A wait ran out (`--max-wait-secs`): something expected never came.
-    130  Interrupted with Ctrl-C; a checkpoint was written, and the same command resumes.
+    130  Ended by Ctrl-C or SIGTERM; a chief has written a checkpoint, and the same command
+         goes on from it.
     ===  ==========================================================================
     """
 

@@ -226,24 +226,23 @@ class _Run:
                 status = client.status()
                 on_status(status)
                 if status.phase in ("waiting", "initializing", "training", "recovering"):
-                    self._look_after_tasks(client)
+                    self._look_after_tasks(client, status)
             except JobFailed:
                 pass  # The chief is busy, or ended between two looks.
             time.sleep(POLL_SECS)
 
-    def _look_after_tasks(self, client: StatusClient) -> None:
+    def _look_after_tasks(self, client: StatusClient, status: pb.JobStatus) -> None:
         """Starts again what was killed; what failed by itself has told the chief why."""
-        for (role, index), handle in self._tasks.items():
+        states = {(task.role, task.index): task.state for task in status.tasks}
+        for task, handle in self._tasks.items():
             code = handle.poll()
-            if code is None or code >= 0:
+            if code is None or not _is_worth_a_restart(task[0], code, states.get(task, "")):
                 continue
             if not self._job.take_restart():
-                self._ask_to_stop(client, f"{handle.name} was {describe_exit(code)} once too often")
+                self._ask_to_stop(client, f"{handle.name}: {describe_exit(code)}, once too often")
                 return
-            log.warning("%s was %s: starting it again", handle.name, describe_exit(code))
-            self._tasks[role, index] = self._launcher.start(
-                self._job.task_spec(role, index, client.address)
-            )
+            log.warning("%s: %s; starting it again", handle.name, describe_exit(code))
+            self._tasks[task] = self._launcher.start(self._job.task_spec(*task, client.address))
 
     def _ask_to_stop(self, client: StatusClient, error: str = "") -> None:
         try:
@@ -287,6 +286,16 @@ class _Run:
         if content is None:
             raise JobFailed(f"the chief ended well but left no {path}")
         return JobResult.from_dict(json.loads(content))
+
+
+def _is_worth_a_restart(role: str, code: int, state: str) -> bool:
+    """Whether a task that ended did so through no fault of its own.
+
+    A worker that failed has said so, and the job fails with it; a job is never without its
+    parameter servers.
+    """
+    was_killed = code < 0 or code == ExitCode.INTERRUPTED
+    return was_killed or state == "lost" or (role == "ps" and code != 0)
 
 
 def chief_arguments(options: JobOptions) -> tuple[str, ...]:

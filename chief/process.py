@@ -13,6 +13,8 @@ from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, session_config, start_server
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role, Task
+from ..cluster.status_client import StatusClient, find_chief
+from ..errors import ParamserveError, UsageError
 from ..model.graph import TrainGraph, build_train_graph
 from ..model.loading import load_build
 from ..model.spec import BuildFn, TaskContext
@@ -67,6 +69,7 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
     """
     files = JobFiles(config.options.logdir)
     files.prepare()
+    _refuse_second_chief(config.options.logdir)
     build = load_build(config.options.model)
     chief = _Chief(config, build, files, stop)
     chief.start()
@@ -237,6 +240,20 @@ class _Chief:
             self._files.write_targets(
                 self._config.job_id, self._metrics_server.address, self._membership
             )
+
+
+def _refuse_second_chief(logdir: str) -> None:
+    """Two jobs in one directory would overwrite each other's checkpoints."""
+    try:
+        address = find_chief(logdir)
+        with StatusClient(address, timeout_secs=2.0) as other:
+            other.status()
+    except ParamserveError:
+        return  # Nobody is there, or whoever was has died without taking its file away.
+    raise UsageError(
+        f"a job already runs in --logdir {logdir!r} (chief at {address}): stop it with "
+        f"`paramserve stop --chief {address}`, or give another directory"
+    )
 
 
 def job_config(options: JobOptions, job_id: str) -> pb.JobConfig:

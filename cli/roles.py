@@ -258,7 +258,8 @@ def _run_role(run: Callable[[threading.Event], None], debug: bool) -> None:
     try:
         with args.ending_with_exit_code(debug):
             run(signals.event)
-            code = int(ExitCode.DONE)
+            # Who was asked to end is not done: whatever supervises it may start it again.
+            code = int(ExitCode.INTERRUPTED if signals.received else ExitCode.DONE)
     except typer.Exit as end:
         code = end.exit_code
     except BaseException:

@@ -92,7 +92,7 @@ class MembershipClient:
             WaitTimeout: No chief answered, or the place was held by another task, for
                 `max_wait_secs`.
             JobFailed: The chief refused.
-            JobStopping: `stop` was set meanwhile.
+            JobStopping: The job is ending, or `stop` was set meanwhile.
         """
         request = pb.RegisterRequest(
             role=role,
@@ -129,6 +129,8 @@ class MembershipClient:
                 return self._stub.Register(request, timeout=timeout, wait_for_ready=True)
             except grpc.RpcError as error:
                 code, details = error.code(), error.details()
+                if code == grpc.StatusCode.FAILED_PRECONDITION:
+                    raise JobStopping(details) from error
                 if code == grpc.StatusCode.ALREADY_EXISTS:
                     last = str(details)
                     stop.wait(min(0.5, left))

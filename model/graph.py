@@ -28,6 +28,9 @@ from .sync import SyncOps, synchronize
 
 v1 = tf.compat.v1
 
+# The service's own variable: examples applied over the model's whole life.
+EXAMPLES = "paramserve/examples"
+
 
 @dataclass(frozen=True)
 class TrainGraph:
@@ -94,7 +97,7 @@ def build_train_graph(
     with graph.as_default(), on_cluster(context.num_ps, worker_device):
         global_step = v1.train.get_or_create_global_step()
         examples = v1.get_variable(
-            "examples",
+            EXAMPLES,
             shape=(),
             dtype=tf.int64,
             initializer=v1.zeros_initializer(),

@@ -31,7 +31,8 @@ class SyncJob:
     def train(self, steps=1):
         """Steps of the worker; each ends when the chief has applied it."""
         for _ in range(steps):
-            self.worker_session.run(self.worker.train_op, options=BOUNDED)
+            step = [self.worker.train_op, self.worker.step_after]
+            self.worker_session.run(step, options=BOUNDED)
 
     @property
     def global_step(self):

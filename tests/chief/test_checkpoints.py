@@ -75,8 +75,8 @@ def test_a_checkpoint_has_the_models_own_names_and_values(make_model, sync):
     model = make_model(sync=sync)
     saved = model.service.save()
     assert sorted(tf.train.list_variables(saved.path)) == [
-        ("examples", []),
         ("global_step", []),
+        ("paramserve/examples", []),
         ("w", [3]),
         ("w/Momentum", [3]),
     ]
@@ -91,7 +91,7 @@ def test_any_reader_of_tensorflow_can_read_it(make_model):
     assert tf.train.latest_checkpoint(model.logdir) == saved.path
     reader = tf.train.load_checkpoint(saved.path)
     assert reader.get_tensor("w").tolist() == [-4.0] * 3
-    assert (reader.get_tensor("global_step"), reader.get_tensor("examples")) == (4, 20)
+    assert (reader.get_tensor("global_step"), reader.get_tensor("paramserve/examples")) == (4, 20)
     assert model.saved.get_nowait() == saved
 
 
@@ -151,9 +151,7 @@ def test_two_who_ask_at_once_get_the_same_checkpoint(make_model):
     model = make_model()
     model.train(1)
     results = queue.Queue()
-    threads = [
-        threading.Thread(target=lambda: results.put(model.service.save())) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: results.put(model.service.save())) for _ in range(4)]
     for thread in threads:
         thread.start()
     saved = [results.get(timeout=WAIT_SECS) for _ in threads]

@@ -116,9 +116,7 @@ def test_a_torn_checkpoint_is_passed_over_with_its_reason(
     assert "\n" not in line
 
 
-def test_a_checkpoint_that_lost_its_index_does_not_count(
-    built, session, logdir, write_checkpoints
-):
+def test_a_checkpoint_that_lost_its_index_does_not_count(built, session, logdir, write_checkpoints):
     write_checkpoints(2, 10)
     Path(f"{logdir}/model.ckpt-10.index").unlink()
     assert initialize(built, session, logdir, with_tables=False) == f"{logdir}/model.ckpt-2"

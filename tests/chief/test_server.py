@@ -210,7 +210,12 @@ def test_the_status_tells_what_the_job_knows(serve, join):
     job.state.progress.update(2.0, 12, 120, reports)
     with StatusClient(job.address) as client:
         status = client.status()
-    assert (status.phase, status.detail, status.epoch, status.job_id) == ("training", "", 1, "job-1")
+    assert (status.phase, status.detail, status.epoch, status.job_id) == (
+        "training",
+        "",
+        1,
+        "job-1",
+    )
     assert (status.global_step, status.max_steps, status.examples) == (12, 100, 120)
     assert (status.steps_per_second, status.examples_per_second) == (6.0, 60.0)
     assert (status.loss, status.sync, status.logdir) == (0.25, True, "runs/census")

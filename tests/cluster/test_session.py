@@ -109,6 +109,16 @@ def test_close_within_ends_a_call_that_would_never_end():
         session.run(stuck)
 
 
+def test_neither_closing_nor_dropping_waits_for_a_close_that_blocks(monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(v1.Session, "close", lambda session: release.wait(100))
+    held = [BoundedCloseSession(close_grace_secs=0.1), BoundedCloseSession()]
+    assert returns_in_time(held[0].close)
+    assert returns_in_time(held.clear)
+    assert not release.is_set()
+    release.set()
+
+
 def test_a_session_of_a_dead_parameter_server_can_be_dropped(cluster, start_ps, graph):
     _, target = cluster
     weight = variable_on_ps()

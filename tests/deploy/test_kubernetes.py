@@ -161,7 +161,8 @@ def test_what_has_finished_is_not_started_again(jobs):
         pod = job["spec"]["template"]["spec"]
         assert pod["restartPolicy"] == "Never"
         # A policy about a container that does not exist would be refused.
-        _, on_exit = job["spec"]["podFailurePolicy"]["rules"]
+        rules = job["spec"]["podFailurePolicy"]["rules"]
+        (on_exit,) = [rule for rule in rules if rule["action"] == "FailJob"]
         assert on_exit["onExitCodes"]["containerName"] == role
 
 

@@ -52,6 +52,9 @@ def test_training_goes_on_where_the_checkpoint_is(start, logdir):
     assert names["weights"] == [5]
     assert names["weights/Momentum"] == [5]
     assert "global_step" in names
+    # A third time there is nothing left to do, and nothing is done.
+    assert start(*command, "--max-steps", 120).wait() == 0
+    assert result_of(logdir)["global_step"] == second["global_step"]
     weights = tf.train.load_variable(second["checkpoint"], "weights")
     assert weights == pytest.approx([0, 1, 2, 3, 4], abs=0.2)
 

@@ -204,7 +204,7 @@ def test_variables_and_slots_are_on_the_parameter_servers_and_the_rest_on_the_ta
     places = devices(built)
     assert set(places) == {
         "global_step",
-        "examples",
+        "paramserve/examples",
         *("first", "first/Momentum", "second", "second/Momentum"),
     }
     assert all(device.startswith("/job:ps/task:") for device in places.values())

@@ -222,9 +222,7 @@ def test_a_model_made_elsewhere_is_refused(build_graph):
 
     def build(task):
         weight = v1.get_variable("w", initializer=1.0)
-        return TrainSpec(
-            loss=weight, optimizer=v1.train.AdamOptimizer(), keras_model=elsewhere
-        )
+        return TrainSpec(loss=weight, optimizer=v1.train.AdamOptimizer(), keras_model=elsewhere)
 
     with pytest.raises(UsageError, match=r"not in the graph being built; make .* inside build"):
         build_graph(build)
@@ -257,7 +255,7 @@ def test_an_error_in_a_layer_says_what_was_wrong(build_graph):
     def build(task):
         keras.Sequential([Broken()])(normal_inputs())
 
-    with pytest.raises(JobFailed, match="ValueError: .*the number of heads has to divide 4"):
+    with pytest.raises(JobFailed, match=r"ValueError: .*the number of heads has to divide 4"):
         build_graph(build)
 
 

@@ -289,6 +289,19 @@ def test_a_backup_worker_that_is_in_time_is_as_good_as_any(start_job):
 # Tokens
 
 
+def test_a_step_is_whole_whatever_else_is_fetched_with_it(start_job):
+    """The token that it ends with is the one that its successor's gradient is pushed with."""
+    job = start_job(constant_gradients(7), workers=1)
+    [worker] = job.workers
+    worker.take_token()
+    for _ in range(3):
+        run = v1.RunOptions(timeout_in_ms=5_000)
+        step = Background(lambda run=run: worker.session.run(worker.built.train_op, options=run))
+        job.session.run(job.sync.apply_step, options=run)
+        step.result()
+    assert (job.global_step, job.examples) == (3, 21)
+
+
 def test_no_gradient_is_computed_without_a_token(start_job):
     job = start_job(constant_gradients(1, 1))
     for worker in job.workers:

@@ -1,0 +1,72 @@
+"""What the command line says about itself."""
+
+import pytest
+
+import paramserve
+
+JOB_OPTIONS = {
+    "--ps",
+    "--workers",
+    "--sync",
+    "--async",
+    "--replicas-to-aggregate",
+    "--max-steps",
+    "--logdir",
+    "--chief-trains",
+    "--save-checkpoint-secs",
+    "--save-checkpoint-steps",
+    "--keep-checkpoints",
+    "--save-summaries-steps",
+    "--max-wait-secs",
+    "--param",
+    "--metrics-port",
+    "--debug",
+}
+PLACE = {"--host", "--port", "--index", "--metrics-port", "--max-wait-secs", "--debug"}
+COMMANDS = {
+    "run": {*JOB_OPTIONS, "--launcher", "--ray-address"},
+    "chief": {*JOB_OPTIONS, "--host", "--port"},
+    "ps": {*PLACE, "--chief"},
+    "worker": {*PLACE, "--chief", "--param"},
+    "status": {"--chief", "--logdir", "--json", "--debug"},
+    "stop": {"--chief", "--logdir", "--debug"},
+    "checkpoint": {"--chief", "--logdir", "--debug"},
+}
+
+
+def test_the_commands_are_listed_with_the_exit_codes(invoke):
+    result = invoke("--help")
+    assert result.exit_code == 0
+    assert set(COMMANDS) <= set(result.stdout.split())
+    words = " ".join(result.stdout.split())
+    for meaning in ("0 done", "1 the job failed", "2 bad usage", "3 a wait ran out", "; 130 "):
+        assert meaning in words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_a_command_is_explained(invoke, command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    words = result.stdout.replace("/", " ").replace(",", " ").split()
+    assert COMMANDS[command] <= set(words)
+    assert ("MODEL" in words) is (command in ("run", "chief", "worker"))
+
+
+def test_without_a_command_there_is_help(invoke):
+    result = invoke()
+    assert result.exit_code in (0, 2)
+    assert "checkpoint" in result.output
+
+
+def test_the_version(invoke):
+    result = invoke("--version")
+    assert (result.exit_code, result.stdout) == (0, f"paramserve {paramserve.__version__}\n")
+
+
+def test_a_typing_mistake_is_bad_usage(invoke):
+    assert invoke("rum").exit_code == 2
+    assert invoke("status", "--log-dir", "x").exit_code == 2
+    assert invoke("run").exit_code == 2
+    many = invoke("run", "m.py:build", "--workers", "many")
+    assert many.exit_code == 2
+    assert "--workers" in many.output
