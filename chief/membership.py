@@ -209,6 +209,11 @@ class Membership:
             self._ready_epoch = epoch
             self.changed.notify_all()
 
+    def mark_unready(self) -> None:
+        """Says that the model is lost: nobody should train on what the servers hold now."""
+        with self.changed:
+            self._ready_epoch = 0
+
     def renew_epoch(self) -> None:
         """Starts a new epoch with the same parameter servers; their state is not to be used."""
         with self.changed:

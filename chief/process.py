@@ -191,6 +191,7 @@ class _Chief:
     def _recover(self, view: ClusterView) -> None:
         """Waits until it is clear which parameter server is gone."""
         self._state.phase = Phase.RECOVERING
+        self._membership.mark_unready()
         self._metrics.recoveries.inc()
         deadline = self._config.options.lease_secs + 1.0
         while self._membership.view == view and deadline > 0 and not self._is_interrupted():

@@ -36,9 +36,11 @@ _logger = logging.getLogger(__name__)
 class BoundedCloseSession(tf.compat.v1.Session):
     """A session whose `close` returns within seconds, even if a peer is dead.
 
-    Closing runs in a thread of its own. If it does not end in time, the session is abandoned: that
-    thread keeps it, so that Python does not destroy it (which blocks as well), and ends when the
-    peer is back, or with the process. The session takes no more calls either way.
+    TensorFlow's own close waits until the peers have cleaned up after each step. After a step that
+    failed because its peer died, this lasts until the peer is back at the same address. So closing
+    runs in a thread of its own. If it does not end in time, the session is abandoned: that thread
+    keeps it, so that Python does not destroy it (which blocks as well), and ends when the close
+    does, or with the process. The session takes no more calls either way.
 
     Args:
         target: Master string, as of `tf.compat.v1.Session`.

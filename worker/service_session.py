@@ -9,9 +9,11 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.chief_client import JobStopping, MembershipClient
-from ..cluster.deadline import Deadline
+from ..cluster.deadline import Deadline, growing_pauses
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import PREEMPTION_ERRORS, open_session
+from ..cluster.spec import ClusterView
+from ..errors import WaitTimeout
 from ..model.graph import TrainGraph
 
 log = logging.getLogger(__name__)
@@ -54,20 +56,39 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             WaitTimeout: The model was not ready in time.
             JobStopping: The job is ending.
         """
-        while True:
+        deadline = Deadline.after(self._max_wait_secs)
+        for pause in growing_pauses():
             view = self._client.await_ready(
-                min_epoch=1, max_wait_secs=self._max_wait_secs, cancelled=self._cancelled
+                min_epoch=1,
+                max_wait_secs=max(deadline.remaining_secs(), pause),
+                cancelled=self._cancelled,
             )
-            config = session_config(view, self._client.registration.task, self._server.address)
-            try:
-                session = open_session(
-                    self._server.target, self._built.graph, config, Deadline.after(ATTEMPT_SECS)
+            session = self._open(view)
+            if session is not None:
+                return session
+            if not deadline.remaining_secs():
+                raise WaitTimeout(
+                    f"max_wait_secs={self._max_wait_secs:g} ran out: no session over epoch "
+                    f"{view.epoch} ({', '.join(member.address for member in view.ps)})"
                 )
+            deadline.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+    def _open(self, view: ClusterView) -> Any:
+        """A session over a view; None if the view turned out to be out of date."""
+        config = session_config(view, self._client.registration.task, self._server.address)
+        try:
+            session = open_session(
+                self._server.target, self._built.graph, config, Deadline.after(ATTEMPT_SECS)
+            )
+            # A server that came back at the same address is empty until the chief has noticed.
+            if session.run(self._built.uninitialized).size == 0:
                 session.run(self._built.local_init_with_tables)
-            except (*PREEMPTION_ERRORS, tf.errors.DeadlineExceededError) as error:
-                if self._cancelled():
-                    raise JobStopping from error
-                log.warning("no session over epoch %d: %s", view.epoch, type(error).__name__)
-                continue
-            log.info("session over epoch %d", view.epoch)
-            return session
+                log.info("session over epoch %d", view.epoch)
+                return session
+            session.close()
+        except (*PREEMPTION_ERRORS, tf.errors.DeadlineExceededError) as error:
+            log.warning("no session over epoch %d: %s", view.epoch, type(error).__name__)
+        if self._cancelled():
+            raise JobStopping
+        return None

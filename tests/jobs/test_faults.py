@@ -64,6 +64,24 @@ def test_a_killed_parameter_server_is_replaced_and_restored(start, logdir, doome
     assert result["eval"]["mse"] < 0.1
 
 
+def test_a_parameter_server_may_come_back_at_its_address(start, logdir, free_port):
+    """Started by hand with a port of its own; until it is restored nobody trains on it."""
+    options = ("--save-checkpoint-steps", 20, "--lease-secs", 3, "--max-steps", 100_000, *SLOW)
+    start("chief", LINEAR, "--logdir", logdir, "--port", 0, *options)
+    address = until(lambda: find_chief_or_none(logdir))
+    ps = ("ps", "--chief", address, "--port", free_port, "--index", 0)
+    doomed = start(*ps)
+    worker = start("worker", LINEAR, "--chief", address)
+    until(lambda: status_of(address).checkpoint_step >= 20)
+
+    doomed.kill()
+    start(*ps)
+    until(lambda: status_of(address).epoch == 2 and step_of(address) >= 40)
+
+    assert worker.running()
+    assert status_of(address).tasks[0].address.endswith(f":{free_port}")
+
+
 def test_ctrl_c_ends_with_a_checkpoint_and_the_same_command_goes_on(start, logdir):
     arguments = ("run", LINEAR, "--launcher", "process", "--workers", 1, "--logdir", logdir)
     arguments += ("--max-steps", 200)
