@@ -27,7 +27,7 @@ $(VENV)/.test: $(VENV)/.run requirements-dev.lock
 	touch $@
 
 # Resolves the versions anew; both files are checked in. What users get follows what was tested.
-COMPILE := pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links
+COMPILE := pip-compile --quiet --upgrade --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links
 lock: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml

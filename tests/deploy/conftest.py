@@ -143,7 +143,7 @@ def helpers():
 
 @pytest.fixture(scope="session")
 def live_job(tmp_path_factory):
-    """Two parameter servers and two workers; its folder lies where the scrape configuration looks."""
+    """Two parameter servers and two workers; its folder lies where the configuration looks."""
     logdir = tmp_path_factory.mktemp("deploy") / "runs" / "default"
     logdir.mkdir(parents=True)
     options = ("--ps", 2, "--workers", 2, "--save-checkpoint-secs", 2, "--logdir", logdir)

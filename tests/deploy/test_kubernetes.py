@@ -142,7 +142,7 @@ def test_the_log_directory_is_the_mounted_volume(jobs, manifests, parsed):
 
 
 def test_paramserve_is_process_one(jobs):
-    """No shell stands between Kubernetes's SIGTERM and the process: the image's entry point runs."""
+    """No shell stands between Kubernetes's SIGTERM and the image's entry point."""
     for job in jobs.values():
         assert "command" not in container_of(job)
 

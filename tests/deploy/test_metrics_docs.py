@@ -1,5 +1,6 @@
 """docs/metrics.md says what the processes of a real job serve: no more, no less."""
 
+import itertools
 import re
 
 import pytest
@@ -19,7 +20,7 @@ UNITS = {"seconds": "seconds", "bytes": "bytes", "step": "steps", "steps": "step
 def documented(deploy):
     """Rows by section: (name, type, labels)."""
     text = (deploy.parent / "docs/metrics.md").read_text()
-    title, *sections = text.split("\n## ")
+    _, *sections = text.split("\n## ")
     return {section.partition("\n")[0]: rows(section) for section in sections}
 
 
@@ -37,7 +38,7 @@ def test_documented_metrics_are_the_served_ones(section, documented, live_job):
 
 
 def test_units_agree_with_names(documented):
-    for name, _, _, unit, _ in sum(documented.values(), []):
+    for name, _, _, unit, _ in itertools.chain(*documented.values()):
         last = name.removesuffix("_total").rpartition("_")[2]
         assert UNITS.get(last, unit) == unit, name
 

@@ -1,4 +1,4 @@
-"""The scrape configuration, the dashboard and the alerts, against a real Prometheus and a real job."""
+"""Scraping, dashboard and alerts, against a real Prometheus that scrapes a real job."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-INSTALL = "apt-get install -y --no-install-recommends prometheus"
+INSTALL = "make test (it fetches it), or apt-get install --no-install-recommends prometheus"
 POD_TARGETS = "pods.json"
 
 
@@ -22,7 +22,7 @@ def find_program():
 
     def find(name):
         path = shutil.which(name)
-        return path or pytest.fail(f"{name} is not installed: run `{INSTALL}`")
+        return path or pytest.fail(f"{name} is not on the PATH: run {INSTALL}")
 
     return find
 
@@ -176,8 +176,8 @@ def test_every_alert_has_data_to_judge(prometheus, deploy, helpers):
 def test_the_alerts_are_loaded_and_none_is_raised(prometheus, deploy):
     groups = yaml.safe_load((deploy / "prometheus/alerts.yml").read_text())["groups"]
     alerts = [rule["alert"] for group in groups for rule in group["rules"]]
-    loaded = [rule["name"] for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
-    assert loaded == alerts
+    loaded = prometheus.get("rules")["groups"]
+    assert [rule["name"] for group in loaded for rule in group["rules"]] == alerts
     assert [a for a in prometheus.get("alerts")["alerts"] if a["state"] == "firing"] == []
 
 
