@@ -196,7 +196,7 @@ def test_documented_commands_exist(deploy):
     text = (deploy.parent / "docs/deploy.md").read_text().replace("\\\n", " ")
     # At a prompt, in a pod (after "--"), or as the command of a container of our image.
     commands = re.findall(r"(?:^ *| -- )paramserve (\w+.*)$", text, re.M)
-    commands += re.findall(r"^ *docker run .* paramserve:\S+ (\w+.*)$", text, re.M)
+    commands += re.findall(r"^ *docker run .* paramserve:\S+ +(\w+.*)$", text, re.M)
     assert {command.split()[0] for command in commands} >= {"run", "status", "stop"}
     for command in commands:
         parse(command.split())
