@@ -22,7 +22,8 @@ class ChiefMetrics:
         self.steps_per_second = gauge("steps_per_second", "Global steps per second, last 5 s")
         self.examples_per_second = gauge("examples_per_second", "Applied examples/s, last 5 s")
         self.loss = gauge("loss", "Newest loss, averaged over the workers")
-        self.tasks_up = gauge("tasks_up", "Tasks that hold their lease", ("role",))
+        # Not `role`: that is the label of the process that is scraped, here always the chief's.
+        self.tasks_up = gauge("tasks_up", "Tasks that hold their lease", ("task_role",))
         self.epoch = gauge("epoch", "Changes of the set of parameter servers, from 1")
         self.parameter_bytes = gauge("parameter_bytes", "Variables and slots, by server", ("ps",))
         self.checkpoint_step = gauge("checkpoint_step", "Global step of the newest checkpoint")
@@ -54,7 +55,7 @@ class ChiefMetrics:
     def show_tasks(self, up: Mapping[Role, int], epoch: int) -> None:
         """Takes over how many tasks are up."""
         for role, count in up.items():
-            self.tasks_up.labels(role=role).set(count)
+            self.tasks_up.labels(task_role=role).set(count)
         self.epoch.set(epoch)
 
     def show_parameters(self, bytes_per_ps: Mapping[int, int]) -> None:
@@ -62,8 +63,12 @@ class ChiefMetrics:
         for index, count in bytes_per_ps.items():
             self.parameter_bytes.labels(ps=str(index)).set(count)
 
-    def show_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Takes over a new checkpoint."""
+    def show_saved(self, checkpoint: Checkpoint) -> None:
+        """Takes over a checkpoint that was just written."""
         self.checkpoint_seconds.observe(checkpoint.seconds)
+        self.show_checkpoint(checkpoint)
+
+    def show_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes over which checkpoint is the newest, written or restored."""
         self.checkpoint_step.set(checkpoint.global_step)
         self.checkpoint_timestamp.set(checkpoint.written)

@@ -228,10 +228,11 @@ class Training:
         if path is not None:
             written = tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9
             self._state.checkpoint = Checkpoint(path, step, written, 0.0)
+            self._metrics.show_checkpoint(self._state.checkpoint)
 
     def _note_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._state.checkpoint = checkpoint
-        self._metrics.show_checkpoint(checkpoint)
+        self._metrics.show_saved(checkpoint)
 
 
 def describe_loss(error: Exception) -> str:

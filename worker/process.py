@@ -117,15 +117,19 @@ class _Worker:
         """Trains, then leaves with the reason; a failure is told to the chief and raised."""
         self._heartbeat.start()
         try:
-            reason = self._train(build)
+            reason = self._train_until_told(build)
             self._heartbeat.check()
-        except JobStopping:
-            reason = pb.LeaveRequest.DONE
         except Exception as error:
             failure = self._as_failure(error)
             self._leave(pb.LeaveRequest.FAILED, str(failure))
             raise failure from error
         self._leave(reason)
+
+    def _train_until_told(self, build: BuildFn) -> pb.LeaveRequest.Reason:
+        try:
+            return self._train(build)
+        except JobStopping:
+            return pb.LeaveRequest.DONE
 
     def _train(self, build: BuildFn) -> pb.LeaveRequest.Reason:
         job, task = self._registration.job, self._registration.task

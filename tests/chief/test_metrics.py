@@ -23,7 +23,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_progress(Snapshot(40, 400, 2.0, 20.0, 0.5))
     metrics.show_tasks({Role.PS: 2, Role.WORKER: 3}, epoch=4)
     metrics.show_parameters({0: 1000, 1: 1200})
-    metrics.show_checkpoint(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
+    metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for family in registry.collect()

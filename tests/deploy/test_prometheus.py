@@ -198,7 +198,7 @@ def test_pods_are_found_by_their_annotations(prometheus, live_job, helpers):
         return sorted((t["role"], t["index"], t["instance"], t["job_id"]) for t in labels)
 
     helpers.wait_until(lambda: found() == expected, lambda: f"{found()}, expected {expected}")
-    workers_up = 'paramserve_tasks_up{job="pods", role="worker"}'
+    workers_up = 'paramserve_tasks_up{job="pods", task_role="worker"}'
     wait_for_numbers(prometheus, {"workers up": workers_up}, helpers)
 
 
