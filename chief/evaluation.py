@@ -36,10 +36,16 @@ def evaluate(spec: TrainSpec, checkpoint: str, context: TaskContext) -> dict[str
     except tf.errors.NotFoundError as error:
         raise JobFailed(
             f"evaluation needs a variable that {checkpoint} does not have; are the names those of "
-            f"training? {error.message.splitlines()[0]}"
+            f"training? {_missing(error)}"
         ) from error
     except Exception as error:
         raise JobFailed(f"evaluation failed: {describe(error)}") from error
+
+
+def _missing(error: tf.errors.NotFoundError) -> str:
+    """The saver puts what was not found after a long preamble of its own."""
+    lines = [line for line in error.message.splitlines() if line.strip()]
+    return next((line for line in lines if "not found" in line), lines[0])
 
 
 def _run(metrics: EvalMetrics, checkpoint: str) -> dict[str, float]:

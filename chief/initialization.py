@@ -63,6 +63,7 @@ def _restore_newest(built: TrainGraph, session: Any, logdir: str) -> str | None:
     reasons = []
     for _, path in checkpoints:
         try:
+            _check_fit(built, path)
             with built.graph.as_default():  # Else the saver would restore eagerly.
                 built.saver.restore(session, path)
         except PREEMPTION_ERRORS:
@@ -81,6 +82,20 @@ def _restore_newest(built: TrainGraph, session: Any, logdir: str) -> str | None:
             f"--logdir to start afresh. Newest: {reasons[0]}"
         )
     return None
+
+
+def _check_fit(built: TrainGraph, path: str) -> None:
+    """Raises ValueError if a checkpoint is of another model.
+
+    TensorFlow restores a tensor into a variable of another shape without a word.
+    """
+    there = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    for variable in built.graph.get_collection(tf.compat.v1.GraphKeys.GLOBAL_VARIABLES):
+        name, shape = variable.op.name, variable.shape.as_list()
+        if name not in there:
+            raise ValueError(f"it has no variable {name!r}")
+        if there[name] != shape:
+            raise ValueError(f"{name!r} has the shape {there[name]} there, {shape} in the model")
 
 
 def _first_line(error: Exception) -> str:

@@ -109,6 +109,9 @@ class Membership:
         with self.changed:
             if self._stopping:
                 raise JobClosed("the job is ending")
+            if (known := self._find(role, index, incarnation)) is not None:
+                known.heard = self._clock()
+                return known.task
             task = self._place(role, index, incarnation)
             self._tasks[task] = TaskRecord(
                 task, address, incarnation, metrics_address, pid, self._clock()
@@ -282,6 +285,11 @@ class Membership:
             and self._view.epoch >= min_epoch
         )
 
+    def _find(self, role: Role, index: int | None, incarnation: str) -> TaskRecord | None:
+        """The record of a task that asks again, because the answer to its first call was lost."""
+        same = (r for r in self.up(role) if r.incarnation == incarnation)
+        return next((r for r in same if index in (None, r.task.index)), None)
+
     def _place(self, role: Role, index: int | None, incarnation: str) -> Task:
         if role not in (Role.PS, Role.WORKER):
             raise UsageError(f"role {role!r} does not register; expected ps or worker")
@@ -294,7 +302,9 @@ class Membership:
                     f"{self.heartbeat_age(held):.1f} s ago"
                 )
             return Task(role, index)
-        taken = {r.task.index for r in self.up(role)}
+        # The chief still counts those whose input ended, and reports those that failed.
+        free_again = (TaskState.LOST, TaskState.DONE)
+        taken = {r.task.index for r in self.records(role) if r.state not in free_again}
         free = next(i for i in range(len(taken) + 1) if i not in taken)
         if role is Role.PS and free >= self._num_ps:
             raise TaskHeld(f"all {self._num_ps} parameter servers are there already")

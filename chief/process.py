@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import tensorflow as tf
+
 from ..cluster.deadline import Deadline
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, session_config, start_server
@@ -237,10 +239,14 @@ class _Chief:
         )
 
     def _write_targets(self) -> None:
-        with self._targets_lock:
-            self._files.write_targets(
-                self._config.job_id, self._metrics_server.address, self._membership
-            )
+        try:
+            with self._targets_lock:
+                self._files.write_targets(
+                    self._config.job_id, self._metrics_server.address, self._membership
+                )
+        except (tf.errors.OpError, OSError) as error:
+            # A full disk should not keep a task from joining.
+            log.warning("the list of metrics targets was not written: %s", error)
 
 
 def _refuse_second_chief(logdir: str) -> None:

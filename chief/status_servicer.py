@@ -38,8 +38,9 @@ class StatusServicer(Base):
         interval = max(0.05, request.interval_secs or 1.0)
         changed = self._state.membership.changed
         while context.is_active():
-            yield self._state.to_proto()
-            if self._state.phase in _ENDED:
+            status = self._state.to_proto()
+            yield status
+            if status.phase in _ENDED:
                 return
             with changed:
                 changed.wait(interval)

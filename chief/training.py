@@ -184,7 +184,10 @@ class Training:
         except tf.errors.DeadlineExceededError as error:
             raise ServerLost(f"no answer within {READ_TIMEOUT_MS / 1000:g} s") from error
         self._read_at = time.monotonic()
-        reports = [record.report for record in self._state.membership.records(Role.WORKER)]
+        membership = self._state.membership
+        # At the end nobody is up, and what they last said is the newest there is.
+        workers = membership.up(Role.WORKER) or membership.records(Role.WORKER)
+        reports = [record.report for record in workers]
         snapshot = self._state.progress.update(self._read_at, int(step), int(examples), reports)
         self._metrics.show_progress(snapshot)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from google.protobuf import json_format
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..cluster.status_client import StatusClient, find_chief
@@ -74,7 +75,7 @@ def _show(answer: pb.JobStatus) -> None:
     mode = "sync" if answer.sync else "async"
     limit = f" of {answer.max_steps:,}" if answer.max_steps else ""
     loss = f"{answer.loss:.5g}" if answer.HasField("loss") else "-"
-    console.print(f"[bold]{answer.phase}[/] {answer.detail}".rstrip())
+    console.print(f"[bold]{answer.phase}[/] {escape(answer.detail)}".rstrip())
     console.print(
         f"global step {answer.global_step:,}{limit}, {answer.steps_per_second:.1f} steps/s, "
         f"{answer.examples_per_second:,.0f} examples/s, loss {loss}, {mode}, epoch {answer.epoch}"

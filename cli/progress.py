@@ -24,7 +24,7 @@ class ProgressDisplay:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -56,7 +56,7 @@ class ProgressDisplay:
         if status.phase == phase and status.uptime_secs - printed_at < LINE_SECS:
             return
         self._printed = (status.phase, status.uptime_secs)
-        self._console.print(f"{status.phase:12} {figures(status)}", highlight=False)
+        self._console.print(f"{status.phase:12} {figures(status)}", highlight=False, markup=False)
 
 
 def figures(status: pb.JobStatus) -> str:

@@ -198,7 +198,9 @@ def _tf_config() -> tuple[ClusterSpec, Task] | None:
     try:
         return ClusterSpec.from_tf_config(text)
     except ValueError as error:
-        raise UsageError(f"TF_CONFIG: {error}") from error
+        message = str(error)
+        named = message.startswith("TF_CONFIG")
+        raise UsageError(message if named else f"TF_CONFIG: {message}") from error
 
 
 def _own_address(role: Role) -> tuple[Address | None, Task | None]:

@@ -128,10 +128,13 @@ def _show_result(result: JobResult) -> None:
     if result.eval:
         metrics = (f"{name} [bold]{_figure(value)}[/]" for name, value in result.eval.items())
         console.print(f"evaluation: {', '.join(metrics)}")
-    console.print(f"checkpoint: {result.checkpoint or 'none'}")
-    console.print(f"log directory: {result.logdir}")
-    console.print(f"look further: tensorboard --logdir {result.logdir}")
-    console.print(f"while a job runs: paramserve status --logdir {result.logdir}")
+    for line in (
+        f"checkpoint: {result.checkpoint or 'none'}",
+        f"log directory: {result.logdir}",
+        f"look further: tensorboard --logdir {result.logdir}",
+        f"while a job runs: paramserve status --logdir {result.logdir}",
+    ):
+        console.print(line, markup=False)
 
 
 def _figure(value: float) -> str:

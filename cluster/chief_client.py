@@ -184,6 +184,7 @@ class MembershipClient:
                 reply = self._stub.AwaitReady(request, timeout=wait + 0.5, wait_for_ready=True)
             except grpc.RpcError as error:
                 missing = f"the chief at {self.address} does not answer ({error.details()})"
+                time.sleep(min(0.2, left))
                 continue
             if reply.stop:
                 break
@@ -218,7 +219,8 @@ class MembershipClient:
         request = pb.WriteSummaryRequest(
             task=self._task(), global_step=global_step, summary=summary
         )
-        self._stub.WriteSummary.future(request, timeout=CALL_TIMEOUT_SECS)
+        call = self._stub.WriteSummary.future(request, timeout=CALL_TIMEOUT_SECS)
+        call.add_done_callback(lambda _: None)  # Keeps it: a call that nobody holds is cancelled.
 
     def close(self) -> None:
         """Closes the channel."""

@@ -81,6 +81,8 @@ class Heartbeat:
                 log.warning("no answer from the chief for %.1f s: %s", silence, error.details())
                 if silence > self._max_silence_secs:
                     return self._fail(self._silence(silence))
+            except Exception as error:
+                return self._fail(error)
             if self.latest.stop:
                 self.stopping.set()
             self._ended.wait(interval)

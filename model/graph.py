@@ -6,13 +6,15 @@ land on the same parameter servers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
 from ..cluster.placement import on_cluster, parameter_bytes
-from ..errors import JobFailed, UsageError
+from ..errors import JobFailed, ParamserveError, UsageError
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loading import describe
 from .spec import (
@@ -104,7 +106,8 @@ def build_train_graph(
             trainable=False,
         )
         spec = _call(build, context)
-        train = _train_ops(spec, context, global_step, examples, replicas_to_aggregate)
+        with _explaining("the training operations could not be built"):
+            train = _train_ops(spec, context, global_step, examples, replicas_to_aggregate)
         built = TrainGraph(
             graph=graph,
             spec=spec,
@@ -121,16 +124,33 @@ def build_train_graph(
     return built
 
 
-def _call(build: BuildFn, context: TaskContext) -> TrainSpec:
+@contextmanager
+def _explaining(what: str) -> Iterator[None]:
+    """Turns what a user's code raises into one line that says where."""
     try:
-        spec = build(context)
-    except UsageError:
+        yield
+    except ParamserveError:
         raise
     except Exception as error:
-        raise JobFailed(f"the build function failed: {describe(error)}") from error
+        raise JobFailed(f"{what}: {describe(error)}") from error
+
+
+def _call(build: BuildFn, context: TaskContext) -> TrainSpec:
+    with _explaining("the build function failed"):
+        spec = build(context)
     if not isinstance(spec, TrainSpec):
         raise UsageError(
             f"the build function returned {type(spec).__name__}, expected a paramserve.TrainSpec"
+        )
+    if not tf.is_tensor(spec.loss):
+        raise UsageError(
+            f"TrainSpec.loss is a {type(spec.loss).__name__}, expected a scalar tensor"
+        )
+    if spec.optimizer is not None and not hasattr(spec.optimizer, "compute_gradients"):
+        kind = type(spec.optimizer)
+        raise UsageError(
+            f"TrainSpec.optimizer is a {kind.__module__}.{kind.__name__}, expected one of "
+            "tf.compat.v1.train, for example tf.compat.v1.train.AdamOptimizer()"
         )
     if spec.loss.shape.rank != 0:
         raise UsageError(f"TrainSpec.loss has shape {spec.loss.shape}, expected a scalar")

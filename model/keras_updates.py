@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ..errors import UsageError
+
 # Every op by which a resource variable can be written outside an optimizer's apply.
 _WRITES = ("Assign", "ResourceScatter")
 
@@ -52,7 +54,7 @@ def collect_updates(model: keras.Model) -> list[tf.Operation]:
       The update ops, in the order in which they were made. Empty for a model without such state.
 
     Raises:
-      ValueError: If the model's variables are not in this graph (made eagerly or elsewhere), or
+      UsageError: If the model's variables are not in this graph (made eagerly or elsewhere), or
         an update lies inside a control-flow block, from where nothing can run it.
     """
     graph = tf.compat.v1.get_default_graph()
@@ -66,7 +68,7 @@ def collect_updates(model: keras.Model) -> list[tf.Operation]:
         if handle not in handles or not _depends_on_state_or_input(op.inputs[1:]):
             continue
         if not graph.is_fetchable(op):
-            raise ValueError(
+            raise UsageError(
                 f"{op.name!r} updates {handle.name!r} inside a conditional or a loop, from where "
                 "it cannot run with the step; call the model outside of it"
             )
@@ -98,7 +100,7 @@ def _state_handles(model: keras.Model, graph: tf.Graph) -> set[tf.Operation]:
     for variable in model.variables:
         handle: Any = getattr(variable.value, "handle", None)
         if getattr(handle, "graph", None) is not graph:
-            raise ValueError(
+            raise UsageError(
                 f"the variable {variable.path!r} of the Keras model {model.name!r} is not in the "
                 "graph being built; make the model inside build(), not at import"
             )
@@ -126,7 +128,7 @@ def _reject_hidden_updates(graph: tf.Graph, handles: Collection[tf.Operation]) -
         states = {i for i, t in enumerate(arguments) if _source(t).op in handles}
         written = _written(library, _functions(op.node_def), states)
         if written:
-            raise ValueError(
+            raise UsageError(
                 f"{op.name!r}, a conditional or a loop, updates "
                 f"{arguments[min(written)].op.name!r} inside, from where it cannot run with the "
                 "step; call the model outside of it"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import itertools
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -16,6 +19,10 @@ from .spec import BuildFn
 FORM = (
     "expected MODULE:FUNCTION or FILE.py:FUNCTION, for example examples/census/wide_deep.py:build"
 )
+
+
+# Terminal colours, which Keras puts around the cause of an error.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -64,8 +71,16 @@ def describe(error: BaseException) -> str:
         if "site-packages" not in filename and not filename.startswith("<"):
             place = f" ({filename}:{trace.tb_lineno})"
         trace = trace.tb_next
-    message = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {message[0] if message else ''}{place}"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
+        lines = [_keras_cause(lines[1:])]
+    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}{place}"
+
+
+def _keras_cause(lines: Sequence[str]) -> str:
+    """What Keras says between "Exception encountered" and the arguments that it lists."""
+    told = itertools.takewhile(lambda line: not line.startswith("Arguments received by"), lines)
+    return _COLOUR.sub("", " ".join(line.strip() for line in told))
 
 
 def _is_file(target: str) -> bool:
@@ -76,7 +91,7 @@ def _check_file(path: Path, name: str) -> None:
     if not path.is_file():
         raise UsageError(f"model file {str(path)!r} does not exist (looked in {Path.cwd()})")
     try:
-        tree = ast.parse(path.read_text(), filename=str(path))
+        tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
         raise UsageError(f"{path}:{error.lineno}: {error.msg}") from error
     names, open_ended = _top_level_names(tree)
@@ -95,9 +110,11 @@ def _top_level_names(tree: ast.Module) -> tuple[set[str], bool]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
             open_ended |= any(alias.name == "*" for alias in node.names)
-        elif isinstance(node, ast.Assign):
-            names.update(t.id for t in node.targets if isinstance(t, ast.Name))
-        elif not isinstance(node, ast.Expr | ast.AnnAssign):
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            bound = (name for target in targets for name in ast.walk(target))
+            names.update(name.id for name in bound if isinstance(name, ast.Name))
+        elif not isinstance(node, ast.Expr):
             open_ended = True
     return names, open_ended
 

@@ -7,6 +7,7 @@ nobody waits for, and the token of one that leaves can be issued again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +44,57 @@ class SyncOps:
 class _CountingOptimizer:
     """Applies gradients, and in the same step adds up the examples they came from."""
 
-    def __init__(self, inner: Any, counter: _ExampleCounter) -> None:
+    def __init__(self, inner: Any, counter: _ExampleCounter, sparse: Sequence[_SparseMean]) -> None:
         self._inner = inner
         self._counter = counter
+        self._sparse = sparse
 
     def apply_gradients(self, pairs: Any, global_step: Any = None) -> Operation:
+        pairs = [pair for pair in pairs if pair[0] is not None]
+        pairs += [(mean.take(), mean.variable) for mean in self._sparse]
         return tf.group(self._inner.apply_gradients(pairs, global_step), self._counter.add())
+
+
+class _SparseMean:
+    """The mean of the workers' gradients of a variable of which each touches a few rows.
+
+    TensorFlow's sparse accumulators merge two gradients as if both had their rows in order and
+    once, and divide a row by the workers that touched it. So rows are summed and ordered before,
+    the accumulator sums, and the division is ours. The workers are counted in a row of their own,
+    beyond the last, so that sum and count are of the same gradients.
+    """
+
+    def __init__(self, gradient: Any, variable: Variable, replicas_to_aggregate: int) -> None:
+        self.variable = variable
+        self._gradient = gradient
+        self._replicas = replicas_to_aggregate
+        with tf.compat.v1.device(variable.device):
+            self._accumulator = tf.compat.v1.SparseConditionalAccumulator(
+                gradient.dtype,
+                shape=None,
+                shared_name=f"{variable.op.name}/sparse_accumulator",
+                reduction_type="SUM",
+            )
+
+    def push(self, step: Tensor) -> Operation:
+        count_row = tf.constant([self.variable.shape[0]], tf.int64)
+        ones = tf.ones([1, *self.variable.shape[1:]], self._gradient.dtype)
+        indices = tf.concat([tf.cast(self._gradient.indices, tf.int64), count_row], 0)
+        values = tf.concat([self._gradient.values, ones], 0)
+        rows, where = tf.unique(indices)
+        sums = tf.math.unsorted_segment_sum(values, where, tf.size(rows))
+        order = tf.argsort(rows)
+        slices = tf.IndexedSlices(tf.gather(sums, order), tf.gather(rows, order))
+        return self._accumulator.apply_indexed_slices_grad(slices, local_step=step)
+
+    def take(self) -> Any:
+        with tf.compat.v1.device(self.variable.device):
+            taken = self._accumulator.take_indexed_slices_grad(self._replicas)
+            count = tf.reshape(taken.values[-1], [-1])[0]
+            return tf.IndexedSlices(taken.values[:-1] / count, taken.indices[:-1])
+
+    def start(self, global_step: Tensor) -> Operation:
+        return self._accumulator.set_global_step(global_step)
 
 
 class _ExampleCounter:
@@ -100,8 +146,13 @@ def synchronize(
         num_workers: Workers planned; more than `replicas_to_aggregate` are backup workers.
     """
     counter = _ExampleCounter(examples, replicas_to_aggregate)
+    sparse = [
+        _SparseMean(gradient, variable, replicas_to_aggregate)
+        for gradient, variable in gradients
+        if isinstance(gradient, tf.IndexedSlices)
+    ]
     sync = tf.compat.v1.train.SyncReplicasOptimizer(
-        _CountingOptimizer(optimizer, counter), replicas_to_aggregate, num_workers
+        _CountingOptimizer(optimizer, counter, sparse), replicas_to_aggregate, num_workers
     )
     held = tf.compat.v1.get_variable(
         "token_step",
@@ -111,9 +162,15 @@ def synchronize(
         trainable=False,
         collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES],
     )
-    with tf.control_dependencies([counter.push(examples_in_step, held.read_value())]):
-        gradients = [(_identity(gradient), variable) for gradient, variable in gradients]
-    train_op = sync.apply_gradients(gradients, global_step)
+    step = held.read_value()
+    pushes = [counter.push(examples_in_step, step), *(mean.push(step) for mean in sparse)]
+    with tf.control_dependencies(pushes):
+        # None has the optimizer leave a variable out: its gradient takes the way above.
+        dense = [
+            (tf.identity(gradient) if isinstance(gradient, tf.Tensor) else None, variable)
+            for gradient, variable in gradients
+        ]
+    train_op = tf.group(sync.apply_gradients(dense, global_step), *pushes)
     sync.ready_for_local_init_op.mark_used()  # The chief says when the model is ready.
     queue, local_step = sync._sync_token_queue, sync._local_step
     with tf.compat.v1.device(global_step.device):
@@ -123,19 +180,16 @@ def synchronize(
     with tf.control_dependencies([train_op]):
         token_step = held.assign(local_step.read_value())
     return SyncOps(
-        train_op=train_op,
+        train_op=tf.group(train_op, token_step),
         take_token=tf.group(local_step.assign(token), held.assign(token)),
         token_step=tf.identity(token_step),
         apply_step=sync.get_chief_queue_runner().enqueue_ops[0],
-        start=tf.group(sync.chief_init_op, counter.start(global_step.read_value())),
+        start=tf.group(
+            sync.chief_init_op,
+            counter.start(global_step.read_value()),
+            *(mean.start(global_step.read_value()) for mean in sparse),
+        ),
         clear_tokens=clear.op,
         issue_token=issue,
         tokens_per_step=max(num_workers, replicas_to_aggregate),
     )
-
-
-def _identity(gradient: Tensor) -> Tensor:
-    if isinstance(gradient, tf.IndexedSlices):
-        values = tf.identity(gradient.values)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return gradient if gradient is None else tf.identity(gradient)

@@ -66,8 +66,8 @@ class MembershipServicer(object):
 
     def Register(self, request, context):
         """Joins the job. The chief answers with the task's index and the job's configuration.
-        ALREADY_EXISTS: the asked index is held by a live task.
-        FAILED_PRECONDITION: the job is ending, or it has all its parameter servers.
+        ALREADY_EXISTS: the asked index, or every place of a parameter server, is held by a live
+        task. FAILED_PRECONDITION: the job is ending.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
