@@ -236,6 +236,10 @@ class _Run:
         states = {(task.role, task.index): task.state for task in status.tasks}
         for task, handle in self._tasks.items():
             code = handle.poll()
+            if code is not None and code > 0 and task not in states:
+                said = _last_error(handle) or describe_exit(code)
+                self._ask_to_stop(client, f"{handle.name} failed before it joined: {said}")
+                return
             if code is None or not _is_worth_a_restart(task[0], code, states.get(task, "")):
                 continue
             if not self._job.take_restart():
@@ -263,11 +267,10 @@ class _Run:
 
     def _failure(self, handle: ProcessHandle, code: int | None) -> ParamserveError:
         """What the chief said last, and the end of the log of the task that failed."""
-        said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
-        if not said:
+        message = _last_error(handle)
+        if message is None:
             how = describe_exit(code) if code is not None else "lost"
-            return JobFailed(f"{handle.name} ended with {how}\n{self._tail(handle)}")
-        message = said[-1].removeprefix("error: ")
+            return JobFailed(f"{handle.name}: {how}\n{self._tail(handle)}")
         kinds = {ExitCode.USAGE: UsageError, ExitCode.TIMED_OUT: WaitTimeout}
         kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
         failed = message.partition(" ")[0].replace(":", "-")
@@ -286,6 +289,12 @@ class _Run:
         if content is None:
             raise JobFailed(f"the chief ended well but left no {path}")
         return JobResult.from_dict(json.loads(content))
+
+
+def _last_error(handle: ProcessHandle) -> str | None:
+    """The message with which a command of ours ended; None when it had no say."""
+    said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
+    return said[-1].removeprefix("error: ") if said else None
 
 
 def _is_worth_a_restart(role: str, code: int, state: str) -> bool:

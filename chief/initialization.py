@@ -31,14 +31,13 @@ def find_checkpoints(logdir: str) -> list[tuple[int, str]]:
     return [(step, tf.io.gfile.join(logdir, f"{BASENAME}-{step}")) for step in steps]
 
 
-def initialize(built: TrainGraph, session: Any, logdir: str, *, with_tables: bool) -> str | None:
+def initialize(built: TrainGraph, session: Any, logdir: str) -> str | None:
     """Initializes everything on the parameter servers, and the chief's own local state.
 
     Args:
         built: The graph.
         session: The chief's session.
         logdir: Where checkpoints are.
-        with_tables: Whether this process also runs lookup tables and input.
 
     Returns:
         Path of the checkpoint that was restored; None for a fresh start.
@@ -51,7 +50,7 @@ def initialize(built: TrainGraph, session: Any, logdir: str, *, with_tables: boo
     if restored is None:
         log.info("no checkpoint in %s: starting afresh", logdir)
         session.run(built.init_op)
-    session.run(built.local_init_with_tables if with_tables else built.local_init_op)
+    session.run(built.local_init_op)
     left = [name.decode() for name in session.run(built.uninitialized)]
     if left:
         raise JobFailed(f"variables without a value after initialization: {', '.join(left[:10])}")

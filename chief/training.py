@@ -93,12 +93,7 @@ class Training:
             ServerLost, tf.errors.OpError: The model on the parameter servers is lost.
         """
         self._state.phase = Phase.INITIALIZING
-        restored = initialize(
-            self._built,
-            self._session,
-            self._state.options.logdir,
-            with_tables=False,
-        )
+        restored = initialize(self._built, self._session, self._state.options.logdir)
         self._read_progress()
         self._note_restored(restored)
         if self._aggregator:

@@ -49,8 +49,9 @@ class TrainGraph:
         sync: Sync mode's operations; None in async mode.
         summary_op: The model's merged summaries (serialized); None when it has none.
         init_op: Initializes what the parameter servers hold.
-        local_init_op: Initializes what the task itself holds; `with_tables` adds lookup tables
-            and dataset iterators, which only a task that runs the model needs.
+        local_init_op: Initializes the task's own variables.
+        local_init_with_tables: The same, and lookup tables and dataset iterators, which only a
+            task that runs the model needs.
         uninitialized: Names of the global variables that are not initialized.
         saver: Saves and restores what `init_op` initializes.
         bytes_per_ps: Bytes of variables and optimizer slots, by parameter server.
@@ -233,9 +234,11 @@ def _saver(worker_device: str, keep_checkpoints: int) -> Any:
 
 def _init_ops() -> dict[str, Any]:
     local = v1.local_variables_initializer()
+    uninitialized = v1.report_uninitialized_variables(v1.global_variables())
+    uninitialized.mark_used()  # Not in the graph, but by whoever opens a session.
     return {
         "init_op": v1.global_variables_initializer(),
         "local_init_op": local,
         "local_init_with_tables": tf.group(local, v1.tables_initializer()),
-        "uninitialized": v1.report_uninitialized_variables(v1.global_variables()),
+        "uninitialized": uninitialized,
     }

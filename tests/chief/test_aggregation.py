@@ -19,7 +19,7 @@ class SyncJob:
     def __init__(self, build_graph, build, cluster, logdir):
         self.built = build_graph(build, sync=True)
         self.session = cluster.session(self.built.graph)
-        initialize(self.built, self.session, logdir, with_tables=False)
+        initialize(self.built, self.session, logdir)
         self.aggregator = Aggregator(self.built.sync, self.session)
         self.worker = build_graph(build, Role.WORKER, sync=True)
         self.worker_session = cluster.session(self.worker.graph, Role.WORKER)

@@ -26,7 +26,7 @@ class Model:
         self.known_step = 0
         self.saved = queue.Queue()
         options = {"every_secs": None, "every_steps": None, **options}
-        initialize(built, session, self.logdir, with_tables=False)
+        initialize(built, session, self.logdir)
         self.service = CheckpointService(
             built,
             session,

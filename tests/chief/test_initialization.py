@@ -77,7 +77,7 @@ def test_a_directory_without_any_has_none(tmp_path):
 
 
 def test_a_fresh_start_initializes_everything(built, session, logdir):
-    assert initialize(built, session, logdir, with_tables=False) is None
+    assert initialize(built, session, logdir) is None
     assert len(session.run(built.uninitialized)) == 0
     assert session.run([built.global_step, built.examples]) == [0, 0]
     assert weight(built, session) == [0.0] * 3
@@ -85,7 +85,7 @@ def test_a_fresh_start_initializes_everything(built, session, logdir):
 
 def test_the_newest_checkpoint_is_restored(built, session, logdir, write_checkpoints):
     write_checkpoints(2, 10)
-    assert initialize(built, session, logdir, with_tables=False) == f"{logdir}/model.ckpt-10"
+    assert initialize(built, session, logdir) == f"{logdir}/model.ckpt-10"
     assert session.run([built.global_step, built.examples]) == [10, 50]
     assert weight(built, session) == [-10.0] * 3
 
@@ -107,7 +107,7 @@ def test_a_torn_checkpoint_is_passed_over_with_its_reason(
         case "truncated index":
             truncate(index)
     with caplog.at_level(logging.WARNING):
-        assert initialize(built, session, logdir, with_tables=False) == f"{logdir}/model.ckpt-5"
+        assert initialize(built, session, logdir) == f"{logdir}/model.ckpt-5"
     assert session.run([built.global_step, built.examples]) == [5, 25]
     assert weight(built, session) == [-5.0] * 3
     [line] = [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()]
@@ -119,7 +119,7 @@ def test_a_torn_checkpoint_is_passed_over_with_its_reason(
 def test_a_checkpoint_that_lost_its_index_does_not_count(built, session, logdir, write_checkpoints):
     write_checkpoints(2, 10)
     Path(f"{logdir}/model.ckpt-10.index").unlink()
-    assert initialize(built, session, logdir, with_tables=False) == f"{logdir}/model.ckpt-2"
+    assert initialize(built, session, logdir) == f"{logdir}/model.ckpt-2"
 
 
 def test_checkpoints_of_which_none_is_whole_are_not_started_over(
@@ -129,7 +129,7 @@ def test_checkpoints_of_which_none_is_whole_are_not_started_over(
     for step in (2, 10):
         truncate(f"{logdir}/model.ckpt-{step}.data-00000-of-00001")
     with pytest.raises(JobFailed) as caught:
-        initialize(built, session, logdir, with_tables=False)
+        initialize(built, session, logdir)
     message = str(caught.value)
     assert message.startswith(f"no checkpoint in {logdir} can be restored")
     assert "Give another --logdir to start afresh" in message
@@ -146,7 +146,7 @@ def test_a_model_that_changed_does_not_fit(cluster, build_graph, logdir, write_c
 
     built = build_graph(other)
     with pytest.raises(JobFailed, match=r"did the model change\?.*brand_new"):
-        initialize(built, cluster.session(built.graph), logdir, with_tables=False)
+        initialize(built, cluster.session(built.graph), logdir)
 
 
 def test_a_model_of_another_shape_does_not_fit(cluster, build_graph, logdir, write_checkpoints):
@@ -159,7 +159,7 @@ def test_a_model_of_another_shape_does_not_fit(cluster, build_graph, logdir, wri
 
     built = build_graph(wider)
     with pytest.raises(JobFailed, match=r"did the model change\?.*shape"):
-        initialize(built, cluster.session(built.graph), logdir, with_tables=False)
+        initialize(built, cluster.session(built.graph), logdir)
 
 
 def test_old_checkpoints_of_an_earlier_run_are_deleted_in_turn(
@@ -168,7 +168,7 @@ def test_old_checkpoints_of_an_earlier_run_are_deleted_in_turn(
     write_checkpoints(2, 4)
     built = build_graph(counting_model, keep_checkpoints=2)
     session = cluster.session(built.graph)
-    initialize(built, session, logdir, with_tables=False)
+    initialize(built, session, logdir)
     with built.graph.as_default():
         built.saver.save(session, f"{logdir}/model.ckpt", global_step=6, write_meta_graph=False)
     assert [step for step, _ in find_checkpoints(logdir)] == [6, 4]
@@ -177,4 +177,4 @@ def test_old_checkpoints_of_an_earlier_run_are_deleted_in_turn(
 def test_a_variable_that_is_left_without_a_value_is_named(built, session, logdir):
     forgetful = dataclasses.replace(built, init_op=built.global_step.initializer)
     with pytest.raises(JobFailed, match=r"without a value after initialization: .*examples, w"):
-        initialize(forgetful, session, logdir, with_tables=False)
+        initialize(forgetful, session, logdir)

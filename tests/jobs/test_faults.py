@@ -6,6 +6,7 @@ import pytest
 
 from .conftest import (
     LINEAR,
+    MODELS,
     find_chief_or_none,
     last_error,
     result_of,
@@ -114,7 +115,7 @@ def test_a_killed_chief_takes_nothing_along_but_the_job(start, logdir):
     command.children()["chief-0"].kill()
 
     assert command.wait() == 1
-    assert "chief-0 ended with killed by SIGKILL" in last_error(command)
+    assert "chief-0: killed by SIGKILL" in last_error(command)
 
 
 def test_a_killed_launcher_takes_its_processes_along(start, logdir):
@@ -148,6 +149,24 @@ def test_a_broken_model_ends_the_job_with_a_short_message(start, logdir, options
     assert message in last_error(command)
     assert "Traceback" not in command.output
     assert not (logdir / "job.json").exists()
+
+
+def test_a_worker_that_cannot_even_start_fails_the_job(start, logdir, tmp_path):
+    """Its model's file can be read by the chief's import alone."""
+    model = tmp_path / "picky.py"
+    model.write_text(
+        "import sys\n"
+        "if 'worker' in sys.argv: raise ImportError('no such data format')\n"
+        f"sys.path.insert(0, {str(MODELS)!r})\n"
+        "from linear import build\n"
+    )
+    command = start(
+        *("run", f"{model}:build", "--launcher", "process", "--workers", 1, "--logdir", logdir)
+    )
+
+    assert command.wait() == 1
+    assert "worker-0 failed before it joined: importing" in last_error(command)
+    assert "no such data format" in last_error(command)
 
 
 def test_an_occupied_port_is_named(start, start_job, tmp_path, logdir):
