@@ -141,7 +141,8 @@ def helpers():
     return Helpers
 
 
-@pytest.fixture(scope="session")
+# Of a module and no longer: it would take the processor from whatever is tested after it.
+@pytest.fixture(scope="module")
 def live_job(tmp_path_factory):
     """Two parameter servers and two workers; its folder lies where the configuration looks."""
     logdir = tmp_path_factory.mktemp("deploy") / "runs" / "default"
