@@ -133,7 +133,6 @@ def test_a_killed_launcher_takes_its_processes_along(start, logdir):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--param", "fail=raise"), 1, "the data is not where it should be"),
         (("--param", "fail=raise", "--param", "where=worker"), 1, "worker:0 failed: the build"),
         (("--param", "fail=no_variables"), 2, "no trainable variables"),
         (("--param", "fail=nan"), 1, "worker:0 failed: the loss is NaN at global step 6"),
