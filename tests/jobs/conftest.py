@@ -34,11 +34,19 @@ class Command:
             [sys.executable, "-m", "paramserve", *arguments],
             stdout=self._file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **self._temporary(arguments), **(env or {})},
             start_new_session=True,
         )
         self.pid = self._process.pid
         self._family = [psutil.Process(self.pid)]
+
+    def _temporary(self, arguments: list[str]) -> dict[str, str]:
+        """A launcher that a test kills cannot tidy up: then pytest does.
+
+        Not for Ray, whose sockets need a short path.
+        """
+        uses_ray = arguments[0] == "run" and "process" not in arguments
+        return {} if uses_ray else {"TMPDIR": str(self.log.parent)}
 
     @property
     def output(self) -> str:
