@@ -25,6 +25,15 @@ class ExitCode(enum.IntEnum):
     INTERRUPTED = 130
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its type when it says nothing.
+
+    TensorFlow's messages go on for pages, and begin with what matters.
+    """
+    message = str(getattr(error, "message", None) or error)
+    return next((line for line in message.splitlines() if line.strip()), type(error).__name__)
+
+
 class ParamserveError(Exception):
     """An error whose message says all that its reader needs: value, expectation, remedy.
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .chief.options import JobOptions, JobResult
+from .chief.options import JobOptions, JobResult, new_job_id
 from .cluster.launch.child import describe_exit
 from .cluster.launch.interface import Launcher, ProcessHandle, ProcessSpec
 from .cluster.launch.process import ProcessLauncher
-from .cluster.status_client import JOB_FILE, StatusClient
+from .cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient
 from .errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
 from .model.loading import split_reference
 from .protos import status_pb2 as pb
@@ -91,7 +91,7 @@ class Job:
         self._ports = (port, metrics_port)
         self._restarts_left = max_restarts
         self._debug = debug
-        self._job_id = os.urandom(6).hex()
+        self._job_id = new_job_id()
 
     def run(
         self,
@@ -284,7 +284,7 @@ class _Run:
 
     def _result(self) -> JobResult:
         assert self._chief is not None
-        path = str(Path(self._options.logdir, "result.json").resolve())
+        path = str(Path(self._options.logdir, RESULT_FILE).resolve())
         content = self._chief.read_file(path)
         if content is None:
             raise JobFailed(f"the chief ended well but left no {path}")

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.session import PREEMPTION_ERRORS
-from ..errors import JobFailed
+from ..errors import JobFailed, first_line
 from ..model.graph import TrainGraph
 from .initialization import BASENAME
 
@@ -121,9 +121,8 @@ class CheckpointService:
             except PREEMPTION_ERRORS:
                 raise  # A parameter server is gone: for whoever recovers from that.
             except (tf.errors.OpError, OSError, ValueError) as error:
-                line = next(iter(str(getattr(error, "message", error)).splitlines()), "")
                 raise JobFailed(
-                    f"the checkpoint at {self._prefix} was not written: {line}"
+                    f"the checkpoint at {self._prefix} was not written: {first_line(error)}"
                 ) from error
             took = time.monotonic() - started
             self._last = Checkpoint(str(path), step, time.time(), took)

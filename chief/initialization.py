@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.session import PREEMPTION_ERRORS
-from ..errors import JobFailed
+from ..errors import JobFailed, first_line
 from ..model.graph import TrainGraph
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _restore_newest(built: TrainGraph, session: Any, logdir: str) -> str | None:
         except PREEMPTION_ERRORS:
             raise  # A parameter server is gone; the checkpoint is not to blame.
         except (tf.errors.OpError, ValueError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             log.warning("checkpoint %s cannot be used: %s", path, reason)
             reasons.append(f"{path}: {reason}")
             continue
@@ -95,8 +95,3 @@ def _check_fit(built: TrainGraph, path: str) -> None:
             raise ValueError(f"it has no variable {name!r}")
         if there[name] != shape:
             raise ValueError(f"{name!r} has the shape {there[name]} there, {shape} in the model")
-
-
-def _first_line(error: Exception) -> str:
-    message = getattr(error, "message", None) or str(error)
-    return next((line for line in message.splitlines() if line.strip()), type(error).__name__)

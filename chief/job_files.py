@@ -11,12 +11,11 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.spec import Role
-from ..errors import UsageError
+from ..cluster.status_client import JOB_FILE, RESULT_FILE
+from ..errors import UsageError, first_line
 from .membership import Membership
 from .options import JobResult
 
-JOB_FILE = "job.json"
-RESULT_FILE = "result.json"
 TARGETS_FILE = "metrics_targets.json"
 
 
@@ -43,8 +42,9 @@ class JobFiles:
                 file.write("")
             tf.io.gfile.remove(probe)
         except (tf.errors.OpError, OSError) as error:
-            line = next(iter(str(getattr(error, "message", error)).splitlines()), "")
-            raise UsageError(f"--logdir {self._logdir!r} is not writable: {line}") from error
+            raise UsageError(
+                f"--logdir {self._logdir!r} is not writable: {first_line(error)}"
+            ) from error
 
     def announce(self, job_id: str, address: str, metrics_address: str) -> None:
         """Says where the chief of the running job is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,11 @@ class JobOptions:
     def _positive(name: str, value: float | None) -> None:
         if value is not None and not value > 0:
             raise UsageError(f"--{name} {value:g}: expected a positive number of seconds")
+
+
+def new_job_id() -> str:
+    """An identifier that no other run has."""
+    return os.urandom(6).hex()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ..cluster.runtime import TensorFlowServer, session_config, start_server
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role, Task
 from ..cluster.status_client import StatusClient, find_chief
-from ..errors import ParamserveError, UsageError
+from ..errors import ParamserveError, UsageError, first_line
 from ..model.graph import TrainGraph, build_train_graph
 from ..model.loading import load_build
 from ..model.spec import BuildFn, TaskContext
@@ -31,7 +30,7 @@ from .options import JobOptions, JobResult
 from .server import ControlServer
 from .status_servicer import StatusServicer
 from .summaries import SummaryService
-from .training import LOST_ERRORS, Training, describe_loss
+from .training import LOST_ERRORS, Training
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +173,7 @@ class _Chief:
             try:
                 return self._train_on(view, built, summaries)
             except LOST_ERRORS as error:
-                log.warning("epoch %d is lost: %s", view.epoch, describe_loss(error))
+                log.warning("epoch %d is lost: %s", view.epoch, first_line(error))
                 self._recover(view)
                 epoch = view.epoch + 1
 
@@ -277,8 +276,3 @@ def job_config(options: JobOptions, job_id: str) -> pb.JobConfig:
         lease_secs=options.lease_secs,
         params=dict(options.params),
     )
-
-
-def new_job_id() -> str:
-    """An identifier that no other run has."""
-    return os.urandom(6).hex()

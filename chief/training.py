@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import tensorflow as tf
 
@@ -231,9 +230,3 @@ class Training:
     def _note_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._state.checkpoint = checkpoint
         self._metrics.show_saved(checkpoint)
-
-
-def describe_loss(error: Exception) -> str:
-    """One line on how a parameter server was lost."""
-    message: Any = getattr(error, "message", None) or str(error)
-    return next((line for line in str(message).splitlines() if line.strip()), type(error).__name__)

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from ..chief.options import new_job_id
 from ..cluster.address import Address, parse_address
 from ..cluster.signals import StopSignal
 from ..cluster.spec import ClusterSpec, Role, Task
@@ -91,7 +92,7 @@ def chief(
             params=param,
         )
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
-        from ..chief.process import ChiefConfig, new_job_id, run_chief
+        from ..chief.process import ChiefConfig, run_chief
 
         train = None
         if chief_trains:

@@ -14,7 +14,9 @@ from ..protos import status_pb2 as pb
 from ..protos.status_pb2_grpc import StatusStub
 from .chief_client import CALL_TIMEOUT_SECS, open_channel
 
+# What the chief keeps in the log directory: where it is, and how the job ended.
 JOB_FILE = "job.json"
+RESULT_FILE = "result.json"
 
 
 def find_chief(logdir: str) -> str:
@@ -27,8 +29,10 @@ def find_chief(logdir: str) -> str:
     try:
         return str(json.loads(path.read_text())["address"])
     except FileNotFoundError as error:
-        ended = (Path(logdir) / "result.json").exists()
-        hint = "the last one has ended, see result.json there" if ended else "is that the --logdir?"
+        ended = (Path(logdir) / RESULT_FILE).exists()
+        hint = (
+            f"the last one has ended, see {RESULT_FILE} there" if ended else "is that the --logdir?"
+        )
         raise UsageError(f"no job runs in {logdir!r} ({JOB_FILE} is not there): {hint}") from error
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from typing import Any
 
-from ...errors import UsageError
+from ...errors import UsageError, first_line
 from .child import ChildProcess
 from .interface import ProcessSpec
 
@@ -190,7 +190,7 @@ def _check_reachable(address: str) -> None:
 
 def _no_cluster(address: str, error: Exception) -> UsageError:
     return UsageError(
-        f"--ray-address {address!r}: no Ray cluster answers ({_first_line(error)}); start one with "
+        f"--ray-address {address!r}: no Ray cluster answers ({first_line(error)}); start one with "
         "`ray start --head`, or leave the option out for one of this job's own"
     )
 
@@ -204,7 +204,3 @@ def _signal_handlers() -> dict[int, Any]:
 def _restore(handlers: dict[int, Any]) -> None:
     for signum, handler in handlers.items():
         signal.signal(signum, handler)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
