@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from ..cluster.session import PREEMPTION_ERRORS
 from ..errors import JobFailed, first_line
+from ..loops.service_hooks import BASENAME
 from ..model.graph import TrainGraph
-from .initialization import BASENAME
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from ..cluster.session import PREEMPTION_ERRORS
 from ..errors import JobFailed, first_line
+from ..loops.service_hooks import BASENAME
 from ..model.graph import TrainGraph
 
 log = logging.getLogger(__name__)
 
-BASENAME = "model.ckpt"
 _INDEX = re.compile(re.escape(BASENAME) + r"-(\d+)\.index$")
 
 
@@ -49,12 +49,23 @@ def initialize(built: TrainGraph, session: Any, logdir: str) -> str | None:
     restored = _restore_newest(built, session, logdir)
     if restored is None:
         log.info("no checkpoint in %s: starting afresh", logdir)
-        session.run(built.init_op)
+        _initialize_afresh(built, session)
     session.run(built.local_init_op)
     left = [name.decode() for name in session.run(built.uninitialized)]
     if left:
         raise JobFailed(f"variables without a value after initialization: {', '.join(left[:10])}")
     return restored
+
+
+def _initialize_afresh(built: TrainGraph, session: Any) -> None:
+    scaffold = built.loop.scaffold
+    session.run(built.init_op, feed_dict=scaffold.init_feed_dict)
+    # An init op of the model's own knows nothing of the service's variables.
+    for name in session.run(built.uninitialized):
+        if name.decode() in built.init_own:
+            session.run(built.init_own[name.decode()])
+    if scaffold.init_fn is not None:
+        scaffold.init_fn(session)
 
 
 def _restore_newest(built: TrainGraph, session: Any, logdir: str) -> str | None:

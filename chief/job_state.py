@@ -50,6 +50,7 @@ class JobState:
         job_id: Unique to this run.
         membership: Its tasks.
         progress: Its figures.
+        last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
         checkpoint: The newest one written or restored in this run.
@@ -63,6 +64,7 @@ class JobState:
     job_id: str
     membership: Membership
     progress: Progress = field(default_factory=Progress)
+    last_step: int | None = None
     phase: Phase = Phase.WAITING
     detail: str = ""
     checkpoint: Checkpoint | None = None
@@ -115,7 +117,7 @@ class JobState:
             detail=self._detail(),
             epoch=self.membership.epoch,
             global_step=progress.global_step,
-            max_steps=self.options.max_steps or 0,
+            max_steps=self.last_step or self.options.max_steps or 0,
             steps_per_second=progress.steps_per_second,
             examples_per_second=progress.examples_per_second,
             examples=progress.examples,

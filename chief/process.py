@@ -16,11 +16,14 @@ from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role, Task
 from ..cluster.status_client import StatusClient, find_chief
 from ..errors import ParamserveError, UsageError, first_line
+from ..loops.loop import Task as LoopTask
 from ..model.graph import TrainGraph, build_train_graph
 from ..model.loading import load_build
+from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from .evaluation import evaluate
+from .initialization import find_checkpoints
 from .job_files import JobFiles
 from .job_state import JobState, Phase
 from .membership import Membership
@@ -101,11 +104,14 @@ class _Chief:
         self._registry = make_registry()
         self._metrics = ChiefMetrics(self._registry)
         self._targets_lock = threading.Lock()
+        self._start_step = next((step for step, _ in find_checkpoints(options.logdir)), 0)
 
     def start(self) -> None:
         config = self._config
         servicer = MembershipServicer(
-            self._state, job_config(config.options, config.job_id), self._write_targets
+            self._state,
+            job_config(config.options, config.job_id, self._start_step),
+            self._write_targets,
         )
         self._control = ControlServer(servicer, StatusServicer(self._state), config.port)
         self._server: TensorFlowServer = start_server(config.host)
@@ -126,8 +132,15 @@ class _Chief:
             context,
             worker_device=CHIEF.device,
             replicas_to_aggregate=options.aggregate,
-            keep_checkpoints=options.keep_checkpoints,
+            task=LoopTask(logdir=options.logdir, start_step=self._start_step),
+            defaults=JobDefaults(
+                save_checkpoint_secs=options.save_checkpoint_secs,
+                save_summaries_steps=options.save_summaries_steps,
+                keep_checkpoints=options.keep_checkpoints,
+            ),
         )
+        built.graph.finalize()
+        self._state.last_step = _first_limit(options.max_steps, built.loop.last_step)
         summaries = SummaryService(options.logdir, built.graph, options.save_summaries_steps)
         self._state.write_summary = summaries.write_model_summary
         if self._config.train is not None:
@@ -262,7 +275,11 @@ def _refuse_second_chief(logdir: str) -> None:
     )
 
 
-def job_config(options: JobOptions, job_id: str) -> pb.JobConfig:
+def _first_limit(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def job_config(options: JobOptions, job_id: str, start_step: int = 0) -> pb.JobConfig:
     """What every task of the job has to agree on."""
     return pb.JobConfig(
         job_id=job_id,
@@ -275,4 +292,6 @@ def job_config(options: JobOptions, job_id: str) -> pb.JobConfig:
         heartbeat_secs=options.heartbeat_secs,
         lease_secs=options.lease_secs,
         params=dict(options.params),
+        start_step=start_step,
+        logdir=options.logdir,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from ..cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
-from ..errors import JobFailed, WaitTimeout
+from ..errors import JobFailed, WaitTimeout, first_line
 from ..model.graph import TrainGraph
 from .aggregation import Aggregator
 from .checkpoints import Checkpoint, CheckpointService
@@ -76,7 +77,7 @@ class Training:
             built,
             session,
             options.logdir,
-            every_secs=options.save_checkpoint_secs,
+            every_secs=built.loop.services.save_checkpoint_secs or None,
             every_steps=options.save_checkpoint_steps,
             global_step=lambda: state.progress.snapshot.global_step,
             paused=self._aggregator.paused if self._aggregator else lambda _: nullcontext(),
@@ -106,6 +107,7 @@ class Training:
                 reason = self._supervise()
             except (JobFailed, WaitTimeout):
                 self._release_workers()
+                self._save_after_failure()
                 raise
             self._release_workers()
             self._finish()
@@ -129,11 +131,11 @@ class Training:
         return reason
 
     def _reason_to_end(self) -> str | None:
-        state, options = self._state, self._state.options
+        state = self._state
         state.raise_if_failed()
         if self._interrupted():
             return "stopped"
-        if options.max_steps and state.progress.snapshot.global_step >= options.max_steps:
+        if state.last_step is not None and state.progress.snapshot.global_step >= state.last_step:
             return "max_steps"
         return self._out_of_workers()
 
@@ -209,6 +211,20 @@ class Training:
         self._checkpoints.stop()
         self._checkpoints.save(quiet=True)
         self._summaries.write_progress(self._state.progress.snapshot, force=True)
+
+    def _save_after_failure(self) -> None:
+        """Saves what was trained until a task failed; a second error is only logged."""
+        try:
+            if self._aggregator:
+                self._aggregator.stop()
+            self._read_progress()
+            if math.isnan(self._state.progress.snapshot.loss or 0.0):
+                log.warning("no checkpoint is saved: the loss is NaN")
+                return
+            self._checkpoints.stop()
+            self._checkpoints.save(quiet=True)
+        except (JobFailed, ServerLost, tf.errors.OpError) as error:
+            log.warning("no checkpoint could be saved after the failure: %s", first_line(error))
 
     def _stop_services(self) -> None:
         self._state.save_checkpoint = None

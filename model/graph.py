@@ -6,7 +6,7 @@ land on the same parameter servers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +15,10 @@ import tensorflow as tf
 
 from ..cluster.placement import on_cluster, parameter_bytes
 from ..errors import JobFailed, ParamserveError, UsageError
+from ..loops.loop import Loop, Task
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loading import describe
+from .loops import JobDefaults, make_loop
 from .spec import (
     BuildFn,
     GradientsAndVariables,
@@ -36,19 +38,21 @@ EXAMPLES = "paramserve/examples"
 
 @dataclass(frozen=True)
 class TrainGraph:
-    """A finalized graph, and what the processes of a job run in it.
+    """A graph, and what the processes of a job run in it.
 
     Attributes:
         graph: The `tf.Graph`.
         spec: What the build function returned.
+        loop: The training loop that it names.
         global_step: int64 scalar variable on the first parameter server.
         examples: int64 scalar variable: examples applied over the model's whole life.
-        train_op: One step of a worker.
+        train_op: One step of a worker, as an operation.
         step_after: int64 scalar, the global step once `train_op` is done.
         step_examples: int64 scalar, examples of this worker's step.
         sync: Sync mode's operations; None in async mode.
         summary_op: The model's merged summaries (serialized); None when it has none.
-        init_op: Initializes what the parameter servers hold.
+        init_op: Initializes what the parameter servers hold; the model's own, if it has one.
+        init_own: Initializes the service's own variables, by their names.
         local_init_op: Initializes the task's own variables.
         local_init_with_tables: The same, and lookup tables and dataset iterators, which only a
             task that runs the model needs.
@@ -59,6 +63,7 @@ class TrainGraph:
 
     graph: Any
     spec: TrainSpec
+    loop: Loop
     global_step: Variable
     examples: Variable
     train_op: Operation
@@ -67,6 +72,7 @@ class TrainGraph:
     sync: SyncOps | None
     summary_op: Tensor | None
     init_op: Operation
+    init_own: dict[str, Operation]
     local_init_op: Operation
     local_init_with_tables: Operation
     uninitialized: Tensor
@@ -80,7 +86,8 @@ def build_train_graph(
     *,
     worker_device: str,
     replicas_to_aggregate: int,
-    keep_checkpoints: int = 5,
+    task: Task | None = None,
+    defaults: JobDefaults | None = None,
 ) -> TrainGraph:
     """Builds the model and everything around it for one task.
 
@@ -89,12 +96,14 @@ def build_train_graph(
         context: The task's context, handed to `build`.
         worker_device: Device of what is not on a parameter server, as "/job:worker/task:0".
         replicas_to_aggregate: Gradients per global step in sync mode.
-        keep_checkpoints: Newest checkpoints the saver keeps; 0 keeps all.
+        task: Where the training loop runs; None: in a chief that starts afresh.
+        defaults: The job's options, for what the model leaves open; None: the usual ones.
 
     Raises:
         UsageError: The build function raised, returned something else than a `TrainSpec`, or
             the model has nothing to train.
     """
+    task, defaults = task or Task(), defaults or JobDefaults()
     reset_names()
     graph = tf.Graph()
     with graph.as_default(), on_cluster(context.num_ps, worker_device):
@@ -109,20 +118,27 @@ def build_train_graph(
         spec = _call(build, context)
         with _explaining("the training operations could not be built"):
             train = _train_ops(spec, context, global_step, examples, replicas_to_aggregate)
-        built = TrainGraph(
+            with tf.control_dependencies([train["train_op"]]):
+                train_op = tf.identity(spec.loss, name="train_op")
+        with _explaining(f"the training loop {spec.loop!r} could not be made"):
+            loop = make_loop(
+                spec, train_op=train_op, global_step=global_step, task=task, defaults=defaults
+            )
+        return TrainGraph(
             graph=graph,
             spec=spec,
+            loop=loop,
             global_step=global_step,
             examples=examples,
             step_examples=_scalar_int64(spec.examples),
-            summary_op=v1.summary.merge_all(),
-            saver=_saver(worker_device, keep_checkpoints),
+            summary_op=_chosen(loop.scaffold.summary_op, v1.summary.merge_all),
+            saver=_chosen(
+                loop.scaffold.saver, lambda: _saver(worker_device, defaults.keep_checkpoints)
+            ),
             bytes_per_ps=parameter_bytes(v1.global_variables()),
             **train,
-            **_init_ops(),
+            **_init_ops(loop, [global_step, examples]),
         )
-    graph.finalize()
-    return built
 
 
 @contextmanager
@@ -232,13 +248,19 @@ def _saver(worker_device: str, keep_checkpoints: int) -> Any:
         )
 
 
-def _init_ops() -> dict[str, Any]:
-    local = v1.local_variables_initializer()
+def _init_ops(loop: Loop, own: Sequence[Variable]) -> dict[str, Any]:
+    scaffold = loop.scaffold
     uninitialized = v1.report_uninitialized_variables(v1.global_variables())
     uninitialized.mark_used()  # Not in the graph, but by whoever opens a session.
+    local = _chosen(scaffold.local_init_op, v1.local_variables_initializer)
     return {
-        "init_op": v1.global_variables_initializer(),
+        "init_op": _chosen(scaffold.init_op, v1.global_variables_initializer),
+        "init_own": {variable.op.name: variable.initializer for variable in own},
         "local_init_op": local,
         "local_init_with_tables": tf.group(local, v1.tables_initializer()),
         "uninitialized": uninitialized,
     }
+
+
+def _chosen(given: Any, make_default: Callable[[], Any]) -> Any:
+    return make_default() if given is None else given

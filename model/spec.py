@@ -15,6 +15,8 @@ Variable = Any
 GradientsAndVariables = Sequence[tuple[Tensor, Variable]]
 EvalMetrics = Mapping[str, tuple[Tensor, Tensor]]
 
+LOOPS = ("training", "learn", "model_pruning")
+
 
 @dataclass(frozen=True)
 class TaskContext:
@@ -81,6 +83,12 @@ class TrainSpec:
             model on evaluation data, with variables of the same names, and returns name to
             `(value, update_op)` as `tf.compat.v1.metrics` functions do. The updates run until
             the input ends.
+        loop: Which training loop the workers run: "training", "learn" or "model_pruning", those of
+            `paramserve.contrib`.
+        loop_args: Arguments of that loop's `train` function, by name. What it leaves out is as the
+            job's options say, or else as documented there. Whatever is about the place (master,
+            chief, waiting, directory) comes from the task; `chief_only_hooks`, and monitors
+            that run in the chief only, run in the first worker.
     """
 
     loss: Tensor
@@ -93,8 +101,12 @@ class TrainSpec:
     hooks: Sequence[Any] = ()
     transform_gradients: Callable[[GradientsAndVariables], GradientsAndVariables] | None = None
     evaluate: Callable[[TaskContext], EvalMetrics] | None = None
+    loop: str = "training"
+    loop_args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.loop not in LOOPS:
+            raise UsageError(f"TrainSpec.loop={self.loop!r}, expected one of {', '.join(LOOPS)}")
         if (self.optimizer is None) == (self.train_op is None):
             given = "neither" if self.optimizer is None else "both"
             raise UsageError(f"TrainSpec needs either optimizer= or train_op=, got {given}")

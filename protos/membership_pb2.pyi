@@ -32,7 +32,7 @@ class RegisterRequest(_message.Message):
     def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class JobConfig(_message.Message):
-    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params")
+    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,8 @@ class JobConfig(_message.Message):
     HEARTBEAT_SECS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECS_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
+    START_STEP_FIELD_NUMBER: _ClassVar[int]
+    LOGDIR_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     sync: bool
     num_ps: int
@@ -60,7 +62,9 @@ class JobConfig(_message.Message):
     heartbeat_secs: float
     lease_secs: float
     params: _containers.ScalarMap[str, str]
-    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    start_step: int
+    logdir: str
+    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ..., start_step: _Optional[int] = ..., logdir: _Optional[str] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
     __slots__ = ("task", "job")

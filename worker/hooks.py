@@ -1,4 +1,4 @@
-"""What the service adds to each step of a worker: reports, the model's summaries, stopping."""
+"""What the service adds to each step of a worker: reports and stopping."""
 
 from __future__ import annotations
 
@@ -59,17 +59,12 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
         """Takes the figures of the step.
 
         Raises:
-            JobFailed: The loss is not a number.
+            JobFailed: The loss is not a number, and the model's loop does not tolerate that.
         """
         results = run_values.results
         loss, examples = float(results["loss"]), int(results["examples"])
         self.global_step = int(results["step"])
         self._metrics.show_step(time.perf_counter() - self._started, examples, loss)
-        if math.isnan(loss):
-            raise JobFailed(
-                f"the loss is NaN at global step {self.global_step}; a smaller learning rate or "
-                "clipped gradients (TrainSpec.transform_gradients) may help"
-            )
         with self._lock:
             self._report = pb.WorkerReport(
                 global_step=self.global_step,
@@ -79,52 +74,16 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
                 metrics={name: float(value) for name, value in results["metrics"].items()},
                 recoveries=max(0, self._sessions - 1),
             )
+        if math.isnan(loss) and not self._built.loop.tolerates_nan:
+            raise JobFailed(
+                f"the loss is NaN at global step {self.global_step}; a smaller learning rate or "
+                "clipped gradients (TrainSpec.transform_gradients) may help"
+            )
 
     def report(self) -> pb.WorkerReport:
         """The figures so far; called from the heartbeat's thread."""
         with self._lock:
             return self._report
-
-
-class SummaryHook(tf.compat.v1.train.SessionRunHook):
-    """Evaluates the model's summaries with a step that is made anyway, and hands them on.
-
-    Args:
-        built: The worker's graph.
-        every_steps: Global steps between two of them.
-        is_writer: Whether this worker is the one that writes them, at present.
-        write: Takes the global step and a serialized `tf.Summary`.
-    """
-
-    def __init__(
-        self,
-        built: TrainGraph,
-        every_steps: int,
-        is_writer: Callable[[], bool],
-        write: Callable[[int, bytes], None],
-    ) -> None:
-        self._built = built
-        self._every_steps = every_steps
-        self._is_writer = is_writer
-        self._write = write
-        self._next_step = 0
-        self._last_step = 0
-
-    def before_run(self, run_context: Any) -> Any:
-        """Asks for the summaries when they are due."""
-        if self._last_step < self._next_step or not self._is_writer():
-            return v1.train.SessionRunArgs({"step": self._built.step_after})
-        return v1.train.SessionRunArgs(
-            {"step": self._built.step_after, "summary": self._built.summary_op}
-        )
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Hands the summaries on."""
-        self._last_step = int(run_values.results["step"])
-        summary = run_values.results.get("summary")
-        if summary is not None:
-            self._write(self._last_step, summary)
-            self._next_step = self._last_step + self._every_steps
 
 
 class StopHook(tf.compat.v1.train.SessionRunHook):
@@ -134,13 +93,15 @@ class StopHook(tf.compat.v1.train.SessionRunHook):
 
     Args:
         built: The worker's graph.
-        max_steps: Global step at which training ends; 0: never.
+        last_step: Global step at which training ends; None: never.
         told_to_stop: Whether the chief, or a signal, ends this worker.
     """
 
-    def __init__(self, built: TrainGraph, max_steps: int, told_to_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, built: TrainGraph, last_step: int | None, told_to_stop: Callable[[], bool]
+    ) -> None:
         self._built = built
-        self._max_steps = max_steps
+        self._last_step = last_step
         self._told_to_stop = told_to_stop
         self.stopped = False
 
@@ -160,7 +121,9 @@ class StopHook(tf.compat.v1.train.SessionRunHook):
             run_context.request_stop()
 
     def _is_over(self, step: int) -> bool:
-        if (self._max_steps and step >= self._max_steps) or self._told_to_stop():
+        if self._last_step is not None and step >= self._last_step:
+            self.stopped = True
+        if self._told_to_stop():
             self.stopped = True
         return self.stopped
 

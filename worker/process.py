@@ -17,14 +17,17 @@ from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.spec import Role
 from ..errors import JobFailed, ParamserveError
+from ..loops.loop import STOP_GRACE_SECS, Task, run_loop
+from ..loops.service_hooks import SummaryHook
 from ..model.graph import TrainGraph, build_train_graph
 from ..model.loading import describe, load_build
+from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
-from .hooks import ReportHook, StopHook, SummaryHook, TokenHook
-from .loop import run_until_stop
+from .hooks import ReportHook, StopHook, TokenHook
 from .metrics import WorkerMetrics
 from .service_session import ServiceSessionCreator
+from .session import ReleaseThreadsHook
 
 log = logging.getLogger(__name__)
 
@@ -132,42 +135,65 @@ class _Worker:
             return pb.LeaveRequest.DONE
 
     def _train(self, build: BuildFn) -> pb.LeaveRequest.Reason:
+        built = self._build(build)
+        loop = built.loop
+        limits = [self._registration.job.max_steps or None, loop.last_step]
+        last_step = min((limit for limit in limits if limit is not None), default=None)
+        stop_hook = StopHook(built, last_step, self._told_to_stop)
+        self._report = ReportHook(built, self._metrics)
+        creator = ServiceSessionCreator(
+            self._client, built, self._server, self._config.max_wait_secs, self._told_to_stop
+        )
+        hooks = [
+            *(loop.chief_only_hooks if self._is_first else ()),
+            *self._service_hooks(built, stop_hook),
+            *built.spec.hooks,
+            *loop.hooks,
+            ReleaseThreadsHook(STOP_GRACE_SECS),
+        ]
+        with built.graph.as_default():
+            run_loop(loop, creator, hooks)
+        ended = not stop_hook.stopped and not self._told_to_stop()
+        return pb.LeaveRequest.END_OF_INPUT if ended else pb.LeaveRequest.DONE
+
+    @property
+    def _is_first(self) -> bool:
+        return self._registration.task.index == 0
+
+    def _build(self, build: BuildFn) -> TrainGraph:
         job, task = self._registration.job, self._registration.task
         params = {**job.params, **self._config.params}
         context = TaskContext("worker", task.index, job.num_workers, job.num_ps, job.sync, params)
-        built = build_train_graph(
+        return build_train_graph(
             build,
             context,
             worker_device=task.device,
             replicas_to_aggregate=job.replicas_to_aggregate,
+            task=Task(
+                is_chief=self._is_first,
+                logdir=job.logdir if self._is_first else None,
+                start_step=job.start_step,
+            ),
+            defaults=JobDefaults(save_summaries_steps=job.save_summaries_steps),
         )
-        stop_hook = StopHook(built, job.max_steps, self._told_to_stop)
-        self._report = ReportHook(built, self._metrics)
-        hooks = [*self._service_hooks(built, stop_hook), *built.spec.hooks]
-        creator = ServiceSessionCreator(
-            self._client, built, self._server, self._config.max_wait_secs, self._told_to_stop
-        )
-        with (
-            built.graph.as_default(),
-            tf.compat.v1.train.MonitoredSession(
-                creator, hooks=hooks, stop_grace_period_secs=5
-            ) as session,
-        ):
-            run_until_stop(session, built.train_op)
-        ended = not stop_hook.stopped and not self._told_to_stop()
-        return pb.LeaveRequest.END_OF_INPUT if ended else pb.LeaveRequest.DONE
 
     def _service_hooks(self, built: TrainGraph, stop_hook: StopHook) -> list[Any]:
-        every = self._registration.job.save_summaries_steps
         hooks: list[Any] = [TokenHook(built)] if built.sync else []
         hooks += [stop_hook, self._report]
-        if every and built.summary_op is not None:
+        services = built.loop.services
+        if built.summary_op is not None and (
+            services.save_summaries_steps or services.save_summaries_secs
+        ):
+            timer = tf.compat.v1.train.SecondOrStepTimer(
+                services.save_summaries_secs or None, services.save_summaries_steps or None
+            )
             hooks.append(
                 SummaryHook(
-                    built,
-                    every,
-                    lambda: self._heartbeat.latest.write_summaries,
+                    lambda: built.summary_op,
+                    built.step_after,
+                    timer,
                     self._client.write_summary,
+                    lambda: self._heartbeat.latest.write_summaries,
                 )
             )
         return hooks

@@ -56,6 +56,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             WaitTimeout: The model was not ready in time.
             JobStopping: The job is ending.
         """
+        self._built.graph.finalize()  # Not earlier: hooks may add to it when they begin.
         deadline = Deadline.after(self._max_wait_secs)
         for pause in growing_pauses():
             view = self._client.await_ready(

@@ -12,6 +12,7 @@ import tensorflow as tf
 from paramserve.chief.checkpoints import PAUSE_SECS, CheckpointService
 from paramserve.chief.initialization import find_checkpoints, initialize
 from paramserve.errors import JobFailed
+from paramserve.model.loops import JobDefaults
 
 WAIT_SECS = 30.0
 
@@ -51,7 +52,9 @@ def make_model(build_graph, counting_model, cluster, tmp_path):
     models = []
 
     def make(*, keep_checkpoints=5, sync=False, **options):
-        built = build_graph(counting_model, sync=sync, keep_checkpoints=keep_checkpoints)
+        built = build_graph(
+            counting_model, sync=sync, defaults=JobDefaults(keep_checkpoints=keep_checkpoints)
+        )
         models.append(Model(built, cluster.session(built.graph), tmp_path / "log", **options))
         return models[-1]
 

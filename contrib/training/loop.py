@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.address import parse_master
-from ..worker.loop import run_until_stop
-from ..worker.session import ChiefSessionCreator, ReleaseThreadsHook, WorkerSessionCreator
-
-# Seconds that queue runners and other threads get to end before the session is closed on them.
-# TensorFlow gives them 120, which a synchronous chief always used up: its queue runner waits for
-# gradients that will not come, and only the close ends it.
-STOP_GRACE_SECS = 3.5
-# Seconds that TensorFlow waits for them in all, looking after 1 ms, 3 ms, ..., 2 s, 4.1 s.
-JOIN_GRACE_SECS = 8.0
-# The original does not let its caller choose how often `global_step/sec` is written either.
-LOG_STEP_COUNT_STEPS = 100
+from ...loops.global_step import read_after
+from ...loops.training import training_loop
+from ..static_cluster import check_place, run_in_static_cluster
 
 
 def train(
@@ -65,7 +55,9 @@ def train(
       do not answer, which used to last for ever. The error says what was missing.
     * A session whose parameter server is dead is abandoned if it does not close within 2 s;
       closing it used to block the loop.
-    * Events are flushed when the loop ends, also by an error.
+    * When an error ends the loop, in a hook or in the step, the chief saves a checkpoint first;
+      after a NaN without a mention in the directory's `checkpoint` file, so that the next run goes
+      on from an earlier one. Events are flushed, too.
     * Outside a graph, where nothing can be trained, there is a clear error.
 
     As in the original, a `StopAtStepHook` decides after each step, so that a call that resumes at
@@ -102,80 +94,52 @@ def train(
             initialization left variables uninitialized.
         tf.errors.DeadlineExceededError: The servers or the model were not ready in time.
     """
-    _check(logdir if is_chief else "", master, save_checkpoint_secs, save_summaries_steps)
-    # Hooks and session creator have to share the scaffold.
-    scaffold = tf.compat.v1.train.Scaffold() if scaffold is None else scaffold
-    all_hooks = [*(hooks or ()), ReleaseThreadsHook(STOP_GRACE_SECS)]
-    if is_chief:
-        saving = _saving_hooks(scaffold, logdir, save_checkpoint_secs, save_summaries_steps)
-        all_hooks = [*(chief_only_hooks or ()), *saving, *all_hooks]
-        creator: tf.compat.v1.train.SessionCreator = ChiefSessionCreator(
-            scaffold, master, config, checkpoint_dir=logdir, max_wait_secs=max_wait_secs
-        )
-    else:
-        creator = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
-    with (
-        _tidied_up(tf.compat.v1.get_default_graph(), logdir if is_chief else None),
-        tf.compat.v1.train.MonitoredSession(
-            creator, all_hooks, stop_grace_period_secs=JOIN_GRACE_SECS
-        ) as session,
-    ):
-        return run_until_stop(session, train_op, run_metadata)
+    _check_logdir(logdir if is_chief else "", save_checkpoint_secs, save_summaries_steps)
+    check_place(master)
+    writes = is_chief and bool(logdir)
+    loop = training_loop(
+        train_op,
+        step_after=read_after(train_op, _require_global_step()) if writes else None,
+        scaffold=scaffold,
+        hooks=hooks,
+        chief_only_hooks=chief_only_hooks,
+        save_checkpoint_secs=save_checkpoint_secs,
+        save_summaries_steps=save_summaries_steps,
+        run_metadata=run_metadata,
+    )
+    return run_in_static_cluster(
+        loop,
+        logdir=logdir,
+        master=master,
+        is_chief=is_chief,
+        config=config,
+        max_wait_secs=max_wait_secs,
+    )
 
 
-def _check(
-    logdir: str | None,
-    master: str,
-    save_checkpoint_secs: float | None,
-    save_summaries_steps: int | None,
-) -> None:
-    """Refuses what cannot work, in the original's order where that had an order."""
-    if logdir is None:
-        if save_summaries_steps:
-            raise ValueError("logdir cannot be None when save_summaries_steps is not None")
-        if save_checkpoint_secs:
-            raise ValueError("logdir cannot be None when save_checkpoint_secs is not None")
-    parse_master(master)
-    if tf.executing_eagerly():
+def _require_global_step() -> Any:
+    step = tf.compat.v1.train.get_global_step()
+    if step is None:
         raise RuntimeError(
-            "train() runs a graph, and there is none: build the model and call train() inside "
-            "`with tf.Graph().as_default():`"
+            "Global step should be created to use StepCounterHook and its like, which write to "
+            "logdir: call tf.compat.v1.train.get_or_create_global_step() when building the model"
         )
+    return step
 
 
-@contextlib.contextmanager
-def _tidied_up(graph: tf.Graph, logdir: str | None) -> Iterator[None]:
-    """Leaves the graph as it was found, and the events on disk, however training ends."""
-    was_finalized = graph.finalized
-    try:
-        yield
-    finally:
-        # A `MonitoredSession` does this when it ends, but not when it could not begin.
-        if not was_finalized:
-            graph._unsafe_unfinalize()
-        if logdir:
-            tf.compat.v1.summary.FileWriterCache.get(logdir).flush()
-
-
-def _saving_hooks(
-    scaffold: tf.compat.v1.train.Scaffold,
-    logdir: str | None,
-    save_checkpoint_secs: float | None,
-    save_summaries_steps: int | None,
-) -> list[tf.compat.v1.train.SessionRunHook]:
-    """The hooks with which the chief writes to `logdir`, in the order in which they run."""
-    if not logdir:
-        return []
-    train = tf.compat.v1.train
-    hooks = [train.StepCounterHook(every_n_steps=LOG_STEP_COUNT_STEPS, output_dir=logdir)]
-    if save_summaries_steps and save_summaries_steps > 0:
-        hooks.append(
-            train.SummarySaverHook(
-                save_steps=save_summaries_steps, output_dir=logdir, scaffold=scaffold
-            )
+def _check_logdir(
+    logdir: str | None, save_checkpoint_secs: float | None, save_summaries_steps: int | None
+) -> None:
+    """Refuses what the original refuses, in its order."""
+    if logdir is not None:
+        return
+    if save_summaries_steps:
+        raise ValueError(
+            f"logdir cannot be None when save_summaries_steps is not None (it is "
+            f"{save_summaries_steps!r}): give a directory, or save_summaries_steps=None"
         )
-    if save_checkpoint_secs and save_checkpoint_secs > 0:
-        hooks.append(
-            train.CheckpointSaverHook(logdir, save_secs=save_checkpoint_secs, scaffold=scaffold)
+    if save_checkpoint_secs:
+        raise ValueError(
+            f"logdir cannot be None when save_checkpoint_secs is not None (it is "
+            f"{save_checkpoint_secs!r}): give a directory, or save_checkpoint_secs=None"
         )
-    return hooks

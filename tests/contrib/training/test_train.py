@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.contrib import training
+from paramserve.contrib import static_cluster
 from paramserve.contrib.training import train
+from paramserve.loops.service_hooks import CheckpointHook, StepRateHook, SummaryHook
 
 v1 = tf.compat.v1
 
-SEED = Path(__file__).parents[1] / "data/seeds/002_2aa331e79fd0e83a.txt"
+SEED = Path(__file__).parents[2] / "data/seeds/002_2aa331e79fd0e83a.txt"
 GRAPH_MODE_TASK = Path(__file__).with_name("graph_mode_task.py")
 
 LABELS = np.random.default_rng(1).integers(0, 2, 16)
@@ -123,6 +124,7 @@ def test_docstring_explains_every_argument():
 # Arguments
 
 
+@pytest.mark.seed("tf.contrib.training.train raises ValueError: no logdir")
 def test_no_logdir_but_something_to_write_is_refused_summaries_first():
     with pytest.raises(ValueError, match=r"^logdir cannot be None when save_summaries_steps"):
         train(None, None)
@@ -130,6 +132,10 @@ def test_no_logdir_but_something_to_write_is_refused_summaries_first():
         train(None, None, save_summaries_steps=None)
 
 
+@pytest.mark.seed(
+    "tf.contrib.training.train(save_checkpoint_secs)",
+    "tf.contrib.training.train(save_summaries_steps)",
+)
 @pytest.mark.parametrize("off", [None, 0])
 def test_none_and_0_turn_writing_off(off, logdir):
     op = counting_op()
@@ -140,12 +146,14 @@ def test_none_and_0_turn_writing_off(off, logdir):
     assert not [event for event in events(logdir) if event.summary.value]
 
 
+@pytest.mark.seed("tf.contrib.training.train(logdir)")
 def test_empty_logdir_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train(counting_op(), "", hooks=[stop_at(2)]) == 2
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.seed("tf.contrib.training.train(master)")
 @pytest.mark.parametrize("master", ["localhost:2222", "http://localhost:2222", "grpc://localhost"])
 def test_malformed_master_is_refused(master, logdir):
     with pytest.raises(ValueError, match=re.escape(master.removeprefix("grpc://"))):
@@ -180,6 +188,7 @@ def test_outside_a_graph_the_error_says_what_to_do(logdir):
             call.result()
 
 
+@pytest.mark.seed("tf.contrib.training.train(config)")
 def test_config_reaches_the_session(logdir):
     class DeviceCount(v1.train.SessionRunHook):
         def after_create_session(self, session, coord):
@@ -191,6 +200,7 @@ def test_config_reaches_the_session(logdir):
     assert hook.value == 3
 
 
+@pytest.mark.seed("tf.contrib.training.train(run_metadata)")
 def test_run_metadata_is_filled(logdir):
     class Trace(v1.train.SessionRunHook):
         def before_run(self, run_context):
@@ -212,6 +222,7 @@ def train_in_memory(train_op, steps):
     )
 
 
+@pytest.mark.seed("tf.contrib.training.train(train_op)")
 def test_logistic_classifier_learns():
     train_op = make_train_op(logistic_loss())
     assert train_in_memory(train_op, 1) > 0.5
@@ -253,16 +264,15 @@ def test_programs_that_switched_the_graph_mode_train_too(mode, logdir):
 # Hooks
 
 
+@pytest.mark.seed(
+    "tf.contrib.training.train(hooks)",
+    "tf.contrib.training.train(chief_only_hooks)",
+)
 def test_chief_runs_its_hooks_in_the_originals_order(logdir, monkeypatch):
     calls = []
-    for name in ("StepCounterHook", "SummarySaverHook", "CheckpointSaverHook"):
-        hook = getattr(v1.train, name)
-
-        def begin(self, name=name, begin=hook.begin):
-            calls.append(f"{name} begin")
-            begin(self)
-
-        monkeypatch.setattr(hook, "begin", begin)
+    for hook in (StepRateHook, SummaryHook, CheckpointHook):
+        begin = f"{hook.__name__} begin"
+        monkeypatch.setattr(hook, "begin", lambda self, begin=begin: calls.append(begin))
     train(
         counting_op(),
         logdir,
@@ -271,14 +281,19 @@ def test_chief_runs_its_hooks_in_the_originals_order(logdir, monkeypatch):
     )
     assert [call for call in calls if call.endswith("begin")] == [
         "chief only begin",
-        "StepCounterHook begin",
-        "SummarySaverHook begin",
-        "CheckpointSaverHook begin",
+        "StepRateHook begin",
+        "SummaryHook begin",
+        "CheckpointHook begin",
         "everywhere begin",
     ]
     assert calls[-2:] == ["chief only end", "everywhere end"]
 
 
+@pytest.mark.seed(
+    "tf.contrib.training.train(hooks)",
+    "tf.contrib.training.train(chief_only_hooks)",
+    "tf.contrib.training.train(is_chief)",
+)
 def test_other_tasks_run_only_the_hooks_for_all(tmp_path):
     train_op = counting_op()
     init = v1.global_variables_initializer()
@@ -298,6 +313,10 @@ def test_other_tasks_run_only_the_hooks_for_all(tmp_path):
     assert calls == [f"everywhere {call}" for call in ("begin", "session", "step", "step", "end")]
 
 
+@pytest.mark.seed(
+    "tf.contrib.training.train(max_wait_secs)",
+    "tf.contrib.training.train(is_chief)",
+)
 def test_a_lone_worker_gives_up_and_says_what_is_missing():
     v1.get_variable("embedding", [3])
     with pytest.raises(tf.errors.DeadlineExceededError) as caught:
@@ -319,6 +338,7 @@ def test_a_local_init_op_can_make_a_lone_worker_ready():
 # Checkpoints and summaries
 
 
+@pytest.mark.seed("tf.contrib.training.train(logdir)")
 def test_a_second_call_resumes_where_the_first_ended(logdir, graph):
     train_op = make_train_op(logistic_loss())
     first = train(train_op, logdir, hooks=[stop_at(100)])
@@ -353,6 +373,7 @@ def test_a_call_that_could_not_begin_leaves_the_graph_usable(logdir, graph):
     assert train(train_op, logdir, hooks=[stop_at(2)]) == 2
 
 
+@pytest.mark.seed("tf.contrib.training.train(scaffold)")
 def test_init_fn_runs_on_a_fresh_start_only(logdir):
     train_op = counting_op()
     calls = []
@@ -393,6 +414,11 @@ def test_variables_that_nothing_initializes_are_named(logdir):
     assert forgotten.op.name == "forgotten"
 
 
+@pytest.mark.seed(
+    "tf.contrib.training.train(logdir)",
+    "tf.contrib.training.train(save_summaries_steps)",
+    "tf.contrib.training.train(save_checkpoint_secs)",
+)
 def test_the_chief_writes_graph_summaries_and_checkpoints(logdir):
     train_op = counting_op()
     v1.summary.scalar("answer", 42.0)
@@ -427,6 +453,7 @@ def test_events_are_on_disk_after_an_error(logdir):
 # How it ends
 
 
+@pytest.mark.seed("tf.contrib.training.train returns")
 def test_end_of_input_is_a_normal_end(logdir):
     batches = v1.data.make_one_shot_iterator(tf.data.Dataset.from_tensor_slices([1.0, 2.0, 3.0]))
     loss = batches.get_next()
@@ -462,24 +489,67 @@ def test_without_a_step_there_is_no_value(logdir):
     assert train(counting_op(), logdir, hooks=[StopAtOnce()]) is None
 
 
-def test_other_errors_leave_at_once(logdir, graph):
-    step = counting_op()
-    with tf.control_dependencies([v1.assert_less(step, tf.constant(3, tf.int64))]):
-        train_op = tf.identity(step)
+class Failing(v1.train.SessionRunHook):
+    """A user's hook that breaks after the third step."""
+
+    def __init__(self):
+        self._steps = 0
+
+    def after_run(self, run_context, run_values):
+        self._steps += 1
+        if self._steps == 3:
+            raise KeyError("a mistake in a hook")
+
+
+def test_a_users_exception_is_raised_and_what_was_trained_is_saved(logdir, graph):
     recorder = Recorder()
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        train(train_op, logdir, hooks=[recorder])
-    assert recorder.calls == ["hook begin", "hook session", "hook step", "hook step"]
-    assert saved_step(logdir) == 0
+    with pytest.raises(KeyError, match="a mistake in a hook"):
+        train(counting_op(), logdir, hooks=[recorder, Failing()])
+    assert recorder.calls == ["hook begin", "hook session", *["hook step"] * 3]
+    assert saved_step(logdir) == 3
     assert not graph.finalized
+
+
+def test_an_error_without_checkpoints_writes_none(logdir):
+    with pytest.raises(KeyError):
+        train(counting_op(), logdir, hooks=[Failing()], save_checkpoint_secs=None)
+    assert saved_step(logdir) is None
+
+
+def test_after_a_nan_the_checkpoint_is_there_but_the_next_run_starts_from_an_earlier_one(logdir):
+    step = counting_op()
+    value = tf.where(step < 3, 1.0, np.nan)
+    train_op = tf.debugging.check_numerics(value, "the loss is inf or nan")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the loss is inf or nan"):
+        train(train_op, logdir)
+    assert Path(logdir, "model.ckpt-3.index").exists()
+    assert saved_step(logdir) == 0
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_stuck_queue_runner_does_not_hold_up_the_end(logdir, monkeypatch):
-    monkeypatch.setattr(training, "STOP_GRACE_SECS", 0.5)
+    monkeypatch.setattr(static_cluster, "STOP_GRACE_SECS", 0.5)
     never_filled, filled = tf.queue.FIFOQueue(1, [tf.float32]), tf.queue.FIFOQueue(1, [tf.float32])
     stuck = filled.enqueue(never_filled.dequeue())
     v1.train.add_queue_runner(v1.train.QueueRunner(filled, [stuck]))
     began = time.monotonic()
     assert train(counting_op(), logdir, hooks=[stop_at(1)]) == 1
     assert time.monotonic() - began < 60
+
+
+def test_a_model_that_grew_between_two_calls_is_saved_and_summarized_whole(logdir):
+    step = counting_op()
+    train(step, logdir, hooks=[stop_at(1)])
+    later = v1.get_variable("later", initializer=[2.0])
+    v1.summary.scalar("added", later[0])
+    train(step, f"{logdir}-2", hooks=[stop_at(1)])
+    assert tf.train.load_variable(f"{logdir}-2", "later").tolist() == [2.0]
+    tags = {value.tag for event in events(f"{logdir}-2") for value in event.summary.value}
+    assert "added" in tags
+
+
+def test_summaries_are_written_at_the_first_step_and_every_so_many_from_there(logdir):
+    v1.summary.scalar("one", 1.0)
+    train(counting_op(), logdir, hooks=[stop_at(11)], save_summaries_steps=3)
+    steps = [e.step for e in events(logdir) if any(v.tag == "one" for v in e.summary.value)]
+    assert steps == [1, 4, 7, 10]

@@ -1,0 +1,1 @@
+"""The training loops: what each does in a step, and one way to run them all."""

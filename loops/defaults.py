@@ -1,0 +1,21 @@
+"""What stands in a signature for "the usual one", where None has a meaning of its own."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+
+class Default(enum.Enum):
+    """The only value of its type, so that nothing else is taken for it."""
+
+    USE_DEFAULT = "default"
+
+
+USE_DEFAULT = Default.USE_DEFAULT
+
+
+def is_default(value: Any) -> bool:
+    """Whether an argument was left to its default; 0, the mark of old programs, says so too."""
+    # A tensor or variable is never compared: that would add to the graph, or fail.
+    return value is USE_DEFAULT or (isinstance(value, int) and value == 0)

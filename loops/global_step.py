@@ -1,0 +1,50 @@
+"""The global step: found, checked, and read after the step that raises it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+v1 = tf.compat.v1
+
+
+def find_variable(tensor: Any) -> Any:
+    """The variable that a tensor reads, or the tensor itself if there is none."""
+    if isinstance(tensor, tf.Variable):
+        return tensor
+    sources = {tensor.op.name, *(source.op.name for source in tensor.op.inputs)}
+    for variable in tensor.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES):
+        if variable.op.name in sources:
+            return variable
+    return tensor
+
+
+def read_after(train_op: Any, global_step: Any) -> tf.Tensor:
+    """The global step's value once `train_op` is done, when both are fetched in one run.
+
+    Fetched without such an order, a resource variable gives the value from before the step nearly
+    always, and a ref variable the one after it. The op is made once for a graph.
+
+    Args:
+        train_op: An operation, or tensor or variable, that makes the step.
+        global_step: The integer scalar variable, or a tensor that reads it.
+    """
+    variable = find_variable(global_step)
+    operations = _operations(train_op)
+    names = [each.name for each in (*operations, variable)]
+    made = v1.get_collection_ref(("paramserve", "step_after", *names))
+    if not made:
+        with tf.control_dependencies(operations), v1.device(variable.device or None):
+            value = variable.read_value() if isinstance(variable, tf.Variable) else variable
+            made.append(tf.identity(value, name="global_step_after"))
+    return made[0]
+
+
+def _operations(train_op: Any) -> list[Any]:
+    """The operations behind any structure of fetches."""
+    graph = v1.get_default_graph()
+    return [
+        graph.as_graph_element(fetch, allow_tensor=True, allow_operation=True)
+        for fetch in tf.nest.flatten(train_op, expand_composites=True)
+    ]

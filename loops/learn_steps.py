@@ -1,0 +1,198 @@
+"""What `contrib.learn.train` does in each step, and between its steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..cluster.session import PREEMPTION_ERRORS
+from .loop import Step
+from .monitoring import Monitors
+
+v1 = tf.compat.v1
+_logger = logging.getLogger(__name__)
+
+END_OF_INPUT = (tf.errors.OutOfRangeError, StopIteration)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnFetches:
+    """What every step fetches.
+
+    Attributes:
+        train_op: Makes the step; any structure that `session.run` takes.
+        loss: Scalar floating-point tensor.
+        step_after: Integer scalar tensor: the global step once `train_op` is done.
+        train_op_key: Under which key monitors find the value of `train_op`; None: under none.
+        loss_keys: Under which keys they find the loss.
+    """
+
+    train_op: Any
+    loss: Any
+    step_after: Any
+    train_op_key: Any
+    loss_keys: Collection[Any]
+
+
+class LearnSteps(tf.compat.v1.train.SessionRunHook):
+    """Makes steps, with monitors around them. It is a hook too, to see sessions come and go.
+
+    Args:
+        fetches: What every step fetches.
+        global_step: The global step's variable.
+        limit: Global step at which training ends; None: never.
+        monitors: Called around each step.
+        feed_fn: Called for each step; returns its feeds. None feeds nothing.
+        log_every_steps: Global steps between two lines in the log.
+        fail_on_nan_loss: Whether a loss that is NaN is an error.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(
+        self,
+        fetches: LearnFetches,
+        *,
+        global_step: Any,
+        limit: int | None,
+        monitors: Monitors,
+        feed_fn: Callable[[], Mapping[Any, Any]] | None,
+        log_every_steps: int,
+        fail_on_nan_loss: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.monitors = monitors
+        self._fetches = fetches
+        self._global_step = global_step
+        self._limit = limit
+        self._feed_fn = feed_fn
+        self._log_every_steps = log_every_steps
+        self._fail_on_nan_loss = fail_on_nan_loss
+        self._clock = clock
+        self._feeds: list[Any] = []
+        self._last_step: int | None = None
+        self._last_logged = 0
+
+    def begin(self) -> None:
+        """Has the monitors begin, which may still add to the graph."""
+        self.monitors.begin(self._limit)
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Finds out where the model is; after a recovery it is back at a checkpoint."""
+        is_first = self._last_step is None
+        self._last_step = self._last_logged = int(session.run(self._global_step))
+        if is_first:
+            limit = "inf" if self._limit is None else self._limit
+            _logger.info("Training steps [%d,%s)", self._last_step, limit)
+
+    def end(self, session: Any) -> None:
+        """Has the monitors end."""
+        with session.as_default():
+            self.monitors.end(session)
+
+    def make_step(self, step: Step) -> Any:
+        """Makes one step.
+
+        Returns:
+            The loss, a numpy scalar.
+
+        Raises:
+            NanLossDuringTrainingError: The loss is NaN, and that is an error.
+        """
+        with step.session.as_default():
+            try:
+                return self._make_step(step)
+            except PREEMPTION_ERRORS:
+                # The step will be made again, in another session.
+                raise
+            except END_OF_INPUT as error:
+                _logger.info("The input has ended (%s); so does training.", type(error).__name__)
+                raise
+            except v1.train.NanLossDuringTrainingError:
+                # No session: a monitor that saves would give out this model as a good one.
+                self.monitors.abandon()
+                raise
+            except BaseException:
+                self.monitors.abandon(step.session)
+                raise
+
+    def _make_step(self, step: Step) -> Any:
+        began = self._clock()
+        assert self._last_step is not None
+        number = self._last_step + 1
+        feed_dict = self._next_feed()
+        fetches = {
+            "train_op": self._fetches.train_op,
+            "loss": self._fetches.loss,
+            "step_after": self._fetches.step_after,
+            "outputs": self.monitors.step_begin(step.session.graph, number),
+        }
+        values = self._run(step, number, fetches, feed_dict)
+        self._feeds.clear()
+        loss, step_after = values["loss"], int(values["step_after"])
+        must_stop = self.monitors.step_end(number, self._outputs(values))
+        self._check(loss)
+        self.monitors.post_step(number, step.session)
+        if must_stop:
+            step.request_stop()
+        else:
+            self._log_step(step_after, loss, self._clock() - began)
+        self._last_step = step_after
+        return loss
+
+    def _next_feed(self) -> Any:
+        """The feeds of the step; a step that is made again takes the same, so none are lost."""
+        if self._feed_fn is None:
+            return None
+        if not self._feeds:
+            self._feeds.append(self._feed_fn())
+        return self._feeds[0]
+
+    def _run(self, step: Step, number: int, fetches: Any, feed_dict: Any) -> Any:
+        try:
+            return step.run(fetches, feed_dict=feed_dict)
+        except PREEMPTION_ERRORS:
+            raise
+        except BaseException:
+            try:
+                self.monitors.post_step(number, step.session)
+            except Exception as second:
+                _logger.error("A monitor failed after a failed step %d: %s", number, second)
+            raise
+
+    def _outputs(self, values: Mapping[str, Any]) -> dict[Any, Any]:
+        outputs = dict(values["outputs"])
+        if self._fetches.train_op_key is not None:
+            outputs.setdefault(self._fetches.train_op_key, values["train_op"])
+        # The loss that monitors see is the one that is logged and returned.
+        outputs.update(dict.fromkeys(self._fetches.loss_keys, values["loss"]))
+        return outputs
+
+    def _check(self, loss: Any) -> None:
+        if np.ndim(loss):
+            raise ValueError(
+                f"loss_op has the shape {np.shape(loss)}, expected a scalar: reduce it, for "
+                "example with tf.reduce_mean"
+            )
+        if not np.isnan(loss):
+            return
+        if self._fail_on_nan_loss:
+            _logger.error("Model diverged with loss = NaN.")
+            raise v1.train.NanLossDuringTrainingError
+        _logger.warning("Model diverged with loss = NaN.")
+
+    def _log_step(self, step_after: int, loss: Any, secs: float) -> None:
+        if step_after <= (self._last_step or 0):
+            _logger.error(
+                "Global step was not incremented by train op at step %s: new step %d.",
+                *(self._last_step, step_after),
+            )
+        is_last = self._limit is not None and step_after >= self._limit
+        if is_last or step_after - self._last_logged >= self._log_every_steps:
+            _logger.info("training step %d, loss = %.5f (%.3f sec/batch).", step_after, loss, secs)
+            self._last_logged = step_after

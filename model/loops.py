@@ -1,0 +1,97 @@
+"""From the loop that a `TrainSpec` names to the `Loop` that a task of the service runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UsageError
+from ..loops.learn import learn_loop
+from ..loops.loop import Loop, Task
+from ..loops.model_pruning import pruning_loop
+from ..loops.training import training_loop
+from .spec import Tensor, TrainSpec, Variable
+
+# Set by the service: what a model cannot give among `loop_args`.
+_PLACED = frozenset({"train_op", "loss_op", "global_step", "task", "sync_optimizer", "step_after"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDefaults:
+    """What the job's options say, for arguments that `loop_args` leaves out.
+
+    Attributes:
+        save_checkpoint_secs: Seconds between checkpoints; None: none by time.
+        save_summaries_steps: Global steps between summaries; 0: none.
+        keep_checkpoints: Newest checkpoints to keep; 0 keeps all.
+    """
+
+    save_checkpoint_secs: float | None = 600.0
+    save_summaries_steps: int = 100
+    keep_checkpoints: int = 5
+
+
+def make_loop(
+    spec: TrainSpec,
+    *,
+    train_op: Tensor,
+    global_step: Variable,
+    task: Task,
+    defaults: JobDefaults,
+) -> Loop:
+    """Makes the loop that `spec` names, in the current graph.
+
+    Args:
+        spec: What the build function returned.
+        train_op: Scalar tensor: makes one step of a worker, and gives the loss from before it.
+        global_step: The job's global step.
+        task: Where the loop runs.
+        defaults: For arguments that the model leaves out.
+
+    Raises:
+        UsageError: `loop_args` has an argument that the loop does not take, or lacks one.
+        ValueError: The loop refuses an argument.
+    """
+    if spec.loop == "learn":
+        given = {
+            "supervisor_save_model_secs": defaults.save_checkpoint_secs,
+            "supervisor_save_summaries_steps": defaults.save_summaries_steps,
+            "keep_checkpoint_max": defaults.keep_checkpoints,
+            **_checked(spec, learn_loop),
+        }
+        return learn_loop(train_op, spec.loss, global_step=global_step, task=task, **given)
+    if spec.loop == "model_pruning":
+        given = {
+            "save_interval_secs": defaults.save_checkpoint_secs,
+            **_checked(spec, pruning_loop),
+        }
+        return pruning_loop(train_op, global_step=global_step, task=task, **given)
+    given = {
+        "save_checkpoint_secs": defaults.save_checkpoint_secs,
+        "save_summaries_steps": defaults.save_summaries_steps,
+        **_checked(spec, training_loop),
+    }
+    return training_loop(train_op, **given)
+
+
+def _checked(spec: TrainSpec, make: Callable[..., Loop]) -> Mapping[str, Any]:
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(make).parameters.items()
+        if name not in _PLACED
+    }
+    unknown = sorted(set(spec.loop_args) - set(parameters))
+    if unknown:
+        raise UsageError(
+            f"TrainSpec.loop_args[{unknown[0]!r}] is no argument of the loop {spec.loop!r} in the "
+            f"service; it takes {', '.join(parameters)}"
+        )
+    needed = [name for name, each in parameters.items() if each.default is each.empty]
+    missing = [name for name in needed if name not in spec.loop_args]
+    if missing:
+        raise UsageError(
+            f"TrainSpec.loop_args lacks {missing[0]!r}, which the loop {spec.loop!r} needs"
+        )
+    return spec.loop_args
