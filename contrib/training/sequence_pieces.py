@@ -1,0 +1,295 @@
+"""One sequence with its context and states, checked and cut into pieces of equal length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from .queue_elements import PACKED_SPARSE_SHAPE
+
+# Prefixes of the components' names, so that a sequence may be called as a state.
+SEQUENCE, CONTEXT, STATE = "sequence:", "context:", "state:"
+
+_REMEDY = "Consider setting pad=True."
+
+
+@dataclass(frozen=True)
+class SequenceInput:
+    """One example, as tensors.
+
+    Attributes:
+        length: Number of steps before padding: int32, scalar.
+        key: Name of the example: string, scalar.
+        sequences: Tensors of shape [steps, ...], of which `tf.SparseTensor`s may be some.
+        context: Tensors that do not depend on the step.
+        states: The states before the first step.
+    """
+
+    length: Any
+    key: Any
+    sequences: dict[str, Any]
+    context: dict[str, Any]
+    states: dict[str, Any]
+
+    @classmethod
+    def checked(
+        cls, length: Any, key: Any, sequences: Any, context: Any, states: Any
+    ) -> SequenceInput:
+        """Converts to tensors what is given, and checks all that is known before it runs.
+
+        Raises:
+            TypeError: `length` is not int32, `key` is no string, or one of the others is not a
+                dictionary with strings as keys.
+            ValueError: `length` or `key` is not a scalar, a name contains ":", a shape is not
+                known well enough, or there is no sequence.
+        """
+        length = tf.convert_to_tensor(length, name="input_length")
+        key = tf.convert_to_tensor(key, name="input_key")
+        for what, tensor, dtype in (
+            ("input_length", length, tf.int32),
+            ("input_key", key, tf.string),
+        ):
+            if tensor.dtype != dtype:
+                raise TypeError(f"{what} has dtype {tensor.dtype.name}: expected {dtype.name}")
+            if tensor.shape.rank != 0:
+                raise ValueError(f"{what} has the shape {tensor.shape}: it must be a scalar")
+        example = cls(
+            length=length,
+            key=key,
+            sequences=_as_sequences(sequences),
+            context=_as_tensors("input_context", context),
+            states=_as_tensors("initial_states", states),
+        )
+        for what, tensors in (
+            ("input_context", example.context),
+            ("initial_states", example.states),
+        ):
+            for name, tensor in tensors.items():
+                _check_known(f"{what}[{name!r}]", tensor, tensor.shape)
+        return example
+
+    def all_tensors(self) -> list[Any]:
+        """All tensors of the example, the three of a sparse one among them."""
+        parts = [*self.sequences.values(), *self.context.values(), *self.states.values()]
+        return [self.length, self.key, *tf.nest.flatten(parts, expand_composites=True)]
+
+    def specs(self, num_unroll: int) -> dict[str, tf.TensorSpec]:
+        """Shape and dtype of each component that `pieces` gives."""
+        specs = {
+            "length": tf.TensorSpec([], tf.int32),
+            "total_length": tf.TensorSpec([], tf.int32),
+            "sequence": tf.TensorSpec([], tf.int32),
+            "sequence_count": tf.TensorSpec([], tf.int32),
+            "next_key": tf.TensorSpec([], tf.string),
+        }
+        for name, value in self.sequences.items():
+            if isinstance(value, tf.SparseTensor):
+                specs[SEQUENCE + name] = tf.TensorSpec(PACKED_SPARSE_SHAPE, tf.string)
+            else:
+                shape = tf.TensorShape([num_unroll]).concatenate(value.shape[1:])
+                specs[SEQUENCE + name] = tf.TensorSpec(shape, value.dtype)
+        for prefix, tensors in ((CONTEXT, self.context), (STATE, self.states)):
+            for name, value in tensors.items():
+                specs[prefix + name] = tf.TensorSpec(value.shape, value.dtype)
+        return specs
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """An example's pieces.
+
+    Attributes:
+        count: Number of pieces, an int32 scalar tensor; 0 if the sequences have no steps.
+        keys: "%05d_of_%05d:key" with the piece's index and `count`: string, shape [count].
+        components: By name, tensors of shape [count, ...]; a state's only for the first piece.
+    """
+
+    count: Any
+    keys: Any
+    components: dict[str, Any]
+
+
+def value_length(sequences: Mapping[str, Any]) -> Any:
+    """Returns the number of steps of all sequences, an int32 scalar tensor.
+
+    When evaluated, it raises `tf.errors.InvalidArgumentError` if they differ.
+    """
+    lengths = {name: _steps(value) for name, value in sequences.items()}
+    first = next(iter(lengths.values()))
+    checks = [
+        tf.debugging.Assert(
+            tf.equal(length, first),
+            [
+                f"input_sequences must have the same length, but {name!r} and another:",
+                length,
+                first,
+            ],
+        )
+        for name, length in list(lengths.items())[1:]
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(first, name="value_length")
+
+
+def pad_to_multiple(sequences: Mapping[str, Any], multiple: int) -> dict[str, Any]:
+    """Appends zeros or "" to each sequence, until its length is a multiple of `multiple`."""
+    padded = {}
+    for name, value in sequences.items():
+        missing = -_steps(value) % multiple
+        if isinstance(value, tf.SparseTensor):
+            shape = value.dense_shape
+            longer = tf.concat([shape[:1] + tf.cast(missing, tf.int64), shape[1:]], 0)
+            padded[name] = tf.SparseTensor(value.indices, value.values, longer)
+        else:
+            rest = tf.shape(value)[1:]
+            zeros = tf.zeros(tf.concat([[missing], rest], 0), value.dtype)
+            padded[name] = tf.concat([value, zeros], 0)
+            padded[name].set_shape(tf.TensorShape([None]).concatenate(value.shape[1:]))
+    return padded
+
+
+def cut(example: SequenceInput, num_unroll: int) -> Pieces:
+    """Cuts an example into pieces of `num_unroll` steps.
+
+    When evaluated, the result raises `tf.errors.InvalidArgumentError` if the sequences differ in
+    length, or their length is not a multiple of `num_unroll` or less than `example.length`.
+
+    Raises:
+        ValueError: The length is known already, and not a multiple of `num_unroll`.
+    """
+    for value in example.sequences.values():
+        static = _static_steps(value)
+        if static is not None and static % num_unroll:
+            raise ValueError(f"{_multiple_of(num_unroll)} {static}. {_REMEDY}")
+    steps = value_length(example.sequences)
+    with tf.control_dependencies(_length_checks(example.length, steps, num_unroll)):
+        count = tf.identity(steps // num_unroll, name="sequence_count")
+    index = tf.range(count)
+    keys = _piece_keys(index, count, example.key)
+    after_last = tf.strings.join(["STOP:", example.key])
+    next_keys = tf.concat([keys, [after_last]], 0)[1:]
+    components = {
+        "length": tf.clip_by_value(example.length - index * num_unroll, 0, num_unroll),
+        "total_length": tf.fill([count], example.length),
+        "sequence": index,
+        "sequence_count": tf.fill([count], count),
+        # Without pieces there would be one key too many.
+        "next_key": next_keys[:count],
+    }
+    # Else what is cut wrongly would fail with another message than the checks.
+    with tf.control_dependencies([count]):
+        for name, value in example.sequences.items():
+            components[SEQUENCE + name] = _cut_sequence(tf.identity(value), count, num_unroll)
+    for name, value in example.context.items():
+        multiples = tf.concat([[count], tf.ones([value.shape.rank], tf.int32)], 0)
+        components[CONTEXT + name] = tf.tile(value[tf.newaxis], multiples)
+    for name, value in example.states.items():
+        components[STATE + name] = value[tf.newaxis][:count]
+    return Pieces(count, keys, components)
+
+
+def fillers(specs: Mapping[str, tf.TensorSpec], count: Any) -> Pieces:
+    """Returns pieces of no sequence, all zeros and "": their "sequence_count" tells them apart.
+
+    Args:
+        specs: Shape and dtype of each component.
+        count: Number of pieces, an int32 scalar tensor.
+    """
+    keys = tf.strings.join(["FILLER:", tf.strings.as_string(tf.range(count))])
+    components = {
+        name: tf.zeros(tf.stack([count, *spec.shape.as_list()]), spec.dtype)
+        for name, spec in specs.items()
+    }
+    return Pieces(count, keys, components)
+
+
+def _as_sequences(sequences: Any) -> dict[str, Any]:
+    converted = _as_tensors("input_sequences", sequences)
+    if not converted:
+        raise ValueError("input_sequences is empty: expected at least one sequence")
+    for name, value in converted.items():
+        what = f"input_sequences[{name!r}]"
+        if value.shape.rank is None or value.shape.rank < 1:
+            raise ValueError(
+                f"{what} has the shape {value.shape}: expected the number of steps as first "
+                "dimension; use set_shape"
+            )
+        if not isinstance(value, tf.SparseTensor):
+            _check_known(what, value, value.shape[1:])
+    statics = {name: _static_steps(value) for name, value in converted.items()}
+    if len(set(statics.values()) - {None}) > 1:
+        raise ValueError(f"input_sequences must have the same length, but have {statics}")
+    return converted
+
+
+def _as_tensors(what: str, values: Any) -> dict[str, Any]:
+    """Converts a dictionary's values, in the order of their names."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{what} is a {type(values).__name__}: expected a dict of tensors")
+    for name in values:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} has the key {name!r}: expected strings as keys")
+        if ":" in name:
+            raise ValueError(f"{what} has the key {name!r}: a key must not contain ':'")
+    sparse_allowed = what == "input_sequences"
+    return {
+        name: values[name]
+        if sparse_allowed and isinstance(values[name], tf.SparseTensor)
+        else tf.convert_to_tensor(values[name])
+        for name in sorted(values)
+    }
+
+
+def _check_known(what: str, tensor: Any, shape: tf.TensorShape) -> None:
+    if not shape.is_fully_defined():
+        raise ValueError(
+            f"{what} has the shape {tensor.shape}, which must be fully defined, in a sequence but "
+            "for the first dimension: use set_shape"
+        )
+
+
+def _static_steps(sequence: Any) -> int | None:
+    return next(iter(sequence.shape.as_list()))
+
+
+def _steps(sequence: Any) -> Any:
+    if isinstance(sequence, tf.SparseTensor):
+        return tf.cast(sequence.dense_shape[0], tf.int32)
+    return tf.shape(sequence)[0]
+
+
+def _length_checks(length: Any, steps: Any, num_unroll: int) -> list[Any]:
+    return [
+        tf.debugging.Assert(
+            tf.equal(steps % num_unroll, 0), [_multiple_of(num_unroll), steps, _REMEDY]
+        ),
+        tf.debugging.Assert(
+            (length >= 0) & (length <= steps),
+            ["input_length must be from 0 to the length of input_sequences:", length, steps],
+        ),
+    ]
+
+
+def _multiple_of(num_unroll: int) -> str:
+    return f"the length of input_sequences should be a multiple of: {num_unroll}, but saw value:"
+
+
+def _piece_keys(index: Any, count: Any, key: Any) -> Any:
+    digits = [tf.strings.as_string(number, width=5, fill="0") for number in (index, count)]
+    return tf.strings.join([digits[0], "_of_", digits[1], ":", key])
+
+
+def _cut_sequence(value: Any, count: Any, num_unroll: int) -> Any:
+    """Returns a tensor of shape [count, num_unroll, ...], or of strings if `value` is sparse."""
+    if not isinstance(value, tf.SparseTensor):
+        return tf.reshape(value, tf.concat([[count, num_unroll], tf.shape(value)[1:]], 0))
+    front = tf.cast(tf.stack([count, num_unroll]), tf.int64)
+    cut_value = tf.sparse.reshape(value, tf.concat([front, value.dense_shape[1:]], 0))
+    return tf.raw_ops.SerializeManySparse(
+        sparse_indices=cut_value.indices,
+        sparse_values=cut_value.values,
+        sparse_shape=cut_value.dense_shape,
+    )

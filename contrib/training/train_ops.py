@@ -1,0 +1,146 @@
+"""The op that makes one training step and gives the loss."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .gradients import Pair, add_gradients_summaries, held_back
+
+_logger = logging.getLogger(__name__)
+
+
+def create_train_op(
+    total_loss: Any,
+    optimizer: tf.compat.v1.train.Optimizer,
+    global_step: Any = 0,
+    update_ops: Iterable[Any] | None = None,
+    variables_to_train: Sequence[Any] | None = None,
+    transform_grads_fn: Callable[[list[Pair]], Iterable[Pair]] | None = None,
+    summarize_gradients: bool = False,
+    gate_gradients: int = tf.compat.v1.train.Optimizer.GATE_OP,
+    aggregation_method: int | None = None,
+    colocate_gradients_with_ops: bool = False,
+    check_numerics: bool = True,
+) -> Any:
+    """Creates the op that computes the gradients, applies them and returns the loss.
+
+    Example::
+
+        with tf.Graph().as_default():
+            loss = build_model()
+            optimizer = tf.compat.v1.train.GradientDescentOptimizer(0.1)
+            train_op = create_train_op(
+                loss, optimizer, transform_grads_fn=clip_gradient_norms_fn(5.0)
+            )
+            stop = tf.compat.v1.train.StopAtStepHook(last_step=1000)
+            last_loss = train(train_op, "/tmp/model", hooks=[stop])
+
+    Args:
+        total_loss: The loss to minimize, a scalar `Tensor`.
+        optimizer: What computes and applies the gradients.
+        global_step: The step counter that the op increments, None for no counter, or the int 0
+            for the graph's own, which is made if there is none.
+        update_ops: Ops to run before the loss is used, such as moving averages. None runs all of
+            the collection `UPDATE_OPS`, an empty list none.
+        variables_to_train: The variables to train; None trains all trainable ones.
+        transform_grads_fn: Takes the list of pairs of gradient and variable and returns the pairs
+            to apply, such as `clip_gradient_norms_fn(5.0)`.
+        summarize_gradients: Whether to add summaries of the gradients as they are applied.
+        gate_gradients: How much of the gradients is computed in parallel: `GATE_NONE`, `GATE_OP`
+            or `GATE_GRAPH` of `tf.compat.v1.train.Optimizer`.
+        aggregation_method: How gradients of the same variable are added, of
+            `tf.compat.v1.AggregationMethod`.
+        colocate_gradients_with_ops: Whether a gradient is computed where its op is.
+        check_numerics: Whether a loss that is infinite or not a number makes the step fail with
+            a `tf.errors.InvalidArgumentError`. The variables then stay as they were.
+
+    Returns:
+        A scalar `Tensor`: the loss before this step's change of the variables. It also is in the
+        collection `TRAIN_OP`.
+
+    Raises:
+        AssertionError: There is no variable to train, or one of `variables_to_train` is not
+            trainable.
+        ValueError: The loss depends on none of the variables.
+    """
+    variables = trained_variables(variables_to_train)
+    loss = after_updates(tf.convert_to_tensor(total_loss), update_ops)
+    pairs = optimizer.compute_gradients(
+        loss,
+        variables,
+        gate_gradients=gate_gradients,
+        aggregation_method=aggregation_method,
+        colocate_gradients_with_ops=colocate_gradients_with_ops,
+    )
+    if transform_grads_fn is not None:
+        pairs = list(transform_grads_fn(pairs))
+    if summarize_gradients:
+        with tf.name_scope("summarize_grads"):
+            add_gradients_summaries(pairs)
+    return apply_and_return(loss, optimizer, pairs, step_counter(global_step), check_numerics)
+
+
+def step_counter(global_step: Any) -> Any:
+    """Returns the counter that `create_train_op`'s argument `global_step` stands for, or None."""
+    if isinstance(global_step, int) and global_step == 0:
+        return tf.compat.v1.train.get_or_create_global_step()
+    return global_step
+
+
+def trained_variables(variables: Sequence[Any] | None) -> list[Any]:
+    """Returns the variables to train; see `create_train_op` for the argument and the errors."""
+    trainable = tf.compat.v1.trainable_variables()
+    if variables is None:
+        variables = trainable
+    collected = {id(variable) for variable in trainable}
+    for variable in variables:
+        if not variable.trainable and id(variable) not in collected:
+            raise AssertionError(
+                f"variables_to_train has {variable.op.name!r}, which is not trainable: make it "
+                "with trainable=True, or leave it out"
+            )
+    if not variables:
+        raise AssertionError("there are no variables to train: the model needs a trainable one")
+    return list(variables)
+
+
+def after_updates(loss: Any, update_ops: Iterable[Any] | None) -> Any:
+    """Returns `loss`, given out only when the update ops have run; None takes `UPDATE_OPS`."""
+    collected = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
+    wanted = collected if update_ops is None else list(update_ops)
+    ids = {id(op) for op in wanted}
+    left_out = [getattr(op, "name", op) for op in collected if id(op) not in ids]
+    if left_out:
+        _logger.warning(
+            "update_ops leaves out of the collection UPDATE_OPS: %s; what they keep up to date, "
+            "such as moving averages, will not move.",
+            ", ".join(map(str, left_out)),
+        )
+    if not wanted:
+        return loss
+    with tf.control_dependencies(wanted):
+        barrier = tf.no_op(name="update_barrier")
+    with tf.control_dependencies([barrier]):
+        return tf.identity(loss)
+
+
+def apply_and_return(
+    loss: Any,
+    optimizer: tf.compat.v1.train.Optimizer,
+    pairs: Iterable[Pair],
+    global_step: Any,
+    check_numerics: bool,
+) -> Any:
+    """Returns the loss once the gradients are applied, and adds that to `TRAIN_OP`."""
+    if check_numerics:
+        loss = tf.debugging.check_numerics(loss, "LossTensor is inf or nan")
+        pairs = held_back(pairs, loss)
+    update = optimizer.apply_gradients(pairs, global_step=global_step)
+    with tf.name_scope("train_op"), tf.control_dependencies([update]):
+        train_op = tf.identity(loss, name="loss")
+    tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TRAIN_OP, train_op)
+    return train_op
