@@ -1,0 +1,141 @@
+"""Runs of a model without training: some outputs, for some feeds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from .checkpoints import restore_variables
+
+v1 = tf.compat.v1
+
+# Seconds that queue runners get to end.
+STOP_GRACE_SECS = 120.0
+
+Feed = Mapping[Any, Any] | None
+
+
+def run_feeds_iter(
+    output_dict: Mapping[str, Any],
+    feed_dicts: Iterable[Feed],
+    restore_checkpoint_path: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Runs a model once for each feed, in one session, and yields the outputs.
+
+    Args:
+        output_dict: What to run: tensors of one graph by names of one's choice.
+        feed_dicts: The feeds of each run.
+        restore_checkpoint_path: A checkpoint, or a directory whose newest one is taken; by default
+            the variables are initialized.
+
+    Returns:
+        An iterator over dicts from the names to numpy values. The session is closed when it ends,
+        and when it is dropped before.
+
+    Raises:
+        ValueError: `output_dict` or `feed_dicts` is empty, the outputs are not of one graph, or
+            there is no such checkpoint.
+        TypeError: Raised by the iterator: a feed has a key that cannot be fed, such as None.
+    """
+    if not output_dict:
+        raise ValueError(f"output_dict={output_dict!r} is invalid: name something to run")
+    if not feed_dicts:
+        raise ValueError(f"feed_dicts={feed_dicts!r} is invalid: give at least one, may be [None]")
+    return _run_feeds(_graph_of(output_dict), output_dict, feed_dicts, restore_checkpoint_path)
+
+
+def run_feeds(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    """Does what `run_feeds_iter` does, and returns a list."""
+    return list(run_feeds_iter(*args, **kwargs))
+
+
+def run_n(
+    output_dict: Mapping[str, Any],
+    feed_dict: Feed = None,
+    restore_checkpoint_path: str | None = None,
+    n: int = 1,
+) -> list[dict[str, Any]]:
+    """Runs a model `n` times with the same feed.
+
+    Args:
+        output_dict: See `run_feeds_iter`.
+        feed_dict: The feed of all runs.
+        restore_checkpoint_path: See `run_feeds_iter`.
+        n: Number of runs.
+
+    Returns:
+        A list of `n` dicts from the names in `output_dict` to numpy values.
+    """
+    return run_feeds(output_dict, itertools.repeat(feed_dict, n), restore_checkpoint_path)
+
+
+def infer(
+    restore_checkpoint_path: str | None, output_dict: Mapping[str, Any], feed_dict: Feed = None
+) -> dict[str, Any]:
+    """Runs a model once.
+
+    Args:
+        restore_checkpoint_path: See `run_feeds_iter`; None initializes the variables.
+        output_dict: See `run_feeds_iter`.
+        feed_dict: The feed.
+
+    Returns:
+        A dict from the names in `output_dict` to numpy values.
+    """
+    [outputs] = run_feeds(output_dict, [feed_dict], restore_checkpoint_path)
+    return outputs
+
+
+def _graph_of(output_dict: Mapping[str, Any]) -> tf.Graph:
+    graphs = {}
+    for name, output in output_dict.items():
+        graph = getattr(output, "graph", None)
+        if graph is None:
+            raise ValueError(
+                f"output_dict[{name!r}] is {output!r}, expected a tensor, op or variable of a graph"
+            )
+        graphs[id(graph)] = graph
+    if len(graphs) > 1:
+        raise ValueError(f"output_dict {sorted(output_dict)} has outputs of {len(graphs)} graphs")
+    [graph] = graphs.values()
+    return graph
+
+
+def _run_feeds(
+    graph: tf.Graph,
+    output_dict: Mapping[str, Any],
+    feed_dicts: Iterable[Feed],
+    restore_checkpoint_path: str | None,
+) -> Iterator[dict[str, Any]]:
+    # A generator must not leave the graph the default one between its values, hence no `with`.
+    session = v1.Session(graph=graph)
+    coordinator = v1.train.Coordinator()
+    threads: list[Any] = []
+    try:
+        with graph.as_default():
+            _initialize(session, graph, restore_checkpoint_path)
+            threads = v1.train.start_queue_runners(session, coordinator)
+        for feed_dict in feed_dicts:
+            yield session.run(output_dict, feed_dict)
+    finally:
+        coordinator.request_stop()
+        try:
+            coordinator.join(threads, stop_grace_period_secs=STOP_GRACE_SECS)
+        finally:
+            session.close()
+
+
+def _initialize(session: tf.compat.v1.Session, graph: tf.Graph, checkpoint: str | None) -> None:
+    """Initializes by ops that exist, so that further calls make no further ones."""
+    keys = v1.GraphKeys
+    resources = [*graph.get_collection(keys.RESOURCES), *graph.get_collection(keys.LOCAL_RESOURCES)]
+    session.run([resource.create for resource in resources])
+    if checkpoint:
+        restore_variables(session, checkpoint)
+    else:
+        session.run([each.initializer for each in graph.get_collection(keys.GLOBAL_VARIABLES)])
+    session.run([each.initializer for each in graph.get_collection(keys.LOCAL_VARIABLES)])
+    session.run(graph.get_collection(keys.TABLE_INITIALIZERS))

@@ -1,0 +1,19 @@
+"""The functions that work on a graph, under the name of the module that they came from."""
+
+from .evaluation import evaluate
+from .feeds import infer, run_feeds, run_feeds_iter, run_n
+from .monitors import NanLossDuringTrainingError
+from .summary_writers import clear_summary_writers, get_summary_writer
+from .training import train
+
+__all__ = [
+    "NanLossDuringTrainingError",
+    "clear_summary_writers",
+    "evaluate",
+    "get_summary_writer",
+    "infer",
+    "run_feeds",
+    "run_feeds_iter",
+    "run_n",
+    "train",
+]

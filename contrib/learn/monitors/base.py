@@ -1,0 +1,157 @@
+"""What a monitor is: callbacks around each training step, in one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class BaseMonitor:
+    """Base class of monitors; each callback does nothing but check the order of the calls.
+
+    The loop calls `begin` once, then for each step `step_begin`, `step_end` and `post_step`, and
+    `end` once. A step that fails has no `step_end`, and its number may begin again. A monitor runs
+    in the chief only, unless `run_on_all_workers`.
+
+    Example::
+
+        class LossHistory(BaseMonitor):
+            def __init__(self, loss):
+                super().__init__()
+                self.loss, self.values = loss, []
+
+            def step_begin(self, step):
+                super().step_begin(step)
+                return [self.loss]
+
+            def step_end(self, step, output):
+                super().step_end(step, output)
+                self.values.append(output[self.loss.name])
+                return False
+    """
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._max_steps: int | None = None
+        self._current_step: int | None = None
+        self._current_epoch: int | None = None
+        self._estimator: Any = None
+
+    @property
+    def run_on_all_workers(self) -> bool:
+        """Whether tasks other than the chief run this monitor too."""
+        return False
+
+    def set_estimator(self, estimator: Any) -> None:
+        """Tells the monitor whose training it watches.
+
+        Args:
+            estimator: Any object with what the monitor needs of it, such as `model_dir` and
+                `evaluate`.
+
+        Raises:
+            ValueError: `estimator` is None.
+        """
+        if estimator is None:
+            raise ValueError("Missing estimator: estimator=None, pass the object that trains")
+        self._estimator = estimator
+
+    def begin(self, max_steps: int | None = None) -> None:
+        """Called once before the first step, while ops may still be added to the default graph.
+
+        Args:
+            max_steps: The global step at which training ends; None if nobody knows.
+
+        Raises:
+            ValueError: The monitor began before, and did not end.
+        """
+        if self._begun:
+            raise ValueError(f"{type(self).__name__}: begin called twice without end in between")
+        self._begun = True
+        self._max_steps = max_steps
+        self._current_step = None
+        self._current_epoch = None
+
+    def end(self, session: Any = None) -> None:
+        """Called once after the last step; the monitor may begin again afterwards.
+
+        Args:
+            session: The session of the steps, or None if it is lost.
+
+        Raises:
+            ValueError: The monitor did not begin.
+        """
+        if not self._begun:
+            raise ValueError(f"{type(self).__name__}: end called without begin")
+        self._begun = False
+        self._max_steps = None
+
+    def epoch_begin(self, epoch: int) -> None:
+        """Called when pass number `epoch` over the data begins; the loops here never do.
+
+        Raises:
+            ValueError: `epoch` is negative, or another epoch has not ended.
+        """
+        if self._current_epoch is not None:
+            raise ValueError(
+                f"epoch_begin({epoch}): epoch {self._current_epoch} has not ended; call epoch_end"
+            )
+        if epoch < 0:
+            raise ValueError(f"epoch_begin({epoch}): epochs count from 0")
+        self._current_epoch = epoch
+
+    def epoch_end(self, epoch: int) -> None:
+        """Called when pass number `epoch` over the data is over.
+
+        Raises:
+            ValueError: It is not this epoch that began.
+        """
+        if self._current_epoch != epoch:
+            raise ValueError(f"epoch_end({epoch}): the epoch that began is {self._current_epoch}")
+        self._current_epoch = None
+
+    def step_begin(self, step: int) -> list[Any]:
+        """Called before step number `step`.
+
+        Args:
+            step: The global step that this step leads to: 1 for the first of all.
+
+        Returns:
+            Tensors, ops, variables, or names of them, to evaluate together with the step.
+
+        Raises:
+            ValueError: `step` is negative or beyond the last step.
+        """
+        if step < 0 or (self._max_steps is not None and step > self._max_steps):
+            raise ValueError(
+                f"step_begin({step}): steps of this run are in 0..{self._max_steps or 'infinity'}"
+            )
+        self._current_step = step
+        return []
+
+    def step_end(self, step: int, output: Mapping[Any, Any]) -> bool:
+        """Called after step number `step`.
+
+        Args:
+            step: As in `step_begin`.
+            output: Values of what all monitors and the loop asked for, numpy arrays. The key of
+                a tensor is its name; anything else is its own key.
+
+        Returns:
+            Whether to stop training.
+
+        Raises:
+            ValueError: It is not this step that began.
+        """
+        if self._current_step != step:
+            raise ValueError(f"step_end({step}): the step that began is {self._current_step}")
+        self._current_step = None
+        return False
+
+    def post_step(self, step: int, session: Any) -> None:
+        """Called after `step_end`, and after a step that failed in a session that still lives.
+
+        Args:
+            step: As in `step_begin`.
+            session: The session of the step, for runs of the monitor's own.
+        """

@@ -1,0 +1,164 @@
+"""A monitor that evaluates the model while it trains, and ends training when it gets no better."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .every_n import EveryN
+
+_logger = logging.getLogger(__name__)
+
+
+class ValidationMonitor(EveryN):
+    """Evaluates each new checkpoint, with the estimator that `set_estimator` was given.
+
+    The estimator is any object with a `model_dir`, where the checkpoints are, and an
+    `evaluate(...)` that returns a dict of metrics. It is passed those of `x`, `y`, `input_fn`,
+    `batch_size`, `steps`, `metrics`, `hooks` and `name` that are not None.
+
+    Args:
+        x: Features for `evaluate`.
+        y: Labels for `evaluate`.
+        input_fn: Function that makes features and labels, in place of `x` and `y`.
+        batch_size: Examples in a batch.
+        eval_steps: Batches to evaluate; passed as `steps`. None: all.
+        every_n_steps: Steps from one look for a new checkpoint to the next.
+        metrics: Metrics for `evaluate`.
+        hooks: Hooks for `evaluate`.
+        early_stopping_rounds: Training ends when the metric has been no better for this many
+            steps; None never ends it.
+        early_stopping_metric: The metric's name.
+        early_stopping_metric_minimize: Whether less is better.
+        name: Name of the evaluation.
+        check_interval_secs: Seconds between looks for a new checkpoint, at least; None: no limit.
+        clock: Returns the time in seconds.
+
+    Raises:
+        ValueError: Both `x` and `input_fn` are None.
+    """
+
+    def __init__(
+        self,
+        x: Any = None,
+        y: Any = None,
+        input_fn: Callable[[], Any] | None = None,
+        batch_size: int | None = None,
+        eval_steps: int | None = None,
+        every_n_steps: int = 100,
+        metrics: Any = None,
+        hooks: Sequence[Any] | None = None,
+        early_stopping_rounds: int | None = None,
+        early_stopping_metric: str = "loss",
+        early_stopping_metric_minimize: bool = True,
+        name: str | None = None,
+        check_interval_secs: float | None = 5,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(every_n_steps=every_n_steps, first_n_steps=-1)
+        if x is None and input_fn is None:
+            raise ValueError("Either x or input_fn should be provided, and both are None")
+        arguments = {
+            "x": x,
+            "y": y,
+            "input_fn": input_fn,
+            "batch_size": batch_size,
+            "steps": eval_steps,
+            "metrics": metrics,
+            "hooks": hooks,
+            "name": name,
+        }
+        self._arguments = {key: value for key, value in arguments.items() if value is not None}
+        self._rounds = early_stopping_rounds
+        self._metric = early_stopping_metric
+        self._minimize = early_stopping_metric_minimize
+        self._check_interval_secs = check_interval_secs or 0.0
+        self._clock = clock
+        self._last_look: float | None = None
+        self._last_checkpoint: str | None = None
+        self._early_stopped = False
+        self._best_step: int | None = None
+        self._best_value: Any = None
+        self._best_metrics: Mapping[str, Any] | None = None
+
+    @property
+    def early_stopped(self) -> bool:
+        """Whether this monitor ended training."""
+        return self._early_stopped
+
+    @property
+    def best_step(self) -> int | None:
+        """The step at which the metric was best, None before the first evaluation."""
+        return self._best_step
+
+    @property
+    def best_value(self) -> Any:
+        """The metric at `best_step`."""
+        return self._best_value
+
+    @property
+    def best_metrics(self) -> Mapping[str, Any] | None:
+        """All metrics at `best_step`."""
+        return self._best_metrics
+
+    def every_n_step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:
+        """Evaluates if there is a new checkpoint.
+
+        Raises:
+            ValueError: `set_estimator` was not called, or there is no `early_stopping_metric` among
+                the metrics.
+        """
+        super().every_n_step_end(step, outputs)
+        if self._estimator is None:
+            raise ValueError("Missing call to set_estimator: there is nothing to evaluate with")
+        if not self._has_new_checkpoint():
+            return False
+        results = self._estimator.evaluate(**self._arguments)
+        if not results:
+            return False
+        listed = ", ".join(f"{key} = {value}" for key, value in sorted(results.items()))
+        _logger.info("Validation (step %d): %s", step, listed)
+        if self._rounds is None:
+            return False
+        self._keep_best(step, results)
+        assert self._best_step is not None
+        if step - self._best_step < self._rounds:
+            return False
+        _logger.info(
+            "Stopping at step %d: %s was best at step %d, with %s.",
+            *(step, self._metric, self._best_step, self._best_value),
+        )
+        self._early_stopped = True
+        return True
+
+    def _has_new_checkpoint(self) -> bool:
+        """Looks for a checkpoint that was not evaluated yet, if it is time to."""
+        now = self._clock()
+        interval = self._check_interval_secs
+        if (
+            self._last_look is not None
+            and interval is not None
+            and now < self._last_look + interval
+        ):
+            return False
+        self._last_look = now
+        checkpoint = tf.train.latest_checkpoint(self._estimator.model_dir)
+        if checkpoint in (None, self._last_checkpoint):
+            return False
+        self._last_checkpoint = checkpoint
+        return True
+
+    def _keep_best(self, step: int, results: Mapping[str, Any]) -> None:
+        if self._metric not in results:
+            raise ValueError(
+                f"early_stopping_metric={self._metric!r} is not among the metrics "
+                f"{sorted(results)}: name one of these"
+            )
+        value, best = results[self._metric], self._best_value
+        if best is None or (value < best if self._minimize else value > best):
+            self._best_step, self._best_value, self._best_metrics = step, value, results
