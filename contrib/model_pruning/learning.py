@@ -1,0 +1,186 @@
+"""`tf.contrib.model_pruning.train`, which TensorFlow 2 removed, on today's TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
+from ...loops.model_pruning import check_mask_update, pruning_loop
+from ...loops.slim_step import TrainStepFunction
+from ...loops.train_step import train_step
+from ..slim.checks import check_arguments
+from ..slim.running import Place, run_in_place
+
+__all__ = ["train", "train_step"]
+
+
+def train(
+    train_op: Any,
+    logdir: str | None,
+    mask_update_op: Any,
+    train_step_fn: TrainStepFunction = train_step,
+    train_step_kwargs: Any = _USE_DEFAULT,
+    log_every_n_steps: int | None = 1,
+    graph: tf.Graph | None = None,
+    master: str = "",
+    is_chief: bool = True,
+    global_step: Any = None,
+    number_of_steps: int | None = None,
+    init_op: Any = _USE_DEFAULT,
+    init_feed_dict: Any = None,
+    local_init_op: Any = _USE_DEFAULT,
+    init_fn: Callable[[tf.compat.v1.Session], Any] | None = None,
+    ready_op: Any = _USE_DEFAULT,
+    summary_op: Any = _USE_DEFAULT,
+    save_summaries_secs: float | None = 600,
+    summary_writer: Any = _USE_DEFAULT,
+    startup_delay_steps: int = 0,
+    saver: tf.compat.v1.train.Saver | None = None,
+    save_interval_secs: float | None = 600,
+    sync_optimizer: Any = None,
+    session_config: Any = None,
+    trace_every_n_steps: int | None = None,
+    *,
+    mask_update_on: str = "all",
+) -> Any:
+    """Runs the training loop on a graph, and updates the masks after each step.
+
+    It ends when the step function says so, or the input ends. The chief restores the newest
+    checkpoint of `logdir`, or else initializes the model; the other tasks wait for it.
+
+    Example::
+
+        with tf.Graph().as_default():
+            loss = build_masked_model()
+            step = tf.compat.v1.train.get_or_create_global_step()
+            update = tf.compat.v1.train.AdamOptimizer().minimize(loss, global_step=step)
+            with tf.control_dependencies([update]):
+                train_op = tf.identity(loss)
+            pruning = Pruning(get_pruning_hparams().parse("target_sparsity=0.9"))
+            mask_update_op = pruning.conditional_mask_update_op()
+            last_loss = train(train_op, "/tmp/model", mask_update_op, number_of_steps=1000)
+
+    Differences from the original:
+
+    * It returns the loss, as documented. The original failed when training was over.
+    * A call at or beyond `number_of_steps` makes no step, and `number_of_steps` holds also where
+      `train_step_kwargs` has no "should_stop".
+    * A task that loses a parameter server goes on in a new session.
+    * Synchronous training ends at once, not after 120 s: with the last step comes a token for
+      every worker that waits for one.
+    * The default step makes one run where the original made three or four; "should_log" is not
+      missed when another worker makes the step with the round number. Traces are named by the
+      global step after the step.
+    * Summaries are made in the training step, and do not take a batch of their own.
+    * The end of a Python iterator (`StopIteration`) is a normal end, as that of the input is.
+    * When an error ends the loop, the chief saves a checkpoint first; after a NaN without a mention
+      in the directory's `checkpoint` file.
+    * The graph is finalized only meanwhile, and may be trained again.
+
+    Args:
+        train_op: What makes a step and gives the loss, a scalar `Tensor`.
+        logdir: Where the chief writes events, traces and checkpoints, and finds the checkpoint to
+            resume from. None or "" writes nothing.
+        mask_update_op: What updates the masks and thresholds, such as
+            `Pruning.conditional_mask_update_op()`. It runs by itself after each step, the last
+            one included.
+        train_step_fn: Called for each step with the session, `train_op`, `global_step` and
+            `train_step_kwargs`; returns the loss, and whether to stop. It has to run `train_op`
+            in the session that it gets.
+        train_step_kwargs: A dictionary for `train_step_fn`. The default one has the boolean
+            scalar tensors "should_stop" (the global step is at `number_of_steps`), "should_log"
+            and, where traces are written, "should_trace" and "logdir". To it and to one that is
+            given, "summary_writer" is added.
+        log_every_n_steps: Global steps between two log lines with the loss; None or 0 logs none.
+        graph: The graph to train; the default graph if None.
+        master: Master string of this task's TensorFlow server, "grpc://host:port", or "" to train
+            in this process alone.
+        is_chief: Whether this task is the one that initializes, restores, saves and summarizes.
+        global_step: The step counter, an integer scalar variable or tensor. None takes the
+            graph's own, which is made if there is none.
+        number_of_steps: Global step at which training ends, above 0; None: it does not.
+        init_op: Initializes the model where there is no checkpoint, by default all global
+            variables; None does nothing.
+        init_feed_dict: What to feed to `init_op`.
+        local_init_op: Initializes what is this task's own, by default local variables and lookup
+            tables; None does nothing.
+        init_fn: Called with the session after `init_op`, only where there is no checkpoint.
+        ready_op: Names what is not initialized, a string tensor of shape [n], by default of all
+            global and local variables; None takes the model for ready.
+        summary_op: Gives the serialized summaries, by default all of the graph's; None writes
+            none.
+        save_summaries_secs: Seconds between the chief's summaries, and between values of
+            `global_step/sec`; the first come with the first step. None or 0 writes none.
+        summary_writer: A `tf.compat.v1.summary.FileWriter`, by default one for `logdir`; None
+            writes no summaries and no values of `global_step/sec`.
+        startup_delay_steps: Global step at which a task that is not the chief begins; 0 with
+            `sync_optimizer`.
+        saver: Saves and restores, by default all of the graph's variables.
+        save_interval_secs: Seconds between the chief's checkpoints; there is one at the start,
+            and one at the end in any case. None or 0 saves only that.
+        sync_optimizer: The `tf.compat.v1.train.SyncReplicasOptimizer` that `train_op` is of, or a
+            list of them; None trains asynchronously.
+        session_config: A `tf.compat.v1.ConfigProto`, or None.
+        trace_every_n_steps: Global steps between two traces of a step of the chief, as
+            `tf_trace-<step>.json` in `logdir` and in the events; None writes none.
+        mask_update_on: "all" to run `mask_update_op` in every task after each of its steps, or
+            "chief" to run it in the chief only.
+
+    Returns:
+        The last step's loss; None if there was no step.
+
+    Raises:
+        ValueError: `train_op` or `mask_update_op` is None; `logdir` is None although
+            `summary_op`, `saver` or `trace_every_n_steps` is given; `startup_delay_steps` is not 0
+            although `sync_optimizer` is given; `number_of_steps` or `trace_every_n_steps` is not
+            above 0; `sync_optimizer` or `mask_update_on` is something else; or `master` is
+            malformed.
+        TypeError: `global_step` is no integer scalar, or `train_step_fn` returned no pair.
+        RuntimeError: There is no graph, or initialization left variables uninitialized.
+        tf.errors.DeadlineExceededError: The servers or the model were not ready in 2 hours.
+    """
+    check_arguments(
+        train_op,
+        logdir,
+        number_of_steps=number_of_steps,
+        summary_op=summary_op,
+        startup_delay_steps=startup_delay_steps,
+        saver=saver,
+        sync_optimizer=sync_optimizer,
+        trace_every_n_steps=trace_every_n_steps,
+    )
+    check_mask_update(mask_update_op, mask_update_on)
+    return run_in_place(
+        pruning_loop,
+        Place(
+            logdir=logdir,
+            graph=graph,
+            master=master,
+            is_chief=is_chief,
+            session_config=session_config,
+        ),
+        train_op=train_op,
+        mask_update_op=mask_update_op,
+        global_step=global_step,
+        train_step_fn=train_step_fn,
+        train_step_kwargs=train_step_kwargs,
+        log_every_n_steps=log_every_n_steps,
+        number_of_steps=number_of_steps,
+        init_op=init_op,
+        init_feed_dict=init_feed_dict,
+        local_init_op=local_init_op,
+        init_fn=init_fn,
+        ready_op=ready_op,
+        summary_op=summary_op,
+        save_summaries_secs=save_summaries_secs,
+        summary_writer=summary_writer,
+        startup_delay_steps=startup_delay_steps,
+        saver=saver,
+        save_interval_secs=save_interval_secs,
+        sync_optimizer=sync_optimizer,
+        trace_every_n_steps=trace_every_n_steps,
+        mask_update_on=mask_update_on,
+    )

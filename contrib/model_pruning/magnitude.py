@@ -1,0 +1,83 @@
+"""Which weights a mask keeps: those with the largest absolute values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from .blocks import expand_tensor, pool_blocks
+
+
+def mask_by_magnitude(
+    weights: tf.Tensor, old_threshold: tf.Tensor, sparsity: tf.Tensor, decay: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Finds the threshold for a sparsity, and the mask of the weights that reach it.
+
+    Of n weights, k = round(n * (1 - sparsity)) should stay, but at least one. The current
+    threshold is the k-th largest absolute value, and the new one is current * (1 - decay) + old *
+    decay. A weight stays if its absolute value is not below the new one: of equal values at the
+    limit, all stay, so that more than k may.
+
+    Args:
+      weights: Of any shape that is fully defined.
+      old_threshold: Scalar of the dtype of `weights`.
+      sparsity: float32 scalar in [0, 1].
+      decay: In [0, 1).
+
+    Returns:
+      The mask, of ones and zeros, with the shape and the dtype of `weights`, and the new threshold.
+    """
+    magnitudes = tf.abs(weights)
+    size = weights.shape.num_elements()
+    kept = tf.round(tf.cast(size, tf.float32) * (1.0 - sparsity))
+    kept = tf.clip_by_value(tf.cast(kept, tf.int32), 1, size)
+    # The smallest of the k largest: quicker than to sort them, let alone all weights.
+    largest = tf.math.top_k(tf.reshape(magnitudes, [-1]), k=kept, sorted=False)[0]
+    current = tf.reduce_min(largest)
+    keep_old = tf.cast(decay, weights.dtype)
+    threshold = current * (1 - keep_old) + old_threshold * keep_old
+    return tf.cast(magnitudes >= threshold, weights.dtype), threshold
+
+
+def mask_by_blocks(
+    weights: tf.Tensor,
+    old_threshold: tf.Tensor,
+    sparsity: tf.Tensor,
+    decay: float,
+    *,
+    block_dims: Sequence[int],
+    pooling_type: str,
+    factorized: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Like `mask_by_magnitude`, for blocks: each stays or goes as a whole.
+
+    What counts is the average or the maximum of a block's absolute weights. If `weights` without
+    dimensions of size 1 is no matrix, or a block is one weight, this is `mask_by_magnitude`.
+
+    Args:
+      weights: Of any shape that is fully defined.
+      old_threshold: Scalar of the dtype of `weights`.
+      sparsity: float32 scalar in [0, 1]: of the blocks.
+      decay: In [0, 1).
+      block_dims: Height and width of a block, positive or -1 (all rows or columns).
+      pooling_type: "AVG" or "MAX".
+      factorized: Pools in one dimension after the other.
+
+    Returns:
+      The mask with the shape and the dtype of `weights`, and the new threshold.
+
+    Raises:
+      ValueError: `pooling_type` is another one.
+    """
+    shape = [size for size in weights.shape.as_list() if size != 1]
+    if len(shape) != 2 or list(block_dims) == [1, 1]:
+        return mask_by_magnitude(weights, old_threshold, sparsity, decay)
+    if pooling_type not in ("AVG", "MAX"):
+        raise ValueError(f"block_pooling_function={pooling_type!r} should be 'AVG' or 'MAX'")
+    block = [all_ if size == -1 else size for size, all_ in zip(block_dims, shape, strict=True)]
+    matrix = tf.abs(tf.reshape(weights, shape))
+    pooled = pool_blocks(matrix, block, pooling_type, factorized=factorized)
+    mask, threshold = mask_by_magnitude(pooled, old_threshold, sparsity, decay)
+    mask = expand_tensor(mask, block)[: shape[0], : shape[1]]
+    return tf.reshape(mask, weights.shape), threshold

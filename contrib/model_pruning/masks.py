@@ -1,0 +1,126 @@
+"""Masks on weights, and the graph collections in which they are found again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from .partitions import is_partitioned, partitions, slices
+
+v1 = tf.compat.v1
+
+MASK_COLLECTION = "masks"
+THRESHOLD_COLLECTION = "thresholds"
+MASKED_WEIGHT_COLLECTION = "masked_weights"
+WEIGHT_COLLECTION = "kernel"
+
+# `strip_pruning_vars_fn` finds the product of mask and weight by the end of this name.
+MASKED_WEIGHT_NAME = "weights/masked_weight"
+
+
+def apply_mask(x: Any, scope: Any = "") -> tf.Tensor:
+    """Puts a mask on a weight: use the product that this returns in its place.
+
+    Makes two variables that are not trained: `mask`, ones at first, with the shape and the dtype
+    of `x`, and `threshold`, a scalar, 0 at first. If `x` is a variable, they are made on its
+    device, and a mask is partitioned as its weight is. The weight, the mask, the threshold and the
+    product go into graph collections, where `Pruning` finds them. When variables are reused (by
+    the steps of an RNN), nothing is added there again.
+
+    Example::
+
+        kernel = tf.compat.v1.get_variable("kernel", [784, 10])
+        logits = tf.matmul(images, apply_mask(kernel, scope="logits"))
+
+    Args:
+      x: A variable, a partitioned variable, or a tensor of a fully defined shape.
+      scope: Variable scope of the two; name or object. Two weights cannot share one scope.
+
+    Returns:
+      A tensor, mask * x, named ".../weights/masked_weight".
+
+    Raises:
+      ValueError: The program runs eagerly, the shape of `x` is not fully defined, the scope has a
+        mask already (and is not reused), or `x` is partitioned along more than one axis.
+    """
+    if tf.executing_eagerly():
+        raise ValueError("masks need a graph: build inside `with tf.Graph().as_default():`")
+    if not is_partitioned(x) and not isinstance(x, tf.Variable):
+        x = tf.convert_to_tensor(x)
+    if not x.shape.is_fully_defined():
+        raise ValueError(f"{x.name!r} has the shape {x.shape}: a mask needs a fully defined shape")
+    mask, threshold = _make_variables(x, scope)
+    masked = tf.multiply(mask, x, name=MASKED_WEIGHT_NAME)
+    if not any(mask is known for known in v1.get_collection(MASK_COLLECTION)):
+        v1.add_to_collection(MASK_COLLECTION, mask)
+        v1.add_to_collection(THRESHOLD_COLLECTION, threshold)
+        v1.add_to_collection(MASKED_WEIGHT_COLLECTION, masked)
+        v1.add_to_collection(WEIGHT_COLLECTION, x)
+    return masked
+
+
+def get_masks() -> list[Any]:
+    """The masks in the default graph; the lists of the other functions here are parallel to it."""
+    return list(v1.get_collection(MASK_COLLECTION))
+
+
+def get_thresholds() -> list[Any]:
+    """The masks' thresholds: the smallest absolute value that a mask keeps, scalar variables."""
+    return list(v1.get_collection(THRESHOLD_COLLECTION))
+
+
+def get_masked_weights() -> list[tf.Tensor]:
+    """The products of masks and weights."""
+    return list(v1.get_collection(MASKED_WEIGHT_COLLECTION))
+
+
+def get_weights() -> list[Any]:
+    """The weights as they are trained, without their masks: variables, or tensors."""
+    return list(v1.get_collection(WEIGHT_COLLECTION))
+
+
+def get_weight_sparsity() -> list[tf.Tensor]:
+    """The fraction of zeros in each mask, as float32 scalars; each call makes new ops."""
+    return [tf.math.zero_fraction(mask) for mask in get_masks()]
+
+
+def _make_variables(x: Any, scope: Any) -> tuple[Any, Any]:
+    keys = v1.GraphKeys
+    options = {
+        "dtype": x.dtype.base_dtype,
+        "trainable": False,
+        "collections": [keys.GLOBAL_VARIABLES, keys.MODEL_VARIABLES],
+    }
+    with v1.variable_scope(scope) as entered:
+        # A partitioner around here has cut the weight already, or was not meant for it.
+        entered.set_partitioner(None)
+        with _beside(x):
+            ones = v1.ones_initializer()
+            if is_partitioned(x):
+                entered.set_partitioner(lambda shape, dtype: partitions(x))
+            mask = v1.get_variable("mask", x.shape, initializer=ones, **options)
+        entered.set_partitioner(None)
+        with _beside(slices(x)[0]):
+            zeros = v1.zeros_initializer()
+            threshold = v1.get_variable("threshold", [], initializer=zeros, **options)
+    return mask, threshold
+
+
+@contextlib.contextmanager
+def _beside(x: Any) -> Iterator[None]:
+    """Makes variables where the slices of `x` are, one after the other.
+
+    A strategy that spreads variables over parameter servers would part the mask from its weight.
+    A tensor's device is where it is computed, which is no place for a variable.
+    """
+    devices = [part.device for part in slices(x) if isinstance(part, tf.Variable)]
+
+    def create(next_creator: Any, **kwargs: Any) -> Any:
+        with v1.device(devices.pop(0) if devices else ""):
+            return next_creator(**kwargs)
+
+    with v1.variable_creator_scope(create):
+        yield

@@ -1,0 +1,151 @@
+"""Runs the slim loop, or one that is made of it, on a graph of this process or a static cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tensorflow as tf
+
+from ...loops.defaults import is_default
+from ...loops.loop import Loop, Task
+from ..static_cluster import check_place, run_in_static_cluster
+
+v1 = tf.compat.v1
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a loop runs: arguments of `contrib.slim.learning.train`."""
+
+    logdir: str | None
+    graph: tf.Graph | None
+    master: str
+    is_chief: bool
+    session_config: Any
+
+
+def run_in_place(
+    make_loop: Callable[..., Loop], place: Place, *, global_step: Any, **arguments: Any
+) -> Any:
+    """Makes a loop and runs it.
+
+    Args:
+        make_loop: Called with `global_step`, `task` and the other arguments.
+        place: Where it runs.
+        global_step: The integer scalar variable, or a tensor that reads it; None takes the
+            graph's own, which is made if there is none.
+        arguments: Of the loop.
+
+    Returns:
+        The last step's loss; None if there was no step.
+    """
+    with contextlib.nullcontext() if place.graph is None else place.graph.as_default():
+        check_place(place.master)
+        with _global_step_of_graph(global_step) as step:
+            loop = make_loop(
+                global_step=step,
+                task=Task(is_chief=place.is_chief, logdir=place.logdir if place.is_chief else None),
+                **_with_defaults(place, arguments),
+            )
+            return run_in_static_cluster(
+                _with_log_lines(_with_defaults_of_today(loop), bool(place.logdir)),
+                logdir=place.logdir,
+                master=place.master,
+                is_chief=place.is_chief,
+                config=place.session_config,
+            )
+
+
+@contextlib.contextmanager
+def _global_step_of_graph(global_step: Any) -> Iterator[Any]:
+    """Makes a global step that was given the graph's only one, since TensorFlow's hooks look there.
+
+    Raises:
+        TypeError: It is no integer scalar.
+    """
+    graph, key = v1.get_default_graph(), v1.GraphKeys.GLOBAL_STEP
+    if global_step is None:
+        yield v1.train.get_or_create_global_step()
+        return
+    v1.train.assert_global_step(global_step)
+    before = graph.get_collection(key)
+    _set_collection(graph, key, [global_step])
+    try:
+        yield global_step
+    finally:
+        _set_collection(graph, key, before)
+
+
+def _set_collection(graph: tf.Graph, key: str, values: list[Any]) -> None:
+    graph.clear_collection(key)
+    graph.get_collection_ref(key).extend(values)
+
+
+def _with_defaults(place: Place, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What defaults stand for where this process itself writes."""
+    writer, summary_op = arguments["summary_writer"], arguments["summary_op"]
+    if is_default(writer) and place.is_chief and place.logdir:
+        writer = v1.summary.FileWriterCache.get(place.logdir)
+    if is_default(summary_op):
+        # None is also what there is when the model has no summaries.
+        summary_op = v1.summary.merge_all()
+    return {**arguments, "summary_writer": writer, "summary_op": summary_op}
+
+
+def _with_defaults_of_today(loop: Loop) -> Loop:
+    """Makes the ops that the loop's scaffold leaves to its defaults.
+
+    The scaffold would put its own into collections of the graph and take them from there for the
+    next training, without the variables that were made in between.
+    """
+    given = loop.scaffold
+    with v1.name_scope("init_ops"):
+        scaffold = tf.compat.v1.train.Scaffold(
+            init_op=_or(given.init_op, v1.global_variables_initializer),
+            ready_op=_or(given.ready_op, v1.report_uninitialized_variables),
+            ready_for_local_init_op=_or(
+                given.ready_for_local_init_op,
+                lambda: v1.report_uninitialized_variables(v1.global_variables()),
+            ),
+            local_init_op=_or(
+                given.local_init_op, tf.compat.v1.train.Scaffold.default_local_init_op
+            ),
+            saver=_or(given.saver, v1.train.Saver),
+            copy_from_scaffold=given,
+        )
+    return replace(loop, scaffold=scaffold)
+
+
+def _with_log_lines(loop: Loop, saves: bool) -> Loop:
+    return replace(
+        loop,
+        hooks=[*loop.hooks, _BeginLine()],
+        chief_only_hooks=[*loop.chief_only_hooks, *([_EndLine()] if saves else [])],
+    )
+
+
+class _BeginLine(tf.compat.v1.train.SessionRunHook):
+    """Tells the log of each session."""
+
+    def __init__(self) -> None:
+        self._line = "Starting Session."
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        _logger.info(self._line)
+        self._line = "Retrying training!"
+
+
+class _EndLine(tf.compat.v1.train.SessionRunHook):
+    """Tells the log of the last checkpoint; it has to end before the hook that saves."""
+
+    def end(self, session: Any) -> None:
+        _logger.info("Finished training! Saving model to disk.")
+
+
+def _or(given: Any, make_default: Callable[[], Any]) -> Any:
+    return make_default() if given is None else given
