@@ -1,0 +1,66 @@
+"""What the tests of `paramserve.train` share: a graph each, and one cluster for all."""
+
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tensorflow as tf
+
+from paramserve import train
+
+v1 = tf.compat.v1
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default() as graph:
+        v1.set_random_seed(7)
+        yield graph
+
+
+@pytest.fixture
+def logdir(tmp_path):
+    return str(tmp_path / "model")
+
+
+@pytest.fixture(scope="session")
+def servers():
+    """A parameter server and a worker in this process; a server cannot be stopped."""
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second)]
+    spec = train.ClusterSpec({"ps": addresses[:1], "worker": addresses[1:]})
+    tasks = [train.Server(spec, job_name=job, task_index=0) for job in ("ps", "worker")]
+    return SimpleNamespace(spec=spec, ps=tasks[0], worker=tasks[1])
+
+
+@pytest.fixture
+def cluster(servers):
+    """The cluster, without what earlier tests left on its parameter server."""
+    v1.Session.reset(servers.worker.target)
+    return servers
+
+
+@pytest.fixture
+def events():
+    def read(directory):
+        files = sorted(Path(directory).glob("events.out.tfevents.*"))
+        return [event for file in files for event in train.summary_iterator(str(file))]
+
+    return read
+
+
+@pytest.fixture
+def summaries(events):
+    """Reads the steps at which each tag was written."""
+
+    def read(directory):
+        steps = {}
+        for event in events(directory):
+            for value in event.summary.value:
+                steps.setdefault(value.tag, []).append(event.step)
+        return steps
+
+    return read

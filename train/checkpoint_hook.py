@@ -1,0 +1,88 @@
+"""`CheckpointSaverHook`: without a session call of its own in each step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+_REMEMBERED_RUNS = 4
+
+
+class CheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):
+    """Saves checkpoints every so many steps or seconds.
+
+    Takes the arguments of `tf.compat.v1.train.CheckpointSaverHook`. With `save_steps`,
+    TensorFlow's hook asks for the global step in a session call of its own after each step; on a
+    parameter server that is one more round trip for each. This one sees how far a run takes the
+    global step, and asks only when a checkpoint may be due.
+
+    Args:
+        checkpoint_dir: Where to save.
+        save_secs: Seconds between checkpoints. Give this or `save_steps`.
+        save_steps: Global steps between checkpoints.
+        saver: What saves. Give this or `scaffold`, or have a saver in the collection `SAVERS`.
+        checkpoint_basename: The name of the checkpoints, before the step.
+        scaffold: Where to take the saver from.
+        listeners: Called before and after each save: a `tf.compat.v1.train.CheckpointSaverListener`
+            or several.
+        save_graph_def: Whether to write `graph.pbtxt` and a meta graph with each checkpoint.
+
+    Raises:
+        ValueError: Both or none of `save_secs` and `save_steps` are given, or both of `saver` and
+            `scaffold`.
+    """
+
+    def __init__(
+        self,
+        checkpoint_dir: str,
+        save_secs: float | None = None,
+        save_steps: int | None = None,
+        saver: tf.compat.v1.train.Saver | None = None,
+        checkpoint_basename: str = "model.ckpt",
+        scaffold: tf.compat.v1.train.Scaffold | None = None,
+        listeners: Sequence[tf.compat.v1.train.CheckpointSaverListener]
+        | tf.compat.v1.train.CheckpointSaverListener
+        | None = None,
+        save_graph_def: bool = True,
+    ) -> None:
+        if isinstance(listeners, tf.compat.v1.train.CheckpointSaverListener):
+            listeners = [listeners]
+        super().__init__(
+            checkpoint_dir,
+            save_secs=save_secs,
+            save_steps=save_steps,
+            saver=saver,
+            checkpoint_basename=checkpoint_basename,
+            scaffold=scaffold,
+            listeners=listeners,
+            save_graph_def=save_graph_def,
+        )
+        self._previous_step: int | None = None
+        self._increments: deque[int] = deque(maxlen=_REMEMBERED_RUNS)
+
+    def after_create_session(self, session: tf.compat.v1.Session, coord: Any) -> None:
+        """Saves the first checkpoint of a session."""
+        self._previous_step = None
+        self._increments.clear()
+        super().after_create_session(session, coord)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Saves when it is time."""
+        # The step that came with the run is that before it or that after it, as chance will have
+        # it, so two of them may be equal. How many steps a run makes is not known at first; then
+        # TensorFlow's guess of a million has it ask.
+        step = int(run_values.results)
+        if self._previous_step is not None:
+            self._increments.append(step - self._previous_step)
+            if max(self._increments) > 0:
+                self._set_steps_per_run(max(self._increments))
+        self._previous_step = step
+        super().after_run(run_context, run_values)
+
+    def end(self, session: tf.compat.v1.Session) -> None:
+        """Saves the last checkpoint, unless it is saved already."""
+        super().end(session)
+        self._summary_writer.flush()
