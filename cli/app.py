@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..cluster.launch.child import die_with_parent
-from . import operate, roles, run
+from . import migrate, operate, roles, run
 
 EPILOG = (
     "Exit codes: 0 done; 1 the job failed; 2 bad usage; 3 a wait ran out (--max-wait-secs); "
@@ -51,6 +51,7 @@ app.command("worker", epilog=EPILOG)(roles.worker)
 app.command("status", epilog=EPILOG)(operate.status)
 app.command("stop", epilog=EPILOG)(operate.stop)
 app.command("checkpoint", epilog=EPILOG)(operate.checkpoint)
+app.command("migrate", epilog=EPILOG)(migrate.migrate)
 
 
 def main() -> None:

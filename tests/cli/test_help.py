@@ -31,6 +31,7 @@ COMMANDS = {
     "status": {"--chief", "--logdir", "--json", "--debug"},
     "stop": {"--chief", "--logdir", "--debug"},
     "checkpoint": {"--chief", "--logdir", "--debug"},
+    "migrate": {"FILE...", "--write", "--keep-import", "--debug"},
 }
 
 

@@ -1,0 +1,7 @@
+"""Scripts written for TensorFlow 1, brought to `paramserve` and today's TensorFlow."""
+
+from .names import NAMESPACES, Namespace, Place, place
+from .report import Finding
+from .rewrite import Migration, migrate_source
+
+__all__ = ["NAMESPACES", "Finding", "Migration", "Namespace", "Place", "migrate_source", "place"]

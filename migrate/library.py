@@ -1,0 +1,39 @@
+"""What the installed TensorFlow offers, asked of TensorFlow itself."""
+
+from __future__ import annotations
+
+import importlib
+import types
+from typing import Any
+
+PRIVATE = ("core", "examples", "models", "python", "tools")
+"""What scripts imported from the package beside its public modules."""
+
+
+def missing(path: str) -> str | None:
+    """Looks a dotted name up in the installed TensorFlow.
+
+    Args:
+        path: Begins with "tensorflow". It is followed from module to module; attributes of
+            anything else are taken for granted.
+
+    Returns:
+        What TensorFlow says about the first part that is not there; None if all is there.
+    """
+    reached: Any = importlib.import_module("tensorflow")
+    parts = path.split(".")
+    for length in range(2, len(parts) + 1):
+        if not isinstance(reached, types.ModuleType):
+            return None
+        try:
+            reached = getattr(reached, parts[length - 1])
+        except (AttributeError, ImportError) as error:
+            # Public modules are there as attributes; importing one would put it in the place of
+            # the wrapper that answers for Keras 3.
+            if parts[1] not in PRIVATE:
+                return str(error)
+            try:
+                reached = importlib.import_module(".".join(parts[:length]))
+            except ImportError:
+                return str(error)
+    return None

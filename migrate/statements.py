@@ -1,0 +1,100 @@
+"""Where statements are in the text, and changes to whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import libcst as cst
+from libcst import metadata as meta
+
+from .edits import Edits
+
+
+class Statements:
+    """Replaces nodes and statements of one module in its text."""
+
+    def __init__(self, wrapper: meta.MetadataWrapper, edits: Edits) -> None:
+        self._edits = edits
+        self._module = wrapper.module
+        self._newline = wrapper.module.default_newline
+        self._spans = wrapper.resolve(meta.ByteSpanPositionProvider)
+        self._parents = wrapper.resolve(meta.ParentNodeProvider)
+        self._dropped: dict[cst.CSTNode, cst.CSTNode] = {}
+
+    def start(self, node: cst.CSTNode) -> int:
+        """Offset of a node in the text."""
+        return int(self._spans[node].start)
+
+    def _end(self, node: cst.CSTNode) -> int:
+        return self.start(node) + int(self._spans[node].length)
+
+    def replace(self, node: cst.CSTNode, text: str) -> None:
+        """Puts a text in the place of a node."""
+        self._edits.replace(self.start(node), self._end(node), text)
+
+    def replace_statement(self, node: cst.BaseSmallStatement, statements: Sequence[str]) -> None:
+        """Puts statements in the place of one; if there are none, its line goes with it."""
+        line = self._parents[node]
+        alone = isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1
+        if alone and not statements:
+            self._dropped[line] = self._parents[line]
+        else:
+            indentation = self._edits.indentation(self.start(node))
+            separator = f"{self._newline}{indentation}" if alone else "; "
+            self.replace(node, separator.join(statements or ["pass"]))
+
+    def drop_all(self) -> None:
+        """Takes out the lines that went; a block that would be left empty keeps a `pass`."""
+        for block in set(self._dropped.values()):
+            lines = [line for line, owner in self._dropped.items() if owner is block]
+            if isinstance(block, cst.IndentedBlock) and len(lines) == len(block.body):
+                self.replace(lines.pop(0), "pass")
+            for line in lines:
+                self._edits.replace_lines(self.start(line), self._end(line), "")
+
+    def is_at_top(self, node: cst.CSTNode) -> bool:
+        """Whether a statement runs when the module is imported."""
+        while node is not self._module:
+            if isinstance(node, cst.FunctionDef | cst.Lambda | cst.ClassDef):
+                return False
+            node = self._parents[node]
+        return True
+
+    def insert_before(self, node: cst.CSTNode, lines: Sequence[str]) -> None:
+        """Puts lines before a statement; at the top, before the compound one that it is in."""
+        at = self._edits.line_start(self.start(self._anchor(node)))
+        indentation = self._edits.indentation(self.start(self._anchor(node)))
+        text = "".join(f"{indentation}{line}{self._newline}" for line in lines)
+        if text:
+            self._edits.replace(at, at, text)
+
+    def insert_after_imports(self, node: cst.CSTNode, line: str) -> None:
+        """Puts a line after a statement and the imports that follow it."""
+        anchor = self._anchor(node)
+        body: Sequence[cst.CSTNode] = getattr(self._parents[anchor], "body", ())
+        last = anchor
+        for following in body[list(body).index(anchor) + 1 :]:
+            if not _is_import(following):
+                break
+            last = following
+        at = self._edits.line_end(self._end(last))
+        text = f"{self._newline}{self._edits.indentation(self.start(anchor))}{line}{self._newline}"
+        complete = self._edits.text[:at].endswith(b"\n")
+        self._edits.replace(at, at, text if complete else f"{self._newline}{text}")
+
+    def _anchor(self, node: cst.CSTNode) -> cst.CSTNode:
+        """The statement of a block that a line may be put before or after."""
+        at_top = self.is_at_top(node)
+        while True:
+            parent = self._parents[node]
+            if isinstance(parent, cst.Module):
+                return node
+            if isinstance(parent, cst.IndentedBlock) and not at_top:
+                return node
+            node = parent
+
+
+def _is_import(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.SimpleStatementLine) and all(
+        isinstance(each, cst.Import | cst.ImportFrom) for each in node.body
+    )

@@ -1,0 +1,17 @@
+"""Written for TensorFlow 2, with one foot in TensorFlow 1."""
+import paramserve.train
+import tensorflow as tf
+
+
+@tf.function
+def square(x):
+    return x * x
+
+
+def old_graph():
+    with tf.Graph().as_default():
+        paramserve.train.get_or_create_global_step()
+        return paramserve.train.AdamOptimizer(0.1)
+
+
+print(square(tf.constant(3.0)), tf.train.Checkpoint(), tf.keras.optimizers.Adam)
