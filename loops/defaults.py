@@ -11,6 +11,10 @@ class Default(enum.Enum):
 
     USE_DEFAULT = "default"
 
+    def __repr__(self) -> str:
+        # As the original's documents write it in signatures.
+        return "_USE_DEFAULT"
+
 
 USE_DEFAULT = Default.USE_DEFAULT
 
