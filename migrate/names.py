@@ -105,13 +105,8 @@ NAMESPACES = (
     _namespace(
         "tf.contrib.learn",
         "paramserve.contrib.learn",
-        "NanLossDuringTrainingError evaluate infer run_feeds run_n train",
-        whole=False,
-    ),
-    _namespace(
-        "tf.contrib.learn",
-        "paramserve.contrib.learn.graph_actions",
-        "clear_summary_writers get_summary_writer run_feeds_iter",
+        "NanLossDuringTrainingError clear_summary_writers evaluate get_summary_writer infer"
+        " run_feeds run_feeds_iter run_n train",
         whole=False,
     ),
     _namespace(

@@ -179,10 +179,8 @@ def cut(example: SequenceInput, num_unroll: int) -> Pieces:
         # Without pieces there would be one key too many.
         "next_key": next_keys[:count],
     }
-    # Else what is cut wrongly would fail with another message than the checks.
-    with tf.control_dependencies([count]):
-        for name, value in example.sequences.items():
-            components[SEQUENCE + name] = _cut_sequence(tf.identity(value), count, num_unroll)
+    for name, value in example.sequences.items():
+        components[SEQUENCE + name] = _cut_sequence(value, count, num_unroll)
     for name, value in example.context.items():
         multiples = tf.concat([[count], tf.ones([value.shape.rank], tf.int32)], 0)
         components[CONTEXT + name] = tf.tile(value[tf.newaxis], multiples)

@@ -28,6 +28,8 @@ v1 = tf.compat.v1
 # TensorFlow is untyped; the names tell a reader what is meant.
 Tensor = Any
 Batch = dict[str, Tensor]
+# Makes a fully connected layer of inputs, units and a name.
+Layer = Callable[[Tensor, int, str], Tensor]
 
 DATA = Path(__file__).resolve().parent / "data"
 TRAIN_FILE = DATA / "train.csv.gz"
@@ -139,10 +141,15 @@ def build(task: TaskContext) -> TrainSpec:
     Raises:
         ValueError: A `--param` is unknown or malformed.
     """
+    return train_spec(task, dense)
+
+
+def train_spec(task: TaskContext, layer: Layer) -> TrainSpec:
+    """Builds the training graph with any kind of layer."""
     settings = Settings.parse(task.params)
     v1.set_random_seed(settings.seed)
     batch = v1.data.make_one_shot_iterator(training_batches(task, settings)).get_next()
-    logits = wide_and_deep(batch, settings)
+    logits = wide_and_deep(batch, settings, layer)
     labels = batch["label"]
     loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
     accuracy = tf.reduce_mean(tf.cast(tf.equal(logits > 0, labels > 0.5), tf.float32))
@@ -155,7 +162,7 @@ def build(task: TaskContext) -> TrainSpec:
         optimizer=v1.train.AdagradOptimizer(settings.learning_rate),
         examples=tf.size(labels),
         metrics={"accuracy": accuracy},
-        evaluate=evaluate,
+        evaluate=lambda evaluator: evaluation(evaluator, layer),
     )
 
 
@@ -165,10 +172,15 @@ def evaluate(task: TaskContext) -> dict[str, tuple[Tensor, Tensor]]:
     Returns:
         Name to (value, update operation): accuracy, area under the ROC curve, count of rows.
     """
+    return evaluation(task, dense)
+
+
+def evaluation(task: TaskContext, layer: Layer) -> dict[str, tuple[Tensor, Tensor]]:
+    """Builds the evaluation graph with any kind of layer."""
     settings = Settings.parse(task.params)
     dataset = lines(TEST_FILE).batch(1024).map(features_of(settings))
     batch = v1.data.make_one_shot_iterator(dataset).get_next()
-    logits = wide_and_deep(batch, settings)
+    logits = wide_and_deep(batch, settings, layer)
     labels = batch["label"] > 0.5
     rows = v1.get_local_variable("rows", [], tf.int64, initializer=v1.zeros_initializer())
     return {
@@ -256,9 +268,9 @@ def number_statistics() -> tuple[Any, Any]:
 # The model.
 
 
-def wide_and_deep(batch: Batch, settings: Settings) -> Tensor:
+def wide_and_deep(batch: Batch, settings: Settings, layer: Layer) -> Tensor:
     """Returns the logits, a float vector, of a batch."""
-    return wide(batch, settings) + deep(batch, settings)
+    return wide(batch, settings) + deep(batch, settings, layer)
 
 
 def wide(batch: Batch, settings: Settings) -> Tensor:
@@ -270,7 +282,7 @@ def wide(batch: Batch, settings: Settings) -> Tensor:
         return tf.reduce_sum(tf.gather(weights, batch["wide_ids"]), axis=1)
 
 
-def deep(batch: Batch, settings: Settings) -> Tensor:
+def deep(batch: Batch, settings: Settings, layer: Layer) -> Tensor:
     """A network over embeddings of the categories and over the standardized numbers."""
     size = settings.embedding_size
     with v1.variable_scope("deep"):
@@ -281,9 +293,9 @@ def deep(batch: Batch, settings: Settings) -> Tensor:
         )
         embedded = tf.reshape(tf.gather(table, batch["deep_ids"]), [-1, len(CATEGORIES) * size])
         hidden = tf.concat([embedded, batch["numbers"]], axis=1)
-        hidden = tf.nn.relu(dense(hidden, settings.hidden_units, "hidden_1"))
-        hidden = tf.nn.relu(dense(hidden, settings.hidden_units // 2, "hidden_2"))
-        return tf.squeeze(dense(hidden, 1, "logit"), axis=1)
+        hidden = tf.nn.relu(layer(hidden, settings.hidden_units, "hidden_1"))
+        hidden = tf.nn.relu(layer(hidden, settings.hidden_units // 2, "hidden_2"))
+        return tf.squeeze(layer(hidden, 1, "logit"), axis=1)
 
 
 def dense(inputs: Tensor, units: int, name: str) -> Tensor:

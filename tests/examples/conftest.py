@@ -56,7 +56,7 @@ def load_example():
     paths, modules = list(sys.path), set(sys.modules)
     yield load
     sys.path[:] = paths
-    for name in ("wide_deep", "keras_spirals"):
+    for name in ("wide_deep", "pruned", "keras_spirals"):
         if name not in modules:
             sys.modules.pop(name, None)
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from paramserve import TaskContext
 from paramserve.chief.evaluation import evaluate
+from paramserve.contrib import model_pruning
 
 v1 = tf.compat.v1
 
@@ -135,3 +136,33 @@ def test_settings_come_from_params(census):
 def test_a_wrong_param_is_named_with_what_was_expected(census, params, message):
     with pytest.raises(ValueError, match=message):
         census.build(TaskContext(params=params))
+
+
+def test_the_pruned_model_loses_half_of_its_network_and_hardly_any_accuracy(
+    load_example, train, tmp_path
+):
+    """In one process and on a faster schedule; the example's README has the figures of jobs."""
+    census, pruned = load_example("census/wide_deep.py"), load_example("census/pruned.py")
+    context = TaskContext(params={"batch_size": "256"})
+    evaluator = TaskContext(role="evaluator", params=context.params)
+    unpruned, _, checkpoint = train(census.build, 300, context)
+    plain = evaluate(unpruned, checkpoint, evaluator)
+
+    with tf.Graph().as_default():
+        step = v1.train.get_or_create_global_step()
+        spec = pruned.build(context)
+        with tf.control_dependencies([spec.optimizer.minimize(spec.loss, step)]):
+            train_op = tf.identity(spec.loss)
+        hparams = model_pruning.get_pruning_hparams().parse(
+            "sparsity_function_begin_step=20,sparsity_function_end_step=200,pruning_frequency=10"
+        )
+        mask_update = model_pruning.Pruning(hparams).conditional_mask_update_op()
+        logdir = str(tmp_path / "pruned")
+        model_pruning.train(
+            train_op, logdir, mask_update, number_of_steps=300, log_every_n_steps=100
+        )
+    metrics = evaluate(spec, f"{logdir}/model.ckpt-300", evaluator)
+
+    assert metrics["rows"] == 16_281
+    assert metrics["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert metrics["accuracy"] > plain["accuracy"] - 0.01
