@@ -115,7 +115,7 @@ def train(
         save_summaries_secs: Seconds between the chief's summaries, and between values of
             `global_step/sec`; the first come with the first step. None or 0 writes none.
         summary_writer: A `tf.compat.v1.summary.FileWriter`, by default one for `logdir`; None
-            writes no summaries and no values of `global_step/sec`.
+            writes no events.
         startup_delay_steps: Global step at which a task that is not the chief begins; 0 with
             `sync_optimizer`.
         saver: Saves and restores, by default all of the graph's variables.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import tensorflow as tf
@@ -34,11 +35,11 @@ def checked_count(what: str, count: Any) -> int:
         TypeError: It is no int.
         ValueError: It is less than 1.
     """
-    if not isinstance(count, int) or isinstance(count, bool):
+    if isinstance(count, bool) or not isinstance(count, Integral):
         raise TypeError(f"{what}={count!r}: expected an int")
     if count < 1:
         raise ValueError(f"{what}={count}: expected at least 1")
-    return count
+    return int(count)
 
 
 def as_tensors(tensors: Any, caller: str) -> list[Any]:

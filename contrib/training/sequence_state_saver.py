@@ -25,6 +25,9 @@ class SequenceQueueingStateSaver:
     begun go on. Evaluating `next_batch` raises `tf.errors.OutOfRangeError` when they are done; or,
     without `allow_small_batch`, as soon as fewer than `batch_size` of them are left.
 
+    Run one step after the other: to a step that runs beside another one, and finds no piece ready
+    since the other has them all, the input has ended too.
+
     Example::
 
         state_saver = SequenceQueueingStateSaver(
@@ -190,9 +193,9 @@ class SequenceQueueingStateSaver:
                 return self._close_and_fill()
 
     def _close_and_fill(self) -> tf.Operation:
-        """Closes the barrier, and brings so many fillers that whoever waits for a batch gets one.
+        """Closes the barrier, and brings so many fillers that a step that waits gets a batch.
 
-        Otherwise he would wait for ever: his own sequences do not go on meanwhile.
+        Otherwise it would wait for ever: the sequences go on only when it has got a batch.
         """
         filler = fillers(self._specs, self._most_taken())
         # A closed barrier takes no new keys, so that the last component only is left for later.
