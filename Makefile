@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests that start whole jobs take turns within their file; more than two at once want more cores.
+TEST_PROCESSES ?= 2
 
 .PHONY: run test check lock clean
 
@@ -10,7 +12,7 @@ run: $(VENV)/.run
 	  --max-steps 2000 --logdir runs/census
 
 test: $(VENV)/.test
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(VENV)/.test
 	scripts/check

@@ -130,7 +130,9 @@ class Pruning:
         _logger.info("Pruning hyperparameters: %s", self._spec.to_json())
 
     def _step(self) -> tf.Tensor:
-        return tf.cast(read(self._global_step), tf.int32)
+        # TensorFlow's graph optimizer moves a cast before the read that it follows, and then a
+        # reference variable is read without waiting for the training op. A maximum stays in between.
+        return tf.cast(tf.maximum(read(self._global_step), 0), tf.int32)
 
     def _make_last_update(self) -> Any:
         with (

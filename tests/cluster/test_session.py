@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -24,7 +23,15 @@ from paramserve.cluster.session import (
 
 v1 = tf.compat.v1
 
-TASK = Path(__file__).parents[1] / "contrib/static_cluster_task.py"
+# A parameter server, which ends when its standard input does.
+PS = """
+import json, os, sys
+import tensorflow as tf
+server = tf.compat.v1.train.Server(json.loads(sys.argv[1]), "ps", 0)
+print("up", flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -51,11 +58,7 @@ def start_ps(cluster):
     processes = []
 
     def start():
-        command = [
-            sys.executable,
-            str(TASK),
-            json.dumps({"cluster": cluster[0], "job": "ps", "index": 0}),
-        ]
+        command = [sys.executable, "-c", PS, json.dumps(cluster[0])]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
