@@ -131,7 +131,7 @@ class Pruning:
 
     def _step(self) -> tf.Tensor:
         # TensorFlow's graph optimizer moves a cast before the read that it follows, and then a
-        # reference variable is read without waiting for the training op. A maximum stays in between.
+        # reference variable is read without waiting for the training op. A maximum prevents it.
         return tf.cast(tf.maximum(read(self._global_step), 0), tf.int32)
 
     def _make_last_update(self) -> Any:
