@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import UsageError
@@ -67,13 +67,24 @@ def make_loop(
             "save_interval_secs": defaults.save_checkpoint_secs,
             **_checked(spec, pruning_loop),
         }
-        return pruning_loop(train_op, global_step=global_step, task=task, **given)
+        loop = pruning_loop(train_op, global_step=global_step, task=task, **given)
+        return loop if "save_summaries_secs" in given else _by_steps(loop, defaults)
     given = {
         "save_checkpoint_secs": defaults.save_checkpoint_secs,
         "save_summaries_steps": defaults.save_summaries_steps,
         **_checked(spec, training_loop),
     }
     return training_loop(train_op, **given)
+
+
+def _by_steps(loop: Loop, defaults: JobDefaults) -> Loop:
+    """Has summaries written as the job says, where the model says nothing of the seconds."""
+    services = loop.services
+    if not services.save_summaries_secs:
+        return loop  # There are none.
+    steps = defaults.save_summaries_steps
+    services = replace(services, save_summaries_secs=None, save_summaries_steps=steps)
+    return replace(loop, services=services)
 
 
 def _checked(spec: TrainSpec, make: Callable[..., Loop]) -> Mapping[str, Any]:

@@ -44,6 +44,14 @@ def test_what_the_model_leaves_out_is_as_the_job_says(services_of, loop, argumen
     assert services_of(loop, job, **more, **{argument: 3.0}).save_checkpoint_secs == 3.0
 
 
+def test_the_pruning_loop_summarizes_by_the_jobs_steps_unless_the_model_gives_seconds(services_of):
+    job, update = JobDefaults(save_summaries_steps=7), {"mask_update_op": tf.no_op}
+    services = services_of("model_pruning", job, **update)
+    assert (services.save_summaries_steps, services.save_summaries_secs) == (7, None)
+    services = services_of("model_pruning", job, **update, save_summaries_secs=5)
+    assert (services.save_summaries_steps, services.save_summaries_secs) == (None, 5)
+
+
 def test_the_number_of_steps_is_counted_as_each_loop_documents_it(build_graph):
     start = Task(start_step=10)
     cases = {
