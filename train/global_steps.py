@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .names import resolve
+from ..loops.fetches import resolve
 
 _KEY = tf.compat.v1.GraphKeys.GLOBAL_STEP
 
@@ -103,7 +103,7 @@ def global_step(sess: tf.compat.v1.Session | None, global_step_tensor: Any) -> i
     if sess is None:
         value = global_step_tensor.numpy()
     else:
-        value = sess.run(resolve(global_step_tensor, sess.graph))
+        value = sess.run(resolve(sess.graph, global_step_tensor))
     if np.ndim(value) != 0:
         name = getattr(global_step_tensor, "name", global_step_tensor)
         raise TypeError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .names import resolve
+from ..loops.fetches import resolve
 
 
 class LoggingTensorHook(tf.compat.v1.train.LoggingTensorHook):
@@ -30,6 +30,6 @@ class LoggingTensorHook(tf.compat.v1.train.LoggingTensorHook):
         """Looks names up in the graph."""
         graph = tf.compat.v1.get_default_graph()
         self._tensors: dict[Any, Any] = {
-            tag: resolve(tensor, graph) for tag, tensor in self._tensors.items()
+            tag: resolve(graph, tensor) for tag, tensor in self._tensors.items()
         }
         super().begin()

@@ -10,11 +10,11 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.session import BoundedCloseSession
+from ..loops.loop import STOP_GRACE_SECS
 from ..worker.session import ChiefSessionCreator
 
-# Seconds that threads get to end after the last step before the session is closed on those that
-# are stuck in a call of it. TensorFlow looks after 1 ms, 3 ms, ..., 2 s, 4.1 s whether they ended.
-RELEASE_SECS = 3.5
+# As in the loops.
+RELEASE_SECS = STOP_GRACE_SECS
 
 
 class _ReleasingSession:
