@@ -101,6 +101,7 @@ def test_a_chief_that_trains_counts_as_a_worker(logdir):
         num_workers=1,
         chief_trains=True,
         max_steps=40,
+        params={"slow": "0.1"},  # Else one has made all steps before the other has begun.
     )
     seen = []
 
