@@ -32,9 +32,16 @@ class Aggregator:
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
         self._error: Exception | None = None
 
-    def start(self) -> None:
-        """Brings queue and accumulators to the model's global step, issues tokens, starts."""
+    def start(self, num_workers: int = 0) -> None:
+        """Brings queue and accumulators to the model's global step, issues tokens, starts.
+
+        Args:
+            num_workers: Workers that may still wait for a token in a session of an earlier epoch.
+                If the queue's parameter server lives on they do so unharmed, and would take a token
+                of this epoch with them when that session ends at last.
+        """
         self._session.run(self._ops.start)
+        self.issue_tokens(num_workers)
         self._session.run(self._ops.clear_tokens)
         self.issue_tokens(self._ops.tokens_per_step)
         self._thread.start()

@@ -97,7 +97,7 @@ class Training:
         self._read_progress()
         self._note_restored(restored)
         if self._aggregator:
-            self._aggregator.start()
+            self._aggregator.start(len(self._state.membership.records(Role.WORKER)))
         self._checkpoints.start()
         self._state.save_checkpoint = self._checkpoints.save
         self._state.phase = Phase.TRAINING

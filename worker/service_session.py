@@ -18,8 +18,9 @@ from ..model.graph import TrainGraph
 
 log = logging.getLogger(__name__)
 
-# A view may name a server that died a moment ago; then the chief is asked again.
-ATTEMPT_SECS = 15.0
+# A view may name a server that died a moment ago; then the chief is asked again, soon at first.
+FIRST_ATTEMPT_SECS = 2.0
+LAST_ATTEMPT_SECS = 15.0
 
 
 class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
@@ -58,13 +59,15 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         """
         self._built.graph.finalize()  # Not earlier: hooks may add to it when they begin.
         deadline = Deadline.after(self._max_wait_secs)
+        attempt_secs = FIRST_ATTEMPT_SECS
         for pause in growing_pauses():
             view = self._client.await_ready(
                 min_epoch=1,
                 max_wait_secs=max(deadline.remaining_secs(), pause),
                 cancelled=self._cancelled,
             )
-            session = self._open(view)
+            session = self._open(view, Deadline.after(attempt_secs))
+            attempt_secs = min(2 * attempt_secs, LAST_ATTEMPT_SECS)
             if session is not None:
                 return session
             if not deadline.remaining_secs():
@@ -75,13 +78,11 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             deadline.sleep(pause)
         raise AssertionError("the pauses never end")
 
-    def _open(self, view: ClusterView) -> Any:
+    def _open(self, view: ClusterView, deadline: Deadline) -> Any:
         """A session over a view; None if the view turned out to be out of date."""
         config = session_config(view, self._client.registration.task, self._server.address)
         try:
-            session = open_session(
-                self._server.target, self._built.graph, config, Deadline.after(ATTEMPT_SECS)
-            )
+            session = open_session(self._server.target, self._built.graph, config, deadline)
             # A server that came back at the same address is empty until the chief has noticed.
             if session.run(self._built.uninitialized).size == 0:
                 session.run(self._built.local_init_with_tables)

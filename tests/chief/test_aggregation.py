@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from paramserve.chief.aggregation import Aggregator
 from paramserve.chief.initialization import initialize
+from paramserve.cluster.deadline import call_in_background
 from paramserve.cluster.spec import Role
 
 BOUNDED = tf.compat.v1.RunOptions(timeout_in_ms=30_000)
@@ -52,6 +53,17 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_who_waits_since_an_earlier_epoch_takes_no_token_of_this_one(job):
+    """Its session is lost and does not know it yet."""
+    waiting = call_in_background("earlier epoch", job.take_token)
+    time.sleep(1)  # Nobody can see who waits at a queue.
+    job.aggregator.start(num_workers=1)
+    assert waiting.result(30) is None
+    job.take_token()
+    job.train(3)
+    assert job.global_step == 3
 
 
 def test_what_workers_push_is_applied_until_it_is_stopped(job):

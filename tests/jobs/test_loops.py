@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from paramserve import Job, JobFailed
 
-from .conftest import MODELS
+from .conftest import MODELS, find_chief_or_none, result_of, status_of, step_of, until
 
 LOOPS = f"{MODELS / 'loops.py'}:build"
 
@@ -96,6 +96,28 @@ def test_the_training_loop_takes_its_scaffold_and_hooks(run, logdir, notes):
     }
     # In the first step that the worker who writes them made, and ten later.
     assert len(summaries(logdir, "squared_error")) >= 1
+
+
+@pytest.mark.parametrize(("loop", "mode"), [("learn", "--sync"), ("model_pruning", "--async")])
+def test_a_lost_parameter_server_is_replaced_under_each_loop(start, logdir, notes, loop, mode):
+    params = {"loop": loop, "notes": notes.folder, "steps": 200, "slow": 0.02}
+    command = start(
+        *("run", LOOPS, "--launcher", "process", "--ps", 2, "--workers", 2, mode),
+        *("--logdir", logdir, "--lease-secs", 3),
+        *(word for name, value in params.items() for word in ("--param", f"{name}={value}")),
+    )
+    address = until(lambda: find_chief_or_none(logdir))
+    until(lambda: step_of(address) >= 60)
+
+    command.children()["ps-1"].kill()
+    until(lambda: getattr(status_of(address), "epoch", 1) == 2, "a new epoch")
+
+    assert command.wait() == 0
+    # The limit is where it was, and what has begun is not begun again.
+    assert 200 <= result_of(logdir)["global_step"] <= 201
+    assert notes()["chief-0"] == ["init_fn"]
+    if loop == "learn":
+        assert notes()["worker-1"] == ["begin 200", "end"]
 
 
 @pytest.mark.parametrize(("loop", "sync"), [("learn", True), ("model_pruning", False)])

@@ -1,9 +1,10 @@
 """A small model that each of the three loops trains.
 
 Parameters: `loop`; `notes`: a directory for what happens in which process; `steps`: as that loop
-counts them; `fail` breaks it at that step.
+counts them; `fail` breaks it at that step; `slow`: seconds that a step takes.
 """
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,14 @@ class Notes:
         folder = Path(task.params["notes"])
         self._file = folder / f"{task.role}-{task.index}"
         self._step_to_fail_at = int(task.params.get("fail", -1))
+        self._secs = float(task.params.get("slow", 0))
 
     def __call__(self, text: str) -> None:
         with self._file.open("a") as file:
             file.write(f"{text}\n")
 
     def step(self, step: int) -> None:
+        time.sleep(self._secs)
         if step == self._step_to_fail_at:
             raise KeyError("a mistake of the user's")
 
