@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints docs/seeds.md: every documented item of the original API, and the tests that show it.
+"""Prints docs/original_api.md: every documented item of the original API, and what shows it.
 
 The items are read from the API's own documents in tests/data/seeds, the tests from their
 `@pytest.mark.seed("KEY")`, and what differs from docs/differences.md.
@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = ROOT / "tests/data/seeds"
 DIFFERENCES = ROOT / "docs/differences.md"
-TABLE = ROOT / "docs/seeds.md"
+TABLE = ROOT / "docs/original_api.md"
 
 LEARN, TRAINING, PRUNING = (
     f"tf.contrib.{name}.train" for name in ("learn", "training", "model_pruning")
