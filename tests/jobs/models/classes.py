@@ -1,4 +1,9 @@
-"""Four classes of points; worker 0 sees only the first two, worker 1 only the last two."""
+"""Four classes of points; worker 0 sees only the first two, worker 1 only the last two.
+
+A batch takes its time, so that both have begun long before the last step.
+"""
+
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +19,7 @@ def build(task: TaskContext) -> TrainSpec:
     seen = {0: (0, 1), 1: (2, 3)}[task.index % 2]
     x, label = _points(seen, seed=task.index)
     dataset = tf.data.Dataset.from_tensor_slices((x, label)).repeat().shuffle(400, 1).batch(BATCH)
+    dataset = dataset.map(lambda x, label: (_later(x), label))
     x, label = v1.data.make_one_shot_iterator(dataset).get_next()
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits=_logits(x)))
     return TrainSpec(
@@ -29,6 +35,16 @@ def evaluate(task: TaskContext):
     dataset = tf.data.Dataset.from_tensors((x, label))
     x, label = v1.data.make_one_shot_iterator(dataset).get_next()
     return {"accuracy": v1.metrics.accuracy(label, tf.argmax(_logits(x), axis=1))}
+
+
+def _later(x):
+    def wait(value):
+        time.sleep(0.02)
+        return value
+
+    later = tf.numpy_function(wait, [x], tf.float32)
+    later.set_shape([None, 2])
+    return later
 
 
 def _logits(x):
