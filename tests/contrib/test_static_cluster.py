@@ -35,6 +35,7 @@ def story(request, start_cluster):
     for task in tasks:
         task.wait_for("step", at_least=10)
     until(lambda: saved_step(start.logdir) > 0)
+    saved = saved_step(start.logdir)
     servers[1].kill()
     killed_at = time.time()
     start("ps", 1)
@@ -42,6 +43,7 @@ def story(request, start_cluster):
     return {
         "loop": request.param,
         "tasks": tasks,
+        "saved": saved,
         "killed_at": killed_at,
         "logdir": start.logdir,
     }
@@ -54,11 +56,13 @@ def test_a_worker_that_came_early_starts_right_after_its_chief(story):
 
 
 def test_after_the_death_of_a_parameter_server_all_go_on_from_a_checkpoint(story):
+    steps = [event for task in story["tasks"] for event in task.events("step")]
+    before = [event["step"] for event in steps if event["time"] < story["killed_at"]]
+    after = [event["step"] for event in steps if event["time"] > story["killed_at"]]
+    # Steps that were under way may have ended a moment later.
+    assert story["saved"] < min(after) <= max(before) + 3
     for task in story["tasks"]:
-        before = [e["step"] for e in task.events("step") if e["time"] < story["killed_at"]]
-        after = [e["step"] for e in task.events("step") if e["time"] > story["killed_at"] + 1]
-        assert 0 < min(after) <= max(before) + 10
-        assert max(after) >= LAST_STEP - 3
+        assert max(task.steps()) >= LAST_STEP - 3
     assert saved_step(story["logdir"]) >= LAST_STEP
 
 
@@ -66,9 +70,8 @@ def test_all_train_one_model(story):
     """The global step counts the steps of all; each may add those it has begun."""
     last = max(e["step"] for task in story["tasks"] for e in task.events("step"))
     assert LAST_STEP <= last <= LAST_STEP + 6
-    restarted = story["killed_at"] + 1
     for task in story["tasks"]:
-        assert len([e for e in task.events("step") if e["time"] > restarted]) > 10
+        assert len([e for e in task.events("step") if e["time"] > story["killed_at"]]) > 10
 
 
 def test_the_model_has_learned(story):

@@ -86,6 +86,18 @@ def slowly(session, train_op, global_step, kwargs):
     return train_step(session, train_op, global_step, kwargs)
 
 
+def beginning_together(function, everybody):
+    """The step function, whose first call waits until everybody has begun."""
+    begun = []
+
+    def step_function(*arguments):
+        if not begun:
+            begun.append(everybody.wait(60))
+        return function(*arguments)
+
+    return step_function
+
+
 def global_step(cluster):
     with tf.Graph().as_default(), v1.device("/job:ps/task:0"):
         step = v1.train.get_or_create_global_step()
@@ -97,9 +109,11 @@ def global_step(cluster):
 @pytest.mark.parametrize("slow", ["chief", "worker"])
 def test_chief_and_worker_make_common_steps_and_end_together(cluster, slow):
     """The fast one has used up the tokens, and waits for one when the other makes the last step."""
+    everybody = threading.Barrier(2)
+    functions = {job: slowly if job == slow else train_step for job in ("worker", "chief")}
     tasks = [
-        Task(cluster, job, slowly if job == slow else train_step, number_of_steps=6)
-        for job in ("worker", "chief")
+        Task(cluster, job, beginning_together(function, everybody), number_of_steps=6)
+        for job, function in functions.items()
     ]
     worker, chief = (task.wait() for task in tasks)
     assert (worker.error, chief.error) == (None, None)
