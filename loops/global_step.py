@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +20,18 @@ def find_variable(tensor: Any) -> Any:
         if variable.op.name in sources:
             return variable
     return tensor
+
+
+@contextlib.contextmanager
+def as_only_global_step(global_step: Any) -> Iterator[None]:
+    """Makes a step the default graph's only one meanwhile, since TensorFlow's hooks look there."""
+    collection = v1.get_collection_ref(v1.GraphKeys.GLOBAL_STEP)
+    before = list(collection)
+    collection[:] = [global_step]
+    try:
+        yield
+    finally:
+        collection[:] = before
 
 
 def read_after(train_op: Any, global_step: Any) -> tf.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...loops.fetches import resolve
+from ...loops.global_step import as_only_global_step
 from ...loops.learn import check_limits, learn_loop
 from ...loops.learn_steps import LearnSteps
 from ...loops.loop import Loop, Task
@@ -126,7 +127,7 @@ def train(
                 supervisor_save_summaries_steps,
                 output_dir,
             )
-        with _as_global_step(graph, global_step):
+        with as_only_global_step(global_step):
             loop = learn_loop(
                 train_op,
                 loss_op,
@@ -197,18 +198,6 @@ def _saved_step(output_dir: str, global_step: Any) -> int:
     reader = tf.train.load_checkpoint(checkpoint)
     name = global_step.op.name
     return int(reader.get_tensor(name)) if reader.has_tensor(name) else 0
-
-
-@contextlib.contextmanager
-def _as_global_step(graph: tf.Graph, global_step: Any) -> Iterator[None]:
-    """Has hooks, which take the graph's global step, take this one meanwhile."""
-    collection = graph.get_collection_ref(v1.GraphKeys.GLOBAL_STEP)
-    found = list(collection)
-    collection[:] = [global_step]
-    try:
-        yield
-    finally:
-        collection[:] = found
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...loops.defaults import is_default
+from ...loops.global_step import as_only_global_step
 from ...loops.loop import Loop, Task
 from ..static_cluster import check_place, run_in_static_cluster
 
@@ -63,27 +64,17 @@ def run_in_place(
 
 @contextlib.contextmanager
 def _global_step_of_graph(global_step: Any) -> Iterator[Any]:
-    """Makes a global step that was given the graph's only one, since TensorFlow's hooks look there.
+    """Finds or makes the global step, or takes the one that was given for the graph's only one.
 
     Raises:
         TypeError: It is no integer scalar.
     """
-    graph, key = v1.get_default_graph(), v1.GraphKeys.GLOBAL_STEP
     if global_step is None:
         yield v1.train.get_or_create_global_step()
         return
     v1.train.assert_global_step(global_step)
-    before = graph.get_collection(key)
-    _set_collection(graph, key, [global_step])
-    try:
+    with as_only_global_step(global_step):
         yield global_step
-    finally:
-        _set_collection(graph, key, before)
-
-
-def _set_collection(graph: tf.Graph, key: str, values: list[Any]) -> None:
-    graph.clear_collection(key)
-    graph.get_collection_ref(key).extend(values)
 
 
 def _with_defaults(place: Place, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -81,12 +81,13 @@ def test_the_model_has_learned(story):
 
 
 def test_pruned_weights_have_equal_masks_in_all_tasks(story):
-    if story["loop"] != "model_pruning":
-        return
-    # Half of the weights: the informative one stays.
-    assert [task.events("done")[0]["mask"] for task in story["tasks"]] == [[1.0, 0.0]] * 3
-    checkpoint = tf.train.load_checkpoint(story["logdir"])
-    assert checkpoint.get_tensor("mask").ravel().tolist() == [1.0, 0.0]
+    # Half of the weights: the informative one stays. The other loops prune nothing.
+    mask = [1.0, 0.0] if story["loop"] == "model_pruning" else None
+    assert [task.events("done")[0].get("mask") for task in story["tasks"]] == [mask] * 3
+    saved = dict(tf.train.list_variables(story["logdir"]))
+    assert ("mask" in saved) == (mask is not None)
+    if mask is not None:
+        assert tf.train.load_variable(story["logdir"], "mask").ravel().tolist() == mask
 
 
 @pytest.mark.parametrize("loop", ["training", "model_pruning"])
