@@ -62,7 +62,14 @@ def slim_loop(
         summary_writer=summary_writer,
     )
     sync_hooks: list[Any] = [
-        SyncChiefHook(each, global_step, number_of_steps) if task.is_chief else SyncWorkerHook(each)
+        SyncChiefHook(
+            each,
+            global_step,
+            number_of_steps,
+            [other for other in optimizers if other is not each],
+        )
+        if task.is_chief
+        else SyncWorkerHook(each)
         for each in optimizers
     ]
     step = SlimStep(

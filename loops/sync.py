@@ -72,9 +72,17 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
         optimizer: The `tf.compat.v1.train.SyncReplicasOptimizer`.
         global_step: The global step's variable, or a tensor that reads it.
         last_step: Where training ends; None: nowhere.
+        others: More optimizers that count the same global step: only one makes the last step, and
+            whoever waits for a token of another has to be let go as well.
     """
 
-    def __init__(self, optimizer: Any, global_step: Any, last_step: int | None) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        global_step: Any,
+        last_step: int | None,
+        others: Sequence[Any] = (),
+    ) -> None:
         self._init_op = optimizer.chief_init_op
         self._tokens_op = optimizer.get_init_tokens_op()
         self._global_step = global_step
@@ -82,7 +90,7 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
         runner = optimizer.get_chief_queue_runner()
         [step_op] = runner.enqueue_ops
         if last_step is not None:
-            step_op = _releasing(optimizer, runner.queue, step_op, last_step)
+            step_op = _releasing([optimizer, *others], step_op, last_step)
         self._close_op = runner.queue.close(cancel_pending_enqueues=True)
         # The optimizer's own runner closes the queue whenever a session ends. On the parameter
         # server it would stay closed: for the session after a recovery, and for the next training.
@@ -117,10 +125,14 @@ def is_end_or_preemption(error: BaseException) -> bool:
     return isinstance(error, (tf.errors.OutOfRangeError, StopIteration, *PREEMPTION_ERRORS))
 
 
-def _releasing(optimizer: Any, queue: Any, step_op: Any, last_step: int) -> Any:
+def _releasing(optimizers: Sequence[Any], step_op: Any, last_step: int) -> Any:
     """Makes a step of the chief, and at the last one puts a token more for each worker."""
-    variable = find_variable(optimizer._global_step)
+    variable = find_variable(optimizers[0]._global_step)
     with tf.control_dependencies([step_op]), v1.device(variable.device or None):
         step = tf.identity(variable.read_value())
-        count = tf.where(step >= last_step, optimizer._tokens_per_step, 0)
-        return queue.enqueue_many((tf.fill([count], step),))
+        releases = []
+        for optimizer in optimizers:
+            count = tf.where(step >= last_step, optimizer._tokens_per_step, 0)
+            queue = optimizer.get_chief_queue_runner().queue
+            releases.append(queue.enqueue_many((tf.fill([count], step),)))
+        return tf.group(*releases)
