@@ -11,7 +11,13 @@ from .defaults import USE_DEFAULT, is_default
 from .hooks import StartupDelayHook, StopAtLimitHook
 from .loop import Loop, Services, Task
 from .slim_step import SlimStep, TrainStepFunction
-from .sync import SyncChiefHook, SyncWorkerHook, as_sync_optimizers, ready_for_local_init
+from .sync import (
+    SyncChiefHook,
+    SyncStartHook,
+    SyncWorkerHook,
+    as_sync_optimizers,
+    ready_for_local_init,
+)
 from .train_step import train_step
 from .train_step_kwargs import make_train_step_kwargs
 
@@ -82,7 +88,8 @@ def slim_loop(
         session_wrapper=session_wrapper,
         sync_hooks=sync_hooks if task.is_chief else (),
     )
-    hooks = [*sync_hooks, step.progress]
+    starts = [SyncStartHook(sync_hooks)] if task.is_chief and sync_hooks else []
+    hooks = [*sync_hooks, *starts, step.progress]
     if number_of_steps is not None:
         hooks.append(StopAtLimitHook(number_of_steps, global_step, step.step_after))
     if startup_delay_steps > 0 and not task.is_chief:

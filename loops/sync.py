@@ -103,9 +103,12 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
         )
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Begins to aggregate."""
+        """Brings everything to the model's global step; nothing is aggregated yet."""
         session.run(self._init_op)
         session.run(self._tokens_op)
+
+    def start(self, session: Any, coord: Any) -> None:
+        """Begins to aggregate."""
         self._runner.create_threads(session, coord=coord, daemon=True, start=True)
 
     def end(self, session: Any) -> None:
@@ -118,6 +121,25 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
         # It is closed already, or the parameter server is gone.
         with contextlib.suppress(tf.errors.OpError, RuntimeError):
             session.run(self._close_op)
+
+
+class SyncStartHook(tf.compat.v1.train.SessionRunHook):
+    """Begins to aggregate when all optimizers are at the model's global step.
+
+    The steps of one would otherwise make gradients for the next one stale before it has begun, and
+    all would wait for its tokens.
+
+    Args:
+        chief_hooks: The optimizers' hooks, which come before this one.
+    """
+
+    def __init__(self, chief_hooks: Sequence[SyncChiefHook]) -> None:
+        self._chief_hooks = chief_hooks
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Begins."""
+        for hook in self._chief_hooks:
+            hook.start(session, coord)
 
 
 def is_end_or_preemption(error: BaseException) -> bool:
