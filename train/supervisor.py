@@ -203,9 +203,6 @@ class Supervisor(tf.compat.v1.train.Supervisor):
         """
         self.request_stop()
         stuck = self._wait_for_queue_runners()
-        if not stuck:
-            super().stop(threads, close_summary_writer, ignore_live_threads)
-            return
         try:
             self._join_others(list(threads or ()), stuck, ignore_live_threads)
         finally:
