@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..cluster.transfer import DataPlane
 from ..errors import UsageError
 
 
@@ -32,6 +33,7 @@ class JobOptions:
         heartbeat_secs: Seconds between two signs of life of a task.
         lease_secs: Seconds of silence after which a task is taken as gone.
         evaluate: Whether to evaluate the final checkpoint, if the model says how.
+        data_plane: How parameters are stored and cross between tasks.
         params: Handed to the build function as `task.params`.
 
     Raises:
@@ -54,6 +56,7 @@ class JobOptions:
     heartbeat_secs: float = 1.0
     lease_secs: float = 10.0
     evaluate: bool = True
+    data_plane: DataPlane = field(default_factory=DataPlane)
     params: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

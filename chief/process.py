@@ -15,6 +15,7 @@ from ..cluster.runtime import TensorFlowServer, session_config, start_server
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role, Task
 from ..cluster.status_client import StatusClient, find_chief
+from ..cluster.transfer import prepare
 from ..errors import ParamserveError, UsageError, first_line
 from ..loops.loop import Task as LoopTask
 from ..model.graph import TrainGraph, build_train_graph
@@ -139,6 +140,7 @@ class _Chief:
                 keep_checkpoints=options.keep_checkpoints,
             ),
         )
+        prepare(built.graph, options.data_plane, built.steps)
         built.graph.finalize()
         self._state.last_step = _first_limit(options.max_steps, built.loop.last_step)
         summaries = SummaryService(options.logdir, built.graph, options.save_summaries_steps)
@@ -294,4 +296,5 @@ def job_config(options: JobOptions, job_id: str, start_step: int = 0) -> pb.JobC
         params=dict(options.params),
         start_step=start_step,
         logdir=options.logdir,
+        data_plane=options.data_plane.to_proto(),
     )

@@ -81,10 +81,17 @@ def run_in_static_cluster(
     if is_chief:
         hooks = [*loop.chief_only_hooks, *_service_hooks(loop, logdir), *hooks]
         creator = ChiefSessionCreator(
-            loop.scaffold, master, config, checkpoint_dir=logdir, max_wait_secs=max_wait_secs
+            loop.scaffold,
+            master,
+            config,
+            checkpoint_dir=logdir,
+            max_wait_secs=max_wait_secs,
+            train_ops=loop.train_ops,
         )
     else:
-        creator = WorkerSessionCreator(loop.scaffold, master, config, max_wait_secs)
+        creator = WorkerSessionCreator(
+            loop.scaffold, master, config, max_wait_secs, train_ops=loop.train_ops
+        )
 
     def save(session: tf.compat.v1.Session, error: BaseException) -> None:
         if logdir and _saves(loop):

@@ -76,6 +76,7 @@ def learn_loop(
         hooks.append(StopAtLimitHook(limit, global_step, fetches.step_after))
     return Loop(
         step=learn_steps.make_step,
+        train_ops=(train_op,),
         scaffold=scaffold,
         hooks=hooks,
         services=Services(

@@ -71,6 +71,7 @@ class Loop:
 
     Attributes:
         step: Called for each step; the last value that it returned is the loop's value.
+        train_ops: What the steps run to train.
         scaffold: Initialization, readiness, saver and summary op.
         hooks: Run in every task, after those of the services.
         chief_only_hooks: Run in the chief, before all others. In the service, whose chief makes no
@@ -84,6 +85,7 @@ class Loop:
     """
 
     step: StepFunction
+    train_ops: Sequence[Any] = ()
     scaffold: tf.compat.v1.train.Scaffold = field(
         default_factory=lambda: tf.compat.v1.train.Scaffold()
     )

@@ -97,6 +97,7 @@ def slim_loop(
         hooks.append(StartupDelayHook(until, global_step))
     return Loop(
         step=step,
+        train_ops=(train_op,),
         scaffold=tf.compat.v1.train.Scaffold(
             init_op=_chosen(init_op, tf.no_op),
             init_feed_dict=init_feed_dict,

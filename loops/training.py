@@ -34,6 +34,7 @@ def training_loop(
 
     return Loop(
         step=step,
+        train_ops=(train_op,),
         # Hooks and session creator have to share the scaffold.
         scaffold=tf.compat.v1.train.Scaffold() if scaffold is None else scaffold,
         hooks=tuple(hooks or ()),

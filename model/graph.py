@@ -79,6 +79,11 @@ class TrainGraph:
     saver: Any
     bytes_per_ps: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def steps(self) -> tuple[Operation, ...]:
+        """What workers and chief run in each step."""
+        return (self.train_op, *((self.sync.apply_step,) if self.sync else ()))
+
 
 def build_train_graph(
     build: BuildFn,

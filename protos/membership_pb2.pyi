@@ -32,7 +32,7 @@ class RegisterRequest(_message.Message):
     def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class JobConfig(_message.Message):
-    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir")
+    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir", "data_plane")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,7 @@ class JobConfig(_message.Message):
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     START_STEP_FIELD_NUMBER: _ClassVar[int]
     LOGDIR_FIELD_NUMBER: _ClassVar[int]
+    DATA_PLANE_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     sync: bool
     num_ps: int
@@ -64,7 +65,28 @@ class JobConfig(_message.Message):
     params: _containers.ScalarMap[str, str]
     start_step: int
     logdir: str
-    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ..., start_step: _Optional[int] = ..., logdir: _Optional[str] = ...) -> None: ...
+    data_plane: DataPlane
+    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ..., start_step: _Optional[int] = ..., logdir: _Optional[str] = ..., data_plane: _Optional[_Union[DataPlane, _Mapping]] = ...) -> None: ...
+
+class DataPlane(_message.Message):
+    __slots__ = ("transfer_bucket_bytes", "storage", "max_shard_bytes", "wire_dtype", "stale_pull", "local_steps", "max_staleness", "top_k")
+    TRANSFER_BUCKET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SHARD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WIRE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    STALE_PULL_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STALENESS_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    transfer_bucket_bytes: int
+    storage: str
+    max_shard_bytes: int
+    wire_dtype: str
+    stale_pull: bool
+    local_steps: int
+    max_staleness: int
+    top_k: float
+    def __init__(self, transfer_bucket_bytes: _Optional[int] = ..., storage: _Optional[str] = ..., max_shard_bytes: _Optional[int] = ..., wire_dtype: _Optional[str] = ..., stale_pull: bool = ..., local_steps: _Optional[int] = ..., max_staleness: _Optional[int] = ..., top_k: _Optional[float] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
     __slots__ = ("task", "job")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import tensorflow as tf
 
+from ..cluster.transfer import DataPlane
 from ..worker.session import ChiefSessionCreator, WorkerSessionCreator
 from .checkpoint_hook import CheckpointSaverHook
 from .global_steps import get_global_step, get_or_create_global_step
@@ -65,10 +66,11 @@ def MonitoredTrainingSession(
     save_graph_def: bool = True,
     *,
     release_secs: float = RELEASE_SECS,
+    data_plane: DataPlane | None = None,
 ) -> MonitoredSession:
     """Makes a `MonitoredSession` for training.
 
-    Takes the arguments of `tf.compat.v1.train.MonitoredTrainingSession`, and one more. It differs
+    Takes the arguments of `tf.compat.v1.train.MonitoredTrainingSession`, and two more. It differs
     in that a worker which comes before its chief looks again after 0.1 s and not after 30 s; that
     the chief waits for its servers in bounded time too; that the end of synchronous training does
     not take `stop_grace_period_secs`; and that events are on disk when it ends, also by an error.
@@ -95,6 +97,7 @@ def MonitoredTrainingSession(
         summary_dir: Where summaries go; `checkpoint_dir` if None.
         save_graph_def: Whether to write `graph.pbtxt` and a meta graph with each checkpoint.
         release_secs: See `MonitoredSession`.
+        data_plane: How tensors cross between tasks; the default `DataPlane` if None.
 
     Returns:
         The session, a context manager.
@@ -108,7 +111,9 @@ def MonitoredTrainingSession(
     scaffold = tf.compat.v1.train.Scaffold() if scaffold is None else scaffold
     all_hooks = list(hooks or ())
     if not is_chief:
-        worker = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
+        worker = WorkerSessionCreator(
+            scaffold, master, config, max_wait_secs, data_plane=data_plane
+        )
         return _TrainingSession(worker, all_hooks, stop_grace_period_secs, release_secs, ())
     summary_dir = summary_dir or checkpoint_dir
     summary_steps, summary_secs = _periods(save_summaries_steps, save_summaries_secs, (100, None))
@@ -123,7 +128,12 @@ def MonitoredTrainingSession(
     event_dirs = {directory for directory in (summary_dir, checkpoint_dir) if directory and saving}
     return _TrainingSession(
         ChiefSessionCreator(
-            scaffold, master, config, checkpoint_dir=checkpoint_dir, max_wait_secs=max_wait_secs
+            scaffold,
+            master,
+            config,
+            checkpoint_dir=checkpoint_dir,
+            max_wait_secs=max_wait_secs,
+            data_plane=data_plane,
         ),
         [*(chief_only_hooks or ()), *saving, *all_hooks],
         stop_grace_period_secs,

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..cluster.deadline import POLL_SECS, Deadline, growing_pauses
 from ..cluster.session import BoundedCloseSession, find_missing, open_ready_session
+from ..cluster.transfer import DataPlane, prepare
 from ..worker.session import restore
 
 _logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
             is there; later ones are up to 1 s apart, or this if it is more.
         local_init_run_options: A `tf.compat.v1.RunOptions` for `local_init_op`, or None.
         local_init_feed_dict: What to feed to `local_init_op`, or None.
+        data_plane: How tensors cross between tasks; the default `DataPlane` if None.
 
     Raises:
         ValueError: `ready_for_local_init_op` is given without `local_init_op`.
@@ -57,6 +59,8 @@ class SessionManager(tf.compat.v1.train.SessionManager):
         recovery_wait_secs: float = POLL_SECS,
         local_init_run_options: Any = None,
         local_init_feed_dict: Any = None,
+        *,
+        data_plane: DataPlane | None = None,
     ) -> None:
         graph = tf.compat.v1.get_default_graph() if graph is None else graph
         super().__init__(
@@ -69,6 +73,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
             local_init_feed_dict,
         )
         self._run_graph = graph
+        self._data_plane: DataPlane | None = DataPlane() if data_plane is None else data_plane
         self._local_init = local_init_op
         self._local_init_arguments = (local_init_feed_dict, local_init_run_options)
         self._ready = ready_op
@@ -131,7 +136,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
                     f"init fn: {names[1]}, local_init_op: {names[2]}."
                 )
 
-        return open_ready_session(master, self._run_graph, config, make_ready, deadline)
+        return self._open(master, config, make_ready, deadline)
 
     def recover_session(
         self,
@@ -165,7 +170,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
             if restored and missing is not None:
                 _logger.info("%s did not make model ready%s", restored, missing)
 
-        session = open_ready_session(master, self._run_graph, config, make_ready, deadline)
+        session = self._open(master, config, make_ready, deadline)
         return session, ready
 
     def wait_for_session(
@@ -190,7 +195,19 @@ class SessionManager(tf.compat.v1.train.SessionManager):
                     raise deadline.error(f"The model is not ready{missing} Is the chief running?")
                 deadline.sleep(next(pauses))
 
-        return open_ready_session(master, self._run_graph, config, wait_until_ready, deadline)
+        return self._open(master, config, wait_until_ready, deadline)
+
+    def _open(
+        self,
+        master: str,
+        config: Any,
+        make_ready: Callable[[BoundedCloseSession], None],
+        deadline: Deadline,
+    ) -> BoundedCloseSession:
+        if self._data_plane is not None:
+            prepare(self._run_graph, self._data_plane)
+            self._data_plane = None  # Once is enough.
+        return open_ready_session(master, self._run_graph, config, make_ready, deadline)
 
     def _restore(
         self,

@@ -16,6 +16,7 @@ from ..cluster.heartbeat import Heartbeat
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.spec import Role
+from ..cluster.transfer import DataPlane
 from ..errors import JobFailed, ParamserveError
 from ..loops.loop import STOP_GRACE_SECS, Task, run_loop
 from ..loops.service_hooks import SummaryHook
@@ -142,7 +143,12 @@ class _Worker:
         stop_hook = StopHook(built, last_step, self._told_to_stop)
         self._report = ReportHook(built, self._metrics)
         creator = ServiceSessionCreator(
-            self._client, built, self._server, self._config.max_wait_secs, self._told_to_stop
+            self._client,
+            built,
+            self._server,
+            self._config.max_wait_secs,
+            DataPlane.from_proto(self._registration.job.data_plane),
+            self._told_to_stop,
         )
         hooks = [
             *(loop.chief_only_hooks if self._is_first else ()),

@@ -13,6 +13,7 @@ from ..cluster.deadline import Deadline, growing_pauses
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import PREEMPTION_ERRORS, open_session
 from ..cluster.spec import ClusterView
+from ..cluster.transfer import DataPlane, prepare
 from ..errors import WaitTimeout
 from ..model.graph import TrainGraph
 
@@ -33,6 +34,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         built: The worker's graph.
         server: This process's TensorFlow server.
         max_wait_secs: Seconds to wait for the model to be ready.
+        data_plane: How tensors cross between tasks.
         cancelled: Whether this worker has to stop.
     """
 
@@ -42,12 +44,14 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         built: TrainGraph,
         server: TensorFlowServer,
         max_wait_secs: float,
+        data_plane: DataPlane,
         cancelled: Callable[[], bool],
     ) -> None:
         self._client = client
         self._built = built
         self._server = server
         self._max_wait_secs = max_wait_secs
+        self._data_plane = data_plane
         self._cancelled = cancelled
 
     def create_session(self) -> Any:
@@ -57,7 +61,9 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             WaitTimeout: The model was not ready in time.
             JobStopping: The job is ending.
         """
-        self._built.graph.finalize()  # Not earlier: hooks may add to it when they begin.
+        if not self._built.graph.finalized:  # Not earlier: hooks may add to it when they begin.
+            prepare(self._built.graph, self._data_plane, self._built.steps)
+            self._built.graph.finalize()
         deadline = Deadline.after(self._max_wait_secs)
         attempt_secs = FIRST_ATTEMPT_SECS
         for pause in growing_pauses():

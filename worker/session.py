@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from ..cluster.session import (
     run_local_init,
     wait_until_ready,
 )
+from ..cluster.transfer import DataPlane, prepare
 
 _logger = logging.getLogger(__name__)
 
@@ -28,7 +30,11 @@ class _StaticClusterSessionCreator(tf.compat.v1.train.SessionCreator):
         master: str,
         config: Any,
         max_wait_secs: float | None,
+        data_plane: DataPlane | None,
+        train_ops: Sequence[Any],
     ) -> None:
+        self._data_plane = DataPlane() if data_plane is None else data_plane
+        self._train_ops = train_ops
         self._scaffold = tf.compat.v1.train.Scaffold() if scaffold is None else scaffold
         self._master = master
         self._config = config
@@ -39,6 +45,7 @@ class _StaticClusterSessionCreator(tf.compat.v1.train.SessionCreator):
         """Creates a session of the default graph; later calls keep to the first call's graph."""
         if self._graph is None:
             self._graph = tf.compat.v1.get_default_graph()
+            prepare(self._graph, self._data_plane, self._train_ops)
         with self._graph.as_default():
             self._scaffold.finalize()
             deadline = Deadline.after(self._max_wait_secs)
@@ -57,7 +64,7 @@ class _StaticClusterSessionCreator(tf.compat.v1.train.SessionCreator):
 class ChiefSessionCreator(_StaticClusterSessionCreator):
     """Creates sessions for the task that restores or initializes the model.
 
-    Takes the arguments of `tf.compat.v1.train.ChiefSessionCreator`, and one more.
+    Takes the arguments of `tf.compat.v1.train.ChiefSessionCreator`, and three more.
 
     Args:
         scaffold: Initialization ops, readiness ops and saver; made of defaults if None.
@@ -67,6 +74,8 @@ class ChiefSessionCreator(_StaticClusterSessionCreator):
         checkpoint_filename_with_path: A checkpoint to restore, in place of `checkpoint_dir`.
         max_wait_secs: Seconds to wait for the cluster's servers; None waits for ever. Restoring
             and initializing are work, not waiting, and take the time that they need.
+        data_plane: How tensors cross between tasks; the default `DataPlane` if None.
+        train_ops: What trains, besides the ops in the collection `TRAIN_OP`.
 
     Raises:
         ValueError: Both a directory and a checkpoint are given.
@@ -81,13 +90,15 @@ class ChiefSessionCreator(_StaticClusterSessionCreator):
         checkpoint_filename_with_path: str | None = None,
         *,
         max_wait_secs: float | None = 7200,
+        data_plane: DataPlane | None = None,
+        train_ops: Sequence[Any] = (),
     ) -> None:
         if checkpoint_dir and checkpoint_filename_with_path:
             raise ValueError(
                 f"checkpoint_dir={checkpoint_dir!r} and checkpoint_filename_with_path="
                 f"{checkpoint_filename_with_path!r} are both given: give one of them"
             )
-        super().__init__(scaffold, master, config, max_wait_secs)
+        super().__init__(scaffold, master, config, max_wait_secs, data_plane, train_ops)
         self._checkpoint_dir = checkpoint_dir
         self._checkpoint = checkpoint_filename_with_path
 
@@ -131,7 +142,7 @@ class ReleaseThreadsHook(tf.compat.v1.train.SessionRunHook):
 class WorkerSessionCreator(_StaticClusterSessionCreator):
     """Creates sessions for a task that waits until the chief has made the model ready.
 
-    Takes the arguments of `tf.compat.v1.train.WorkerSessionCreator`, and one more.
+    Takes the arguments of `tf.compat.v1.train.WorkerSessionCreator`, and three more.
 
     Args:
         scaffold: Readiness ops and local initialization; made of defaults if None.
@@ -141,6 +152,8 @@ class WorkerSessionCreator(_StaticClusterSessionCreator):
             waits for ever.
         poll_secs: Seconds between the first two looks whether the model is ready; later ones are
             up to 1 s apart. (TensorFlow's own creator looks every 30 s.)
+        data_plane: How tensors cross between tasks; the default `DataPlane` if None.
+        train_ops: What trains, besides the ops in the collection `TRAIN_OP`.
     """
 
     def __init__(
@@ -151,8 +164,10 @@ class WorkerSessionCreator(_StaticClusterSessionCreator):
         max_wait_secs: float | None = 30 * 60,
         *,
         poll_secs: float = POLL_SECS,
+        data_plane: DataPlane | None = None,
+        train_ops: Sequence[Any] = (),
     ) -> None:
-        super().__init__(scaffold, master, config, max_wait_secs)
+        super().__init__(scaffold, master, config, max_wait_secs, data_plane, train_ops)
         self._poll_secs = poll_secs
 
     def _make_ready(self, session: BoundedCloseSession, deadline: Deadline) -> None:

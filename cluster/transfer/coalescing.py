@@ -1,0 +1,260 @@
+"""Coalescing: what crosses between two tasks crosses together.
+
+TensorFlow sends each tensor by itself, at about 50 microseconds each however small it is. Here
+tensors that cross between the same two tasks, and never wait for each other, are flattened and
+joined on their task, cross as one, and are split on the other task. A tensor that is larger than a
+bucket crosses in pieces, which are in flight at the same time.
+
+Each op still runs on its task, on the same values: nothing is read earlier or later. Only the uses
+of a tensor may begin later, when the others of its bucket are there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from .placed_graph import Crossing, Op, PlacedGraph, TaskDevice, Tensor
+
+v1 = tf.compat.v1
+log = logging.getLogger(__name__)
+
+_SCOPE = "transfer"
+# A constant as small as this is copied to where it is used.
+_SMALL_CONST_BYTES = 1024
+# Types that may wait for something outside of the step; nothing else should wait with them.
+_WAITING = ("Dequeue", "TakeGradient", "TakeMany", "Unstage", "TakeIndexedSlices")
+# To send the sizes costs a transfer too, so it takes a few tensors of unknown size to gain.
+_FEWEST_OF_UNKNOWN_SIZE = 3
+
+
+@dataclass
+class Report:
+    """What coalescing did.
+
+    Attributes:
+        tensors: Tensors that crossed by themselves before.
+        transfers: Tensors that cross in their place.
+        left_alone: How many were left as they were, by reason.
+    """
+
+    tensors: int = 0
+    transfers: int = 0
+    left_alone: Counter[str] = field(default_factory=Counter)
+
+
+def coalesce(
+    graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op], bucket_bytes: int
+) -> Report:
+    """Has tensors that cross between tasks on the way to `roots` cross in buckets.
+
+    Args:
+        graph: The graph, changed in place. Doing it twice changes nothing more.
+        roots: The training steps.
+        unchanged: Ops that are run at other times, with the ops that they need: initialization,
+            when not all variables can be read yet. They get their tensors as before.
+        bucket_bytes: Bytes of a bucket, more than 0.
+    """
+    report = Report()
+    placed = PlacedGraph(graph, roots)
+    with (
+        graph.as_default(),
+        v1.device(None),
+        tf.control_dependencies(None),
+        tf.name_scope(f"{_SCOPE}/"),
+    ):
+        _coalesce(placed, placed.needed_by(unchanged), bucket_bytes, report)
+        _join_control_edges(placed)
+    if report.tensors:
+        log.info(
+            "%d tensors cross between tasks in each step, in %d transfers",
+            report.tensors,
+            report.transfers,
+        )
+    for reason, count in sorted(report.left_alone.items()):
+        log.info("%d tensors cross by themselves: %s", count, reason)
+    return report
+
+
+def _coalesce(placed: PlacedGraph, unchanged: set[Op], bucket_bytes: int, report: Report) -> None:
+    groups: dict[Any, list[Crossing]] = defaultdict(list)
+    for crossing in placed.crossings():
+        if _is_ours(crossing, unchanged):
+            continue
+        reason = _reason_to_leave(crossing, unchanged)
+        if reason:
+            report.left_alone[reason] += 1
+        elif _is_small_const(crossing.tensor):
+            _copy_const(placed, crossing)
+        else:
+            dtype = crossing.tensor.dtype.base_dtype
+            is_static = crossing.tensor.shape.is_fully_defined()
+            key = (crossing.source, crossing.target, dtype, crossing.stage, crossing.roots)
+            groups[*key, is_static].append(crossing)
+    for (*_, is_static), group in groups.items():
+        group.sort(key=lambda crossing: _order(placed, crossing))
+        if is_static:
+            for bucket in _buckets(group, bucket_bytes):
+                _transfer(placed, bucket, bucket_bytes, report)
+        elif len(group) >= _FEWEST_OF_UNKNOWN_SIZE:
+            _transfer_with_sizes(placed, group, report)
+        else:
+            report.left_alone["their size is not known"] += len(group)
+
+
+def _is_ours(crossing: Crossing, unchanged: set[Op]) -> bool:
+    """Whether it is a bucket already, or not to be touched."""
+    return crossing.tensor.op.name.startswith(f"{_SCOPE}/") or all(
+        op in unchanged for op, _ in crossing.uses
+    )
+
+
+def _reason_to_leave(crossing: Crossing, unchanged: set[Op]) -> str | None:
+    tensor, ops = crossing.tensor, [op for op, _ in crossing.uses]
+    dtype = tensor.dtype
+    if dtype._is_ref_dtype or dtype == tf.resource:
+        return "a handle"
+    if not (dtype.is_numpy_compatible and dtype.size) or dtype == tf.string:
+        return f"the type is {dtype.name}"
+    if any(op._get_control_flow_context() is not None for op in (tensor.op, *ops)):
+        return "in a loop or a condition"
+    if any(op in unchanged for op in ops):
+        return "also used by the initialization"
+    if any(word in tensor.op.type for word in _WAITING):
+        return "it comes out of a queue"
+    shape = tensor.shape
+    if shape.rank is None or sum(size is None for size in shape) > 1:
+        return "their shape is not known"
+    return "it is empty" if 0 in list(shape) else None
+
+
+def _is_small_const(tensor: Tensor) -> bool:
+    op = tensor.op
+    return (
+        op.type == "Const"
+        and not op.control_inputs
+        and tensor.shape.num_elements() * tensor.dtype.size <= _SMALL_CONST_BYTES
+    )
+
+
+def _copy_const(placed: PlacedGraph, crossing: Crossing) -> None:
+    with v1.device(placed.device(crossing.target)):
+        value = tf.make_ndarray(crossing.tensor.op.get_attr("value"))
+        _use(crossing, tf.constant(value, crossing.tensor.dtype, name=crossing.tensor.op.name))
+
+
+def _order(placed: PlacedGraph, crossing: Crossing) -> int:
+    """Where in its group a tensor stands: what is used or made first crosses first."""
+    if crossing.stage == 0:
+        return min(placed.index[op] for op, _ in crossing.uses)
+    return placed.index[crossing.tensor.op]
+
+
+def _buckets(group: Sequence[Crossing], bucket_bytes: int) -> Iterator[list[Crossing]]:
+    """Cuts a group, in its order; what is larger than a bucket is alone."""
+    bucket: list[Crossing] = []
+    filled = 0
+    for crossing in group:
+        size = _bytes(crossing.tensor)
+        if bucket and filled + size > bucket_bytes:
+            yield bucket
+            bucket, filled = [], 0
+        bucket.append(crossing)
+        filled += size
+    if bucket:
+        yield bucket
+
+
+def _transfer(
+    placed: PlacedGraph, bucket: Sequence[Crossing], bucket_bytes: int, report: Report
+) -> None:
+    first = bucket[0]
+    pieces = -(-sum(_bytes(crossing.tensor) for crossing in bucket) // bucket_bytes)
+    report.tensors += len(bucket)
+    report.transfers += pieces
+    if len(bucket) == pieces == 1:
+        return
+    tensors = [crossing.tensor for crossing in bucket]
+    with v1.device(placed.device(first.source)):
+        packed = _pack(tensors)
+        sent = _cut(packed, pieces)
+    with v1.device(placed.device(first.target)):
+        packed = sent[0] if pieces == 1 else tf.concat(sent, 0)
+        sizes = [tensor.shape.num_elements() for tensor in tensors]
+        parts = [packed] if len(sizes) == 1 else tf.split(packed, sizes)
+        for crossing, part in zip(bucket, parts, strict=True):
+            shape = crossing.tensor.shape
+            _use(crossing, part if shape.rank == 1 else tf.reshape(part, shape))
+
+
+def _transfer_with_sizes(placed: PlacedGraph, group: Sequence[Crossing], report: Report) -> None:
+    first = group[0]
+    report.tensors += len(group)
+    report.transfers += 2
+    tensors = [crossing.tensor for crossing in group]
+    with v1.device(placed.device(first.source)):
+        packed = _pack(tensors)
+        sizes = tf.stack([tf.size(tensor) for tensor in tensors])
+    with v1.device(placed.device(first.target)):
+        parts = tf.split(packed, tf.identity(sizes), num=len(group))
+        for crossing, part in zip(group, parts, strict=True):
+            shape = [-1 if size is None else size for size in crossing.tensor.shape]
+            part = tf.reshape(part, shape)
+            part.set_shape(crossing.tensor.shape)
+            _use(crossing, part)
+
+
+def _pack(tensors: Sequence[Tensor]) -> Tensor:
+    flat = [tensor if tensor.shape.rank == 1 else tf.reshape(tensor, [-1]) for tensor in tensors]
+    return flat[0] if len(flat) == 1 else tf.concat(flat, 0)
+
+
+def _cut(packed: Tensor, pieces: int) -> list[Tensor]:
+    if pieces == 1:
+        return [packed]
+    total = packed.shape[0]
+    edges = [total * piece // pieces for piece in range(pieces + 1)]
+    return list(
+        tf.split(packed, [end - begin for begin, end in zip(edges, edges[1:], strict=False)])
+    )
+
+
+def _bytes(tensor: Tensor) -> int:
+    return int(tensor.shape.num_elements() * tensor.dtype.size)
+
+
+def _use(crossing: Crossing, tensor: Tensor) -> None:
+    for op, index in crossing.uses:
+        op._update_input(index, tensor)
+
+
+def _join_control_edges(placed: PlacedGraph) -> None:
+    """Has an op that waits for several ops of another task wait for one op there."""
+    joined: dict[Any, Op] = {}
+    for op in placed.ops:
+        by_task: dict[TaskDevice, list[Op]] = defaultdict(list)
+        for other in op.control_inputs:
+            by_task[placed.task(other)].append(other)
+        remote = {
+            task: others
+            for task, others in by_task.items()
+            if len(others) > 1 and task != placed.task(op)
+        }
+        if not remote or any(
+            one._get_control_flow_context() is not None for one in (op, *op.control_inputs)
+        ):
+            continue
+        kept = [other for other in op.control_inputs if placed.task(other) not in remote]
+        for task, others in remote.items():
+            key = (task, frozenset(others))
+            if key not in joined:
+                with v1.device(placed.device(task)), tf.control_dependencies(others):
+                    joined[key] = tf.no_op()
+            kept.append(joined[key])
+        op._remove_all_control_inputs()
+        op._add_control_inputs(kept)

@@ -1,0 +1,84 @@
+"""`DataPlane`: how parameters are stored, and how tensors cross between workers and servers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ...errors import UsageError
+from ...protos import membership_pb2 as pb
+
+BUCKET_BYTES = 4 << 20
+STORAGES = ("plain", "flat")
+WIRE_DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlane:
+    """How parameters are stored, and how tensors cross between workers and parameter servers.
+
+    The first three change no result: the weights are those of the graph as it was built, to the
+    last bit. The others trade exactness for speed, and are off by default.
+
+    Attributes:
+        transfer_bucket_bytes: Bytes up to which tensors cross together; a larger tensor crosses in
+            pieces of this size. 0 has each cross by itself, as TensorFlow does.
+        storage: "plain": each variable by itself; "flat": variables on one parameter server are
+            slices of a few large ones. Checkpoints are the same for both.
+        max_shard_bytes: Bytes above which a variable of `tf.compat.v1.get_variable` is partitioned
+            over the parameter servers; None: never.
+        wire_dtype: "bfloat16" has float32 tensors cross with half the bytes; parameters and
+            optimizer stay float32.
+        stale_pull: Whether a step computes with the parameters that were read during the step
+            before, so that reading and computing overlap.
+        local_steps: Steps that a worker makes on its own copy of the parameters before it pushes
+            their sum; 1: each step is pushed.
+        max_staleness: Async: steps that a worker may be ahead of the slowest one; None: any.
+        top_k: Fraction of a gradient's largest entries that is pushed; the rest is added to
+            the next gradient. None: all of it.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
+
+    transfer_bucket_bytes: int = BUCKET_BYTES
+    storage: str = "plain"
+    max_shard_bytes: int | None = None
+    wire_dtype: str = "float32"
+    stale_pull: bool = False
+    local_steps: int = 1
+    max_staleness: int | None = None
+    top_k: float | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("transfer_bucket_bytes", self.transfer_bucket_bytes, 0)
+        _at_least("max_shard_bytes", self.max_shard_bytes, 1)
+        _at_least("local_steps", self.local_steps, 1)
+        _at_least("max_staleness", self.max_staleness, 0)
+        _one_of("storage", self.storage, STORAGES)
+        _one_of("wire_dtype", self.wire_dtype, WIRE_DTYPES)
+        if self.top_k is not None and not 0.0 < self.top_k <= 1.0:
+            raise UsageError(f"top_k={self.top_k:g}, expected a fraction above 0 and up to 1")
+
+    def to_proto(self) -> pb.DataPlane:
+        """The same as a message."""
+        return pb.DataPlane(**asdict(self))
+
+    @classmethod
+    def from_proto(cls, message: pb.DataPlane) -> DataPlane:
+        """The inverse of `to_proto`."""
+        values: dict[str, Any] = {each.name: getattr(message, each.name) for each in fields(cls)}
+        for name in ("max_shard_bytes", "max_staleness", "top_k"):
+            if not message.HasField(name):
+                values[name] = None
+        return cls(**values)
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise UsageError(f"{name}={value}, expected at least {least}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name}={value!r}, expected one of {', '.join(choices)}")

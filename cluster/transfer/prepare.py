@@ -1,0 +1,62 @@
+"""`prepare`: the passes over a graph, just before a session is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .coalescing import coalesce
+from .options import DataPlane
+
+v1 = tf.compat.v1
+
+
+def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) -> None:
+    """Makes few transfers of what the training steps of a graph send between tasks.
+
+    Args:
+        graph: The graph, changed in place; it may be finalized. Sessions that exist keep to what
+            they have run already.
+        options: What to do.
+        train_ops: Ops or tensors that train. Those in the collection `TRAIN_OP`, where every
+            optimizer of TensorFlow's registers, are added.
+    """
+    roots = [_op_of(op) for op in (*train_ops, *graph.get_collection(v1.GraphKeys.TRAIN_OP))]
+    if not roots or not options.transfer_bucket_bytes:
+        return
+    with _unfinalized(graph):
+        coalesce(graph, roots, _initializers(graph), options.transfer_bucket_bytes)
+
+
+def _op_of(element: Any) -> Any:
+    return getattr(element, "op", element)
+
+
+def _initializers(graph: tf.Graph) -> Iterable[Any]:
+    keys = v1.GraphKeys
+    variables = (
+        *graph.get_collection(keys.GLOBAL_VARIABLES),
+        *graph.get_collection(keys.LOCAL_VARIABLES),
+    )
+    return [
+        *(variable.initializer for variable in variables),
+        *(_op_of(op) for op in graph.get_collection(keys.TABLE_INITIALIZERS)),
+    ]
+
+
+class _unfinalized:
+    """A graph that may be added to for a while."""
+
+    def __init__(self, graph: tf.Graph) -> None:
+        self._graph = graph
+        self._was_final = graph.finalized
+
+    def __enter__(self) -> None:
+        if self._was_final:
+            self._graph._unsafe_unfinalize()
+
+    def __exit__(self, *_: object) -> None:
+        if self._was_final:
+            self._graph.finalize()
