@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
+
+from .sharding import LargeVariables
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "Variable", "VariableV2"})
 
@@ -114,48 +117,90 @@ def device_setter(
 
 
 @contextlib.contextmanager
-def on_cluster(num_ps: int, worker_device: str) -> Iterator[BalancedByBytes]:
+def on_cluster(
+    num_ps: int, worker_device: str, *, max_shard_bytes: int | None = None
+) -> Iterator[BalancedByBytes]:
     """Places what is built inside: variables on parameter servers, local ones and ops on a worker.
 
     Enter it inside `tf.Graph().as_default()`. The global step goes to parameter server 0, whenever
     it is made. A variable in `LOCAL_VARIABLES` (a metric's total, an epoch counter) stays on the
     worker: on a parameter server all workers would share it by its name.
 
+    With `max_shard_bytes`, a larger variable of `tf.compat.v1.get_variable` is cut into pieces,
+    along its first axis where possible, and the pieces are spread by bytes with their slots.
+    Checkpoints keep its name and shape, so a graph that cuts it otherwise, or not at all, restores
+    it. Look rows up with `tf.nn.embedding_lookup`, or with `partition_strategy="div"`: the "mod" of
+    `tf.compat.v1.nn.embedding_lookup` takes row i of the whole for another one. What `tf.Variable`
+    and Keras layers make is left whole, which is logged.
+
     Args:
         num_ps: Number of parameter servers, at least 1.
         worker_device: The device of the task that builds the graph, such as "/job:worker/task:1".
+        max_shard_bytes: Bytes that a variable, or a piece of one, may have; None: any.
 
     Yields:
         The strategy, which knows the bytes placed so far.
+
+    Raises:
+        ValueError: There is no parameter server, or `max_shard_bytes` is less than 1.
     """
     keys = tf.compat.v1.GraphKeys
     fixed = {keys.LOCAL_VARIABLES: worker_device, keys.GLOBAL_STEP: "/job:ps/task:0"}
+    large = None if max_shard_bytes is None else LargeVariables(max_shard_bytes)
 
     def create(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
         collections = kwargs.get("collections") or ()
         device = next((fixed[key] for key in fixed if key in collections), None)
-        if device is None:
-            return next_creator(**kwargs)
-        with tf.compat.v1.device(device):
-            return next_creator(**kwargs)
+        with contextlib.nullcontext() if device is None else tf.compat.v1.device(device):
+            variable = next_creator(**kwargs)
+        if large is not None:
+            large.note_whole(variable, collections)
+        return variable
 
     strategy = BalancedByBytes(num_ps)
     setter = device_setter(num_ps, worker_device, strategy)
-    with tf.compat.v1.device(setter), tf.compat.v1.variable_creator_scope(create):
+    cutting = contextlib.nullcontext() if large is None else large.scope()
+    with tf.compat.v1.device(setter), tf.compat.v1.variable_creator_scope(create), cutting:
         yield strategy
 
 
-def parameter_bytes(variables: Iterable[tf.Variable]) -> dict[int, int]:
-    """Returns the bytes that each parameter server holds, by its index.
+@dataclass(frozen=True)
+class ServerLoad:
+    """What one parameter server holds.
+
+    Attributes:
+        bytes: Bytes of all its variables, optimizer slots included.
+        variables: How many variables they are; a piece of a large variable counts as one.
+        largest: Name of the largest of them; of the first in the alphabet among equals.
+        largest_bytes: Its bytes.
+    """
+
+    bytes: int
+    variables: int
+    largest: str
+    largest_bytes: int
+
+
+def server_loads(variables: Iterable[tf.Variable]) -> dict[int, ServerLoad]:
+    """Returns what each parameter server holds, by its index, lowest first.
 
     Args:
         variables: Variables with their optimizer slots, usually `tf.compat.v1.global_variables()`.
-            Those that are not on a parameter server do not count.
+            Those that are not on a parameter server do not count, nor does a server without any.
     """
-    totals: dict[int, int] = {}
+    held: dict[int, list[tuple[int, str]]] = {}
     for variable in variables:
         device = tf.DeviceSpec.from_string(variable.device)
         if device.job == "ps":
-            index = device.task or 0
-            totals[index] = totals.get(index, 0) + variable_bytes(variable.op)
-    return totals
+            size = variable_bytes(variable.op)
+            held.setdefault(device.task or 0, []).append((size, variable.op.name))
+    loads = {}
+    for index, sizes in sorted(held.items()):
+        largest_bytes, largest = min(sizes, key=lambda item: (-item[0], item[1]))
+        loads[index] = ServerLoad(sum(s for s, _ in sizes), len(sizes), largest, largest_bytes)
+    return loads
+
+
+def parameter_bytes(variables: Iterable[tf.Variable]) -> dict[int, int]:
+    """Returns the bytes that each parameter server holds, by its index; see `server_loads`."""
+    return {index: load.bytes for index, load in server_loads(variables).items()}

@@ -1,0 +1,82 @@
+"""`RowSparseAdamOptimizer`: Adam whose work on a table does not grow with the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .adam import AdamOptimizer
+
+
+class RowSparseAdamOptimizer(AdamOptimizer):
+    """Adam that leaves rows alone which a sparse gradient does not have.
+
+    For a gradient that is a `tf.IndexedSlices`, as that of an embedding lookup, a step reads and
+    writes only the rows it names, of the variable and of both averages; gradients of one row are
+    summed first. With t the number of steps so far, whichever rows they touched, a row becomes::
+
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        row -= learning_rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + epsilon)
+
+    That is Adam's formula. The difference is in the rows which a step does not touch. Adam takes
+    their gradient as zero: it decays their m and v in each step, and moves them on along m. Here
+    their m, v and weights stay as they are until they are touched again; so a row's averages are
+    over the steps that touched it, momentum does not move it in between, and a row touched rarely
+    makes other steps than with Adam. Bias correction goes by t, so a row that is first touched
+    late starts with steps of up to `(1 - beta1) / sqrt(1 - beta2)` times the learning rate: 3.2
+    with the defaults.
+
+    When every step touches all rows, and for dense gradients, it is Adam. Slots and checkpoints
+    have Adam's names: each of the two goes on from the other's checkpoint. Arguments are those of
+    `AdamOptimizer`.
+    """
+
+    def _apply_sparse(self, grad: Any, var: Any) -> Any:
+        def replace(table: Any, rows: Any) -> Any:
+            return tf.compat.v1.scatter_update(table, grad.indices, rows, self._use_locking)
+
+        def subtract(table: Any, rows: Any) -> Any:
+            return tf.compat.v1.scatter_sub(table, grad.indices, rows, self._use_locking)
+
+        return self._update_rows(grad.values, var, grad.indices, replace, subtract)
+
+    def _resource_apply_sparse(self, grad: Any, var: Any, indices: Any) -> Any:
+        def replace(table: Any, rows: Any) -> Any:
+            return tf.raw_ops.ResourceScatterUpdate(
+                resource=table.handle, indices=indices, updates=rows
+            )
+
+        def subtract(table: Any, rows: Any) -> Any:
+            return tf.raw_ops.ResourceScatterSub(
+                resource=table.handle, indices=indices, updates=rows
+            )
+
+        return self._update_rows(grad, var, indices, replace, subtract)
+
+    def _update_rows(
+        self,
+        grad: Any,
+        var: Any,
+        indices: Any,
+        replace: Callable[[Any, Any], Any],
+        subtract: Callable[[Any, Any], Any],
+    ) -> Any:
+        """Updates the rows `indices`, each named once, with gradients of shape [rows, ...]."""
+        with self._at(var):
+            powers = self._get_beta_accumulators()
+            settings = (self._lr_t, self._beta1_t, self._beta2_t, self._epsilon_t)
+            beta1_power, beta2_power, rate, beta1, beta2, epsilon = (
+                tf.cast(value, var.dtype.base_dtype) for value in (*powers, *settings)
+            )
+        m, v = self.get_slot(var, "m"), self.get_slot(var, "v")
+        new_m = tf.gather(m, indices) * beta1 + grad * (1 - beta1)
+        new_v = tf.gather(v, indices) * beta2 + grad * grad * (1 - beta2)
+        rate *= tf.sqrt(1 - beta2_power) / (1 - beta1_power)
+        return tf.group(
+            replace(m, new_m),
+            replace(v, new_v),
+            subtract(var, rate * new_m / (tf.sqrt(new_v) + epsilon)),
+        )
