@@ -101,8 +101,16 @@ def _check_fit(built: TrainGraph, path: str) -> None:
     """
     there = tf.train.load_checkpoint(path).get_variable_to_shape_map()
     for variable in built.graph.get_collection(tf.compat.v1.GraphKeys.GLOBAL_VARIABLES):
-        name, shape = variable.op.name, variable.shape.as_list()
+        name, shape = _name_and_shape(variable)
         if name not in there:
             raise ValueError(f"it has no variable {name!r}")
         if there[name] != shape:
             raise ValueError(f"{name!r} has the shape {there[name]} there, {shape} in the model")
+
+
+def _name_and_shape(variable: Any) -> tuple[str, list[int]]:
+    """As they are in a checkpoint, where the pieces of a partitioned variable are one tensor."""
+    piece = getattr(variable, "_save_slice_info", None)
+    if piece is not None:
+        return piece.full_name, list(piece.full_shape)
+    return variable.op.name, variable.shape.as_list()

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ..cluster.placement import ServerLoad
 from ..cluster.spec import Role
+from ..cluster.transfer import Traffic
 from ..errors import JobFailed
 from ..protos import status_pb2 as pb
 from .checkpoints import Checkpoint
@@ -55,7 +57,8 @@ class JobState:
         detail: For people: what it waits for, or why it failed.
         checkpoint: The newest one written or restored in this run.
         save_checkpoint: Writes a checkpoint; set while the model is initialized.
-        bytes_per_ps: Bytes of variables and slots on each parameter server.
+        loads: What each parameter server holds, by its index.
+        traffic: What crosses between it and a worker in a step, by its index.
         stop_requested: Set when someone asked for the end.
         stop_error: Why the job should end as failed; empty for a plain stop.
     """
@@ -70,7 +73,8 @@ class JobState:
     checkpoint: Checkpoint | None = None
     save_checkpoint: Callable[[], Checkpoint] | None = None
     write_summary: Callable[[bytes, int], None] | None = None
-    bytes_per_ps: Mapping[int, int] = field(default_factory=dict)
+    loads: Mapping[int, ServerLoad] = field(default_factory=dict)
+    traffic: Mapping[int, Traffic] = field(default_factory=dict)
     stop_requested: threading.Event = field(default_factory=threading.Event)
     stop_error: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -143,8 +147,7 @@ class JobState:
     def _task(self, record: TaskRecord) -> pb.TaskStatus:
         task, report = record.task, record.report
         age = self.membership.heartbeat_age(record) if record.state is TaskState.UP else 0.0
-        is_ps = task.role is Role.PS
-        return pb.TaskStatus(
+        status = pb.TaskStatus(
             role=task.role,
             index=task.index,
             state=record.state,
@@ -157,5 +160,19 @@ class JobState:
             loss=report.loss if report.HasField("loss") else None,
             recoveries=report.recoveries,
             error=record.error,
-            parameter_bytes=self.bytes_per_ps.get(task.index, 0) if is_ps else 0,
         )
+        if task.role is Role.PS:
+            self._add_load(status)
+        return status
+
+    def _add_load(self, status: pb.TaskStatus) -> None:
+        load, traffic = self.loads.get(status.index), self.traffic.get(status.index)
+        if load is not None:
+            status.parameter_bytes = load.bytes
+            status.variables = load.variables
+            status.largest_variable = load.largest
+            status.largest_variable_bytes = load.largest_bytes
+        if traffic is not None:
+            status.pulled_bytes = traffic.pulled_bytes
+            status.pushed_bytes = traffic.pushed_bytes
+            status.transfers = traffic.transfers

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from ..cluster.placement import ServerLoad
 from ..cluster.spec import Role
+from ..cluster.transfer import Traffic
 from .checkpoints import Checkpoint
 from .progress import Snapshot
 
@@ -26,6 +28,9 @@ class ChiefMetrics:
         self.tasks_up = gauge("tasks_up", "Tasks that hold their lease", ("task_role",))
         self.epoch = gauge("epoch", "Changes of the set of parameter servers, from 1")
         self.parameter_bytes = gauge("parameter_bytes", "Variables and slots, by server", ("ps",))
+        self.traffic_bytes = gauge(
+            "step_traffic_bytes", "Crossing in one step of a worker", ("ps", "direction")
+        )
         self.checkpoint_step = gauge("checkpoint_step", "Global step of the newest checkpoint")
         self.checkpoint_timestamp = gauge(
             "checkpoint_timestamp_seconds", "Unix time of the newest checkpoint"
@@ -58,10 +63,15 @@ class ChiefMetrics:
             self.tasks_up.labels(task_role=role).set(count)
         self.epoch.set(epoch)
 
-    def show_parameters(self, bytes_per_ps: Mapping[int, int]) -> None:
-        """Takes over where the bytes are."""
-        for index, count in bytes_per_ps.items():
-            self.parameter_bytes.labels(ps=str(index)).set(count)
+    def show_parameters(
+        self, loads: Mapping[int, ServerLoad], traffic: Mapping[int, Traffic]
+    ) -> None:
+        """Takes over where the bytes are, and how many of them cross."""
+        for index, load in loads.items():
+            self.parameter_bytes.labels(ps=str(index)).set(load.bytes)
+        for index, each in traffic.items():
+            self.traffic_bytes.labels(ps=str(index), direction="pull").set(each.pulled_bytes)
+            self.traffic_bytes.labels(ps=str(index), direction="push").set(each.pushed_bytes)
 
     def show_saved(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint that was just written."""

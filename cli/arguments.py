@@ -7,18 +7,20 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
 from ..chief.options import JobOptions
+from ..cluster.data_plane import DataPlane
 from ..errors import ExitCode, ParamserveError, UsageError
 
 Model = Annotated[
     str,
     typer.Argument(help="Build function, as MODULE:FUNCTION or FILE.py:FUNCTION.", metavar="MODEL"),
 ]
-Ps = Annotated[int, typer.Option("--ps", help="Parameter servers.")]
+Ps = Annotated[int | None, typer.Option("--ps", help="Parameter servers; default: 1.")]
 Workers = Annotated[int, typer.Option("--workers", help="Workers.")]
 Sync = Annotated[
     bool, typer.Option("--sync/--async", help="Aggregate the workers' gradients into common steps.")
@@ -75,6 +77,79 @@ Params = Annotated[
 MetricsPort = Annotated[
     int, typer.Option("--metrics-port", help="Port of Prometheus metrics; 0 takes a free one.")
 ]
+PsOnWorkers = Annotated[
+    bool,
+    typer.Option(
+        "--ps-on-workers", help="Workers hold the parameters, a shard each; no parameter servers."
+    ),
+]
+
+_DATA_PLANE = "How parameters are stored and sent"
+_INEXACT = "Trading exactness for speed"
+TransferBucketBytes = Annotated[
+    int,
+    typer.Option(
+        "--transfer-bucket-bytes",
+        help="Tensors cross together up to this size, larger ones in pieces; 0: each by itself.",
+        rich_help_panel=_DATA_PLANE,
+    ),
+]
+Storage = Annotated[
+    str,
+    typer.Option(
+        "--storage",
+        help="plain, or flat: variables are slices of a few large ones.",
+        rich_help_panel=_DATA_PLANE,
+    ),
+]
+MaxShardBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--max-shard-bytes",
+        help="Partition variables above this size over the parameter servers; default: none.",
+        rich_help_panel=_DATA_PLANE,
+    ),
+]
+WireDtype = Annotated[
+    str,
+    typer.Option(
+        "--wire-dtype",
+        help="float32, or bfloat16: half the bytes cross.",
+        rich_help_panel=_INEXACT,
+    ),
+]
+StalePull = Annotated[
+    bool,
+    typer.Option(
+        "--stale-pull",
+        help="Async: compute with parameters read during the step before.",
+        rich_help_panel=_INEXACT,
+    ),
+]
+LocalSteps = Annotated[
+    int,
+    typer.Option(
+        "--local-steps",
+        help="Async: steps on a worker's own copy between two pushes.",
+        rich_help_panel=_INEXACT,
+    ),
+]
+MaxStaleness = Annotated[
+    int | None,
+    typer.Option(
+        "--max-staleness",
+        help="Async: steps that a worker may be ahead of the slowest; default: any.",
+        rich_help_panel=_INEXACT,
+    ),
+]
+TopK = Annotated[
+    float | None,
+    typer.Option(
+        "--top-k",
+        help="Async: fraction of a gradient's largest entries that is pushed; default: all.",
+        rich_help_panel=_INEXACT,
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]
 
 
@@ -96,8 +171,17 @@ def job_options(
 ) -> JobOptions:
     """Options of a job from the command line's values."""
     return JobOptions(
-        save_checkpoint_secs=save_checkpoint_secs or None, params=parse_params(params), **values
+        save_checkpoint_secs=save_checkpoint_secs or None,
+        params=parse_params(params),
+        data_plane=take_data_plane(values),
+        **values,
     )
+
+
+def take_data_plane(values: dict[str, Any]) -> DataPlane:
+    """Takes out of the command line's values what concerns the data plane."""
+    names = [each.name for each in fields(DataPlane)]
+    return DataPlane(**{name: values.pop(name) for name in names if name in values})
 
 
 def set_up_logging(debug: bool) -> None:

@@ -88,7 +88,7 @@ def _show(answer: pb.JobStatus) -> None:
 
 def _task_table(answer: pb.JobStatus) -> Table:
     table = Table(
-        "task", "state", "address", "heartbeat", "steps", "examples", "loss", "parameters"
+        "task", "state", "address", "heartbeat", "steps", "examples", "loss", "parameters", "a step"
     )
     for task in answer.tasks:
         is_worker = task.role == "worker"
@@ -101,5 +101,12 @@ def _task_table(answer: pb.JobStatus) -> Table:
             f"{task.examples:,}" if is_worker else "",
             f"{task.loss:.5g}" if task.HasField("loss") else "",
             "" if is_worker else f"{task.parameter_bytes / 1e6:.2f} MB",
+            "" if is_worker else _describe_traffic(task),
         )
     return table
+
+
+def _describe_traffic(task: pb.TaskStatus) -> str:
+    """What one worker takes from a parameter server in a step, and sends to it."""
+    pulled, pushed = (count / 1e6 for count in (task.pulled_bytes, task.pushed_bytes))
+    return f"{pulled:.2f} + {pushed:.2f} MB in {task.transfers}"

@@ -15,6 +15,7 @@ import typer
 
 from ..chief.options import new_job_id
 from ..cluster.address import Address, parse_address
+from ..cluster.data_plane import BUCKET_BYTES
 from ..cluster.signals import StopSignal
 from ..cluster.spec import ClusterSpec, Role, Task
 from ..errors import ExitCode, UsageError
@@ -44,8 +45,9 @@ Index = Annotated[
 
 def chief(
     model: args.Model,
-    ps: args.Ps = 1,
+    ps: args.Ps = None,
     workers: args.Workers = 1,
+    ps_on_workers: args.PsOnWorkers = False,
     sync: args.Sync = True,
     replicas_to_aggregate: args.ReplicasToAggregate = None,
     max_steps: args.MaxSteps = None,
@@ -59,6 +61,14 @@ def chief(
     heartbeat_secs: args.HeartbeatSecs = 1.0,
     lease_secs: args.LeaseSecs = 10.0,
     evaluate: args.Evaluate = True,
+    transfer_bucket_bytes: args.TransferBucketBytes = BUCKET_BYTES,
+    storage: args.Storage = "plain",
+    max_shard_bytes: args.MaxShardBytes = None,
+    wire_dtype: args.WireDtype = "float32",
+    stale_pull: args.StalePull = False,
+    local_steps: args.LocalSteps = 1,
+    max_staleness: args.MaxStaleness = None,
+    top_k: args.TopK = None,
     param: args.Params = None,
     host: Host = None,
     port: Annotated[
@@ -76,6 +86,7 @@ def chief(
             model=model,
             num_ps=ps,
             num_workers=workers,
+            ps_on_workers=ps_on_workers,
             sync=sync,
             replicas_to_aggregate=replicas_to_aggregate,
             max_steps=max_steps,
@@ -89,6 +100,14 @@ def chief(
             heartbeat_secs=heartbeat_secs,
             lease_secs=lease_secs,
             evaluate=evaluate,
+            transfer_bucket_bytes=transfer_bucket_bytes,
+            storage=storage,
+            max_shard_bytes=max_shard_bytes,
+            wire_dtype=wire_dtype,
+            stale_pull=stale_pull,
+            local_steps=local_steps,
+            max_staleness=max_staleness,
+            top_k=top_k,
             params=param,
         )
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from ..chief.options import JobResult
+from ..cluster.data_plane import BUCKET_BYTES, DataPlane
 from ..errors import ExitCode
 from . import arguments as args
 from .progress import ProgressDisplay
@@ -31,8 +32,9 @@ MaxRestarts = Annotated[
 
 def run(
     model: args.Model,
-    ps: args.Ps = 1,
+    ps: args.Ps = None,
     workers: args.Workers = 2,
+    ps_on_workers: args.PsOnWorkers = False,
     sync: args.Sync = True,
     replicas_to_aggregate: args.ReplicasToAggregate = None,
     max_steps: args.MaxSteps = None,
@@ -49,6 +51,14 @@ def run(
     heartbeat_secs: args.HeartbeatSecs = 1.0,
     lease_secs: args.LeaseSecs = 10.0,
     evaluate: args.Evaluate = True,
+    transfer_bucket_bytes: args.TransferBucketBytes = BUCKET_BYTES,
+    storage: args.Storage = "plain",
+    max_shard_bytes: args.MaxShardBytes = None,
+    wire_dtype: args.WireDtype = "float32",
+    stale_pull: args.StalePull = False,
+    local_steps: args.LocalSteps = 1,
+    max_staleness: args.MaxStaleness = None,
+    top_k: args.TopK = None,
     param: args.Params = None,
     port: Annotated[
         int, typer.Option("--port", help="Port of the chief's control service; 0: a free one.")
@@ -73,6 +83,7 @@ def run(
             gpus_per_worker=gpus_per_worker,
             num_ps=ps,
             num_workers=workers,
+            ps_on_workers=ps_on_workers,
             sync=sync,
             replicas_to_aggregate=replicas_to_aggregate,
             max_steps=max_steps,
@@ -85,6 +96,16 @@ def run(
             heartbeat_secs=heartbeat_secs,
             lease_secs=lease_secs,
             evaluate=evaluate,
+            data_plane=DataPlane(
+                transfer_bucket_bytes=transfer_bucket_bytes,
+                storage=storage,
+                max_shard_bytes=max_shard_bytes,
+                wire_dtype=wire_dtype,
+                stale_pull=stale_pull,
+                local_steps=local_steps,
+                max_staleness=max_staleness,
+                top_k=top_k,
+            ),
             params=args.parse_params(param),
             port=port,
             metrics_port=metrics_port,

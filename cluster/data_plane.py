@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ...errors import UsageError
-from ...protos import membership_pb2 as pb
+from ..errors import UsageError
+from ..protos import membership_pb2 as pb
 
 BUCKET_BYTES = 4 << 20
 STORAGES = ("plain", "flat")

@@ -32,7 +32,7 @@ class RegisterRequest(_message.Message):
     def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class JobConfig(_message.Message):
-    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir", "data_plane")
+    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir", "data_plane", "ps_on_workers")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class JobConfig(_message.Message):
     START_STEP_FIELD_NUMBER: _ClassVar[int]
     LOGDIR_FIELD_NUMBER: _ClassVar[int]
     DATA_PLANE_FIELD_NUMBER: _ClassVar[int]
+    PS_ON_WORKERS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     sync: bool
     num_ps: int
@@ -66,7 +67,8 @@ class JobConfig(_message.Message):
     start_step: int
     logdir: str
     data_plane: DataPlane
-    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ..., start_step: _Optional[int] = ..., logdir: _Optional[str] = ..., data_plane: _Optional[_Union[DataPlane, _Mapping]] = ...) -> None: ...
+    ps_on_workers: bool
+    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ..., start_step: _Optional[int] = ..., logdir: _Optional[str] = ..., data_plane: _Optional[_Union[DataPlane, _Mapping]] = ..., ps_on_workers: bool = ...) -> None: ...
 
 class DataPlane(_message.Message):
     __slots__ = ("transfer_bucket_bytes", "storage", "max_shard_bytes", "wire_dtype", "stale_pull", "local_steps", "max_staleness", "top_k")

@@ -17,7 +17,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self, interval_secs: _Optional[float] = ...) -> None: ...
 
 class TaskStatus(_message.Message):
-    __slots__ = ("role", "index", "state", "address", "metrics_address", "pid", "heartbeat_age_secs", "local_steps", "examples", "loss", "recoveries", "error", "parameter_bytes")
+    __slots__ = ("role", "index", "state", "address", "metrics_address", "pid", "heartbeat_age_secs", "local_steps", "examples", "loss", "recoveries", "error", "parameter_bytes", "variables", "largest_variable", "largest_variable_bytes", "pulled_bytes", "pushed_bytes", "transfers")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,12 @@ class TaskStatus(_message.Message):
     RECOVERIES_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     PARAMETER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PULLED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TRANSFERS_FIELD_NUMBER: _ClassVar[int]
     role: str
     index: int
     state: str
@@ -44,7 +50,13 @@ class TaskStatus(_message.Message):
     recoveries: int
     error: str
     parameter_bytes: int
-    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., state: _Optional[str] = ..., address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., heartbeat_age_secs: _Optional[float] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., recoveries: _Optional[int] = ..., error: _Optional[str] = ..., parameter_bytes: _Optional[int] = ...) -> None: ...
+    variables: int
+    largest_variable: str
+    largest_variable_bytes: int
+    pulled_bytes: int
+    pushed_bytes: int
+    transfers: int
+    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., state: _Optional[str] = ..., address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., heartbeat_age_secs: _Optional[float] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., recoveries: _Optional[int] = ..., error: _Optional[str] = ..., parameter_bytes: _Optional[int] = ..., variables: _Optional[int] = ..., largest_variable: _Optional[str] = ..., largest_variable_bytes: _Optional[int] = ..., pulled_bytes: _Optional[int] = ..., pushed_bytes: _Optional[int] = ..., transfers: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
     __slots__ = ("phase", "detail", "epoch", "global_step", "max_steps", "steps_per_second", "examples_per_second", "examples", "loss", "metrics", "sync", "logdir", "checkpoint", "checkpoint_step", "checkpoint_time", "tasks", "job_id", "uptime_secs")

@@ -6,7 +6,9 @@ from prometheus_client import CollectorRegistry
 from paramserve.chief.checkpoints import Checkpoint
 from paramserve.chief.metrics import ChiefMetrics
 from paramserve.chief.progress import Snapshot
+from paramserve.cluster.placement import ServerLoad
 from paramserve.cluster.spec import Role
+from paramserve.cluster.transfer import Traffic
 
 
 @pytest.fixture
@@ -22,7 +24,10 @@ def metrics(registry):
 def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_progress(Snapshot(40, 400, 2.0, 20.0, 0.5))
     metrics.show_tasks({Role.PS: 2, Role.WORKER: 3}, epoch=4)
-    metrics.show_parameters({0: 1000, 1: 1200})
+    metrics.show_parameters(
+        {0: ServerLoad(1000, 2, "w", 900), 1: ServerLoad(1200, 1, "b", 1200)},
+        {1: Traffic(pulled_bytes=800, pushed_bytes=700, transfers=2)},
+    )
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     values = {
         (sample.name, *sample.labels.values()): sample.value
@@ -42,6 +47,8 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_recoveries_total",): 0,
         ("paramserve_parameter_bytes", "0"): 1000,
         ("paramserve_parameter_bytes", "1"): 1200,
+        ("paramserve_step_traffic_bytes", "1", "pull"): 800,
+        ("paramserve_step_traffic_bytes", "1", "push"): 700,
         ("paramserve_checkpoint_step",): 40,
         ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,
         ("paramserve_checkpoint_seconds_count",): 1,

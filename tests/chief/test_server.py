@@ -16,8 +16,10 @@ from paramserve.chief.checkpoints import Checkpoint
 from paramserve.chief.job_state import Phase
 from paramserve.cluster.chief_client import JobStopping, LeaseLost, MembershipClient
 from paramserve.cluster.heartbeat import Heartbeat
+from paramserve.cluster.placement import ServerLoad
 from paramserve.cluster.spec import Role, Task
 from paramserve.cluster.status_client import StatusClient
+from paramserve.cluster.transfer import Traffic
 from paramserve.errors import JobFailed, UsageError, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
 
@@ -206,7 +208,8 @@ def test_the_status_tells_what_the_job_knows(serve, join):
     worker = join(job, Role.WORKER, "a")
     worker.heartbeat(pb.WorkerReport(local_steps=12, examples=120, loss=0.25, recoveries=1))
     job.state.phase = Phase.TRAINING
-    job.state.bytes_per_ps = {0: 4096}
+    job.state.loads = {0: ServerLoad(4096, 3, "w", 4000)}
+    job.state.traffic = {0: Traffic(pulled_bytes=4000, pushed_bytes=3000, transfers=2)}
     job.state.checkpoint = Checkpoint("runs/census/model.ckpt-10", 10, 1.7e9, 0.5)
     reports = [r.report for r in job.membership.up(Role.WORKER)]
     job.state.progress.update(0.0, 0, 0, reports)
@@ -226,6 +229,8 @@ def test_the_status_tells_what_the_job_knows(serve, join):
     assert status.checkpoint_time == 1.7e9
     ps, task = status.tasks
     assert (ps.role, ps.index, ps.state, ps.pid, ps.parameter_bytes) == ("ps", 0, "up", 5, 4096)
+    assert (ps.variables, ps.largest_variable, ps.largest_variable_bytes) == (3, "w", 4000)
+    assert (ps.pulled_bytes, ps.pushed_bytes, ps.transfers) == (4000, 3000, 2)
     assert (task.role, task.index, task.address) == ("worker", 0, "a.host:2222")
     assert (task.local_steps, task.examples, task.loss, task.recoveries) == (12, 120, 0.25, 1)
     assert not ps.HasField("loss")

@@ -8,7 +8,9 @@ import pytest
 from paramserve.chief.checkpoints import Checkpoint
 from paramserve.chief.job_files import JobFiles
 from paramserve.chief.job_state import Phase
+from paramserve.cluster.placement import ServerLoad
 from paramserve.cluster.spec import Role
+from paramserve.cluster.transfer import Traffic
 from paramserve.errors import JobFailed
 from paramserve.protos import membership_pb2 as pb
 from paramserve.protos import status_pb2
@@ -34,7 +36,8 @@ def training(job):
     job.state.progress.update(0.0, 0, 0, reports)
     job.state.progress.update(1.0, 1500, 48000, reports)
     job.state.phase = Phase.TRAINING
-    job.state.bytes_per_ps = {0: 2_500_000}
+    job.state.loads = {0: ServerLoad(2_500_000, 3, "w", 2_000_000)}
+    job.state.traffic = {0: Traffic(pulled_bytes=2_000_000, pushed_bytes=1_500_000, transfers=2)}
     job.state.checkpoint = Checkpoint("runs/census/model.ckpt-1000", 1000, 1.7e9, 0.5)
     return job
 

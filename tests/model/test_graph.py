@@ -217,8 +217,9 @@ def test_variables_and_slots_are_on_the_parameter_servers_and_the_rest_on_the_ta
     assert local == ["/job:worker/task:4"] * len(local)
     assert len(local) == (2 if sync else 1)
     assert built.spec.loss.device == "/job:worker/task:4"
-    assert sum(built.bytes_per_ps.values()) == 2 * 4 * 1010 + 8 + 8
-    assert min(built.bytes_per_ps.values()) >= 2 * 4 * 10
+    held = [load.bytes for load in built.loads.values()]
+    assert sum(held) == 2 * 4 * 1010 + 8 + 8
+    assert min(held) >= 2 * 4 * 10
 
 
 @pytest.mark.parametrize("sync", [False, True])

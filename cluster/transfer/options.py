@@ -1,0 +1,5 @@
+"""For modules that still look here."""
+
+from ..data_plane import BUCKET_BYTES, DataPlane
+
+__all__ = ["BUCKET_BYTES", "DataPlane"]
