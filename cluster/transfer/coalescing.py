@@ -11,6 +11,7 @@ of a tensor may begin later, when the others of its bucket are there.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,11 @@ _SCOPE = "transfer"
 _SMALL_CONST_BYTES = 1024
 # Types that may wait for something outside of the step; nothing else should wait with them.
 _WAITING = ("Dequeue", "TakeGradient", "TakeMany", "Unstage", "TakeIndexedSlices")
+# What is larger than this part of a bucket crosses alone: to join it would cost more than a call.
+_LARGEST_JOINED = 1 / 16
+# What is as large as this many buckets is cut. Smaller ones are in flight together anyway.
+_SMALLEST_CUT = 8
+_ROW_BYTES = 64
 # To send the sizes costs a transfer too, so it takes a few tensors of unknown size to gain.
 _FEWEST_OF_UNKNOWN_SIZE = 3
 
@@ -156,11 +162,14 @@ def _order(placed: PlacedGraph, crossing: Crossing) -> int:
 
 
 def _buckets(group: Sequence[Crossing], bucket_bytes: int) -> Iterator[list[Crossing]]:
-    """Cuts a group, in its order; what is larger than a bucket is alone."""
+    """Cuts a group, in its order, into what crosses together; a large tensor is alone."""
     bucket: list[Crossing] = []
     filled = 0
     for crossing in group:
         size = _bytes(crossing.tensor)
+        if size > bucket_bytes * _LARGEST_JOINED:
+            yield [crossing]
+            continue
         if bucket and filled + size > bucket_bytes:
             yield bucket
             bucket, filled = [], 0
@@ -174,22 +183,23 @@ def _transfer(
     placed: PlacedGraph, bucket: Sequence[Crossing], bucket_bytes: int, report: Report
 ) -> None:
     first = bucket[0]
-    pieces = -(-sum(_bytes(crossing.tensor) for crossing in bucket) // bucket_bytes)
+    total = sum(_bytes(crossing.tensor) for crossing in bucket)
+    pieces = -(-total // bucket_bytes) if total >= bucket_bytes * _SMALLEST_CUT else 1
     report.tensors += len(bucket)
     report.transfers += pieces
     if len(bucket) == pieces == 1:
         return
     tensors = [crossing.tensor for crossing in bucket]
+    row = _row_length(tensors)
     with v1.device(placed.device(first.source)):
-        packed = _pack(tensors)
-        sent = _cut(packed, pieces)
+        sent = _cut(_pack(tensors, row), pieces)
     with v1.device(placed.device(first.target)):
         packed = sent[0] if pieces == 1 else tf.concat(sent, 0)
-        sizes = [tensor.shape.num_elements() for tensor in tensors]
+        sizes = [tensor.shape.num_elements() // row for tensor in tensors]
         parts = [packed] if len(sizes) == 1 else tf.split(packed, sizes)
         for crossing, part in zip(bucket, parts, strict=True):
             shape = crossing.tensor.shape
-            _use(crossing, part if shape.rank == 1 else tf.reshape(part, shape))
+            _use(crossing, part if part.shape == shape else tf.reshape(part, shape))
 
 
 def _transfer_with_sizes(placed: PlacedGraph, group: Sequence[Crossing], report: Report) -> None:
@@ -209,9 +219,23 @@ def _transfer_with_sizes(placed: PlacedGraph, group: Sequence[Crossing], report:
             _use(crossing, part)
 
 
-def _pack(tensors: Sequence[Tensor]) -> Tensor:
-    flat = [tensor if tensor.shape.rank == 1 else tf.reshape(tensor, [-1]) for tensor in tensors]
-    return flat[0] if len(flat) == 1 else tf.concat(flat, 0)
+def _row_length(tensors: Sequence[Tensor]) -> int:
+    """Elements in 64 bytes if all tensors fill such rows, else 1.
+
+    Parts of a tensor that begin at such a row need not be copied when it is split.
+    """
+    row = max(1, _ROW_BYTES // tensors[0].dtype.size)
+    return row if all(tensor.shape.num_elements() % row == 0 for tensor in tensors) else 1
+
+
+def _pack(tensors: Sequence[Tensor], row: int = 1) -> Tensor:
+    shape = [-1] if row == 1 else [-1, row]
+    rows = [tensor if _is_packed(tensor, row) else tf.reshape(tensor, shape) for tensor in tensors]
+    return rows[0] if len(rows) == 1 else tf.concat(rows, 0)
+
+
+def _is_packed(tensor: Tensor, row: int) -> bool:
+    return tensor.shape.rank == 1 if row == 1 else tensor.shape[1:].as_list() == [row]
 
 
 def _cut(packed: Tensor, pieces: int) -> list[Tensor]:
@@ -219,9 +243,7 @@ def _cut(packed: Tensor, pieces: int) -> list[Tensor]:
         return [packed]
     total = packed.shape[0]
     edges = [total * piece // pieces for piece in range(pieces + 1)]
-    return list(
-        tf.split(packed, [end - begin for begin, end in zip(edges, edges[1:], strict=False)])
-    )
+    return list(tf.split(packed, [end - begin for begin, end in itertools.pairwise(edges)]))
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -23,6 +23,7 @@ TaskDevice = str
 HOME: TaskDevice = ""
 
 _COLOCATED = b"loc:@"
+_HOME_KEY = "paramserve/home"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class PlacedGraph:
     def __init__(self, graph: tf.Graph, roots: Sequence[Op]) -> None:
         self._tasks: dict[Op, TaskDevice] = {}
         self._by_name = {op.name: op for op in graph.get_operations()}
-        self._home = _find_home(self._by_name.values())
+        self._home = _find_home(graph, self._by_name.values())
         self._roots = list(dict.fromkeys(roots))
         self._loops = _Loops(self._by_name.values())
         self.index = {op: index for index, op in enumerate(self._by_name.values())}
@@ -80,7 +81,7 @@ class PlacedGraph:
 
     @cached_property
     def ops(self) -> list[Op]:
-        """The ops that the roots need, each after those that it needs itself, loops in one piece."""
+        """The ops that the roots need, each after those it needs itself, loops in one piece."""
         return [op for unit in self._units for op in self._loops.members(unit)]
 
     @cached_property
@@ -221,8 +222,20 @@ def _outermost_loop(op: Op) -> Any:
     return loop
 
 
-def _find_home(ops: Iterable[Op]) -> TaskDevice:
-    """The task that most ops lie on by their own device, parameter servers aside."""
+def set_home(graph: tf.Graph, device: str) -> None:
+    """Says which task's session runs a graph; needed where that task is a parameter server too.
+
+    Args:
+        graph: The graph. It is kept there as a collection.
+        device: Device of the task, such as "/job:ps/task:1".
+    """
+    graph.get_collection_ref(_HOME_KEY)[:] = [_task_of_device(device)]
+
+
+def _find_home(graph: tf.Graph, ops: Iterable[Op]) -> TaskDevice:
+    """What was said, else the task of most ops by their own device, parameter servers aside."""
+    for said in graph.get_collection(_HOME_KEY):
+        return str(said)
     counts = Counter(op.device for op in ops)
     tasks: Counter[TaskDevice] = Counter()
     for device, count in counts.items():

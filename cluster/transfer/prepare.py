@@ -7,8 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..data_plane import BUCKET_BYTES, DataPlane
 from .coalescing import coalesce
-from .options import DataPlane
+from .flat_storage import flatten
+from .lossy_options import lose
+from .sparse import deduplicate
+from .stale_pull import read_ahead
 
 v1 = tf.compat.v1
 
@@ -24,10 +28,18 @@ def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) 
             optimizer of TensorFlow's registers, are added.
     """
     roots = [_op_of(op) for op in (*train_ops, *graph.get_collection(v1.GraphKeys.TRAIN_OP))]
-    if not roots or not options.transfer_bucket_bytes:
+    if not roots:
         return
     with _unfinalized(graph):
-        coalesce(graph, roots, _initializers(graph), options.transfer_bucket_bytes)
+        if options.storage == "flat":
+            flatten(graph, roots, options.transfer_bucket_bytes or BUCKET_BYTES)
+        if options.transfer_bucket_bytes:
+            deduplicate(graph, roots, _initializers(graph))
+        roots += lose(graph, options, roots, _initializers(graph))
+        if options.transfer_bucket_bytes:
+            coalesce(graph, roots, _initializers(graph), options.transfer_bucket_bytes)
+        if options.stale_pull:
+            read_ahead(graph, roots, _initializers(graph))
 
 
 def _op_of(element: Any) -> Any:

@@ -52,17 +52,30 @@ def test_the_weights_are_the_same_and_few_tensors_cross(compare, optimizer, num_
     assert plain.received["_Recv"] > 20
 
 
-def test_a_tensor_larger_than_a_bucket_crosses_in_pieces(compare):
-    plain, packed = compare(lambda: step(layers(2, width=64)), num_ps=1, transfer_bucket_bytes=4096)
+def test_a_tensor_of_many_buckets_crosses_in_pieces(compare):
+    plain, packed = compare(lambda: step(layers(2, width=64)), num_ps=1, transfer_bucket_bytes=2048)
     assert packed.equals(plain)
-    # Each way: two matrices of 16 KiB in 4 pieces, and the vectors together in one or two.
-    assert 16 <= packed.received["_Recv"] <= 24
+    # Each way: two matrices of 16 KiB in 8 pieces, and two vectors.
+    assert packed.received["_Recv"] == 2 * (2 * 8 + 2)
 
 
-def test_small_buckets_are_filled_in_order(compare):
-    plain, packed = compare(lambda: step(layers(8)), num_ps=1, transfer_bucket_bytes=600)
+def test_a_large_tensor_crosses_alone(compare):
+    plain, packed = compare(
+        lambda: step(layers(2, width=64)), num_ps=1, transfer_bucket_bytes=65536
+    )
     assert packed.equals(plain)
-    assert 6 < packed.received["_Recv"] < plain.received["_Recv"]
+    # Each way: two matrices of 16 KiB, and the vectors together.
+    assert packed.received["_Recv"] == 2 * (2 + 1)
+
+
+def test_a_full_bucket_is_followed_by_another(compare):
+    plain, packed = compare(lambda: step(layers(8)), num_ps=1, transfer_bucket_bytes=4096)
+    assert packed.equals(plain)
+    # Each way: 8 matrices of 256 bytes, and 8 vectors of 32.
+    assert packed.received["_Recv"] == 2
+    plain, packed = compare(lambda: step(layers(20)), num_ps=1, transfer_bucket_bytes=4096)
+    assert packed.equals(plain)
+    assert packed.received["_Recv"] == 2 * 2
 
 
 def test_zero_bytes_switch_it_off(compare):
