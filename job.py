@@ -10,10 +10,12 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from .chief.options import JobOptions, JobResult, new_job_id
+from .cluster.data_plane import DataPlane
 from .cluster.launch.child import describe_exit
 from .cluster.launch.interface import Launcher, ProcessHandle, ProcessSpec
 from .cluster.launch.process import ProcessLauncher
@@ -182,7 +184,7 @@ class _Run:
         address = self._await_chief()
         if address is not None:
             for role, count in (
-                ("ps", self._options.num_ps),
+                ("ps", 0 if self._options.ps_on_workers else self._options.num_ps),
                 ("worker", self._options.num_workers),
             ):
                 for index in range(count):
@@ -310,6 +312,7 @@ def _is_worth_a_restart(role: str, code: int, state: str) -> bool:
 def chief_arguments(options: JobOptions) -> tuple[str, ...]:
     """The options as arguments of `paramserve chief`."""
     arguments: list[str] = ["--sync" if options.sync else "--async"]
+    arguments += ["--ps-on-workers"] if options.ps_on_workers else []
     arguments += ["--chief-trains"] if options.chief_trains else []
     arguments += [] if options.evaluate else ["--no-eval"]
     values = {
@@ -331,7 +334,18 @@ def chief_arguments(options: JobOptions) -> tuple[str, ...]:
             arguments += [f"--{name}", str(value)]
     for key, param in options.params.items():
         arguments += ["--param", f"{key}={param}"]
-    return tuple(arguments)
+    return (*arguments, *_data_plane_arguments(options.data_plane))
+
+
+def _data_plane_arguments(data_plane: DataPlane) -> list[str]:
+    """What is not as usual, as arguments."""
+    arguments: list[str] = []
+    for each in fields(data_plane):
+        value = getattr(data_plane, each.name)
+        if value != each.default:
+            option = "--" + each.name.replace("_", "-")
+            arguments += [option] if value is True else [option, str(value)]
+    return arguments
 
 
 def _reference_to(build: Callable[..., Any]) -> str:

@@ -75,9 +75,15 @@ class Membership:
     """
 
     def __init__(
-        self, *, num_ps: int, lease_secs: float, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        num_ps: int,
+        lease_secs: float,
+        ps_on_workers: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._num_ps = num_ps
+        self._ps_on_workers = ps_on_workers
         self._lease_secs = lease_secs
         self._clock = clock
         self._tasks: dict[Task, TaskRecord] = {}
@@ -122,7 +128,7 @@ class Membership:
             return task
 
     def heartbeat(self, task: Task, incarnation: str, report: pb.WorkerReport | None) -> None:
-        """Renews the lease of a task.
+        """Renews the lease of a task, and of what else its process is in the same life.
 
         Raises:
             UnknownTask: This life of the task is not in the job (any more).
@@ -133,7 +139,9 @@ class Membership:
                 raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
             if record.state is not TaskState.UP:
                 raise UnknownTask(f"the lease of {task} ran out after {self._lease_secs:g} s")
-            record.heard = self._clock()
+            for each in self.up():
+                if each.incarnation == incarnation:
+                    each.heard = self._clock()
             if report is not None:
                 record.report = report
 
@@ -333,9 +341,10 @@ class Membership:
     def _describe_gaps(self) -> Iterator[str]:
         for index in range(self._num_ps):
             record = self._tasks.get(Task(Role.PS, index))
+            name = f"ps:{index} on worker:{index}" if self._ps_on_workers else f"ps:{index}"
             if record is None:
-                yield f"ps:{index} (never heard of)"
+                yield f"{name} (never heard of)"
             elif record.state is not TaskState.UP:
                 age = self.heartbeat_age(record)
                 place = f"{record.address}, {record.state}, last heard of {age:.1f} s ago"
-                yield f"ps:{index} ({place})"
+                yield f"{name} ({place})"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..cluster.transfer import DataPlane
+from ..cluster.data_plane import DataPlane, check_combination
 from ..errors import UsageError
 
 
@@ -18,13 +18,16 @@ class JobOptions:
     Attributes:
         model: Reference to the build function, as MODULE:FUNCTION or FILE.py:FUNCTION.
         logdir: Directory of checkpoints, events and the job's own files.
-        num_ps: Parameter servers, at least 1.
+        num_ps: Parameter servers, at least 1; None: 1, or with `ps_on_workers` the number of
+            workers.
         num_workers: Workers the job waits for and plans with, at least 1.
         sync: Aggregate the gradients of the workers into common steps.
         replicas_to_aggregate: Gradients per global step in sync mode; None: one of each worker.
             Fewer than workers leaves the rest as backup workers.
         max_steps: Global step at which training ends; None: when the input ends.
-        chief_trains: Whether the chief's process runs a worker as well.
+        ps_on_workers: Whether the planned workers hold the parameters themselves, a shard each,
+            in place of parameter servers in processes of their own.
+        chief_trains: Whether the chief's process runs a worker as well; it holds no shard.
         save_checkpoint_secs: Seconds between two checkpoints; None: none by time.
         save_checkpoint_steps: Global steps between two checkpoints; None: none by steps.
         keep_checkpoints: Newest checkpoints to keep; 0 keeps all.
@@ -42,11 +45,12 @@ class JobOptions:
 
     model: str
     logdir: str
-    num_ps: int = 1
+    num_ps: int = None  # type: ignore[assignment]  # Replaced by a number at once.
     num_workers: int = 1
     sync: bool = True
     replicas_to_aggregate: int | None = None
     max_steps: int | None = None
+    ps_on_workers: bool = False
     chief_trains: bool = False
     save_checkpoint_secs: float | None = 600.0
     save_checkpoint_steps: int | None = None
@@ -60,8 +64,11 @@ class JobOptions:
     params: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._at_least("ps", self.num_ps, 1)
+        if self.num_ps is None:
+            object.__setattr__(self, "num_ps", self.num_workers if self.ps_on_workers else 1)
         self._at_least("workers", self.num_workers, 0 if self.chief_trains else 1)
+        self._check_shards()
+        self._at_least("ps", self.num_ps, 1)
         self._at_least("replicas-to-aggregate", self.replicas_to_aggregate, 1)
         self._at_least("max-steps", self.max_steps, 1)
         self._at_least("save-checkpoint-steps", self.save_checkpoint_steps, 1)
@@ -75,6 +82,7 @@ class JobOptions:
                 f"--lease-secs {self.lease_secs:g} with --heartbeat-secs {self.heartbeat_secs:g}: "
                 "a lease has to outlast two heartbeats"
             )
+        check_combination(self.data_plane, self.sync)
         if not self.logdir:
             raise UsageError("--logdir is empty: name a directory for checkpoints and events")
 
@@ -87,6 +95,29 @@ class JobOptions:
     def aggregate(self) -> int:
         """Gradients per global step in sync mode."""
         return self.replicas_to_aggregate or self.trainers
+
+    def _check_shards(self) -> None:
+        if not self.ps_on_workers:
+            return
+        if self.num_workers == 0:
+            raise UsageError(
+                "--ps-on-workers with --workers 0: the parameters need a worker to lie on"
+            )
+        if self.num_ps != self.num_workers:
+            raise UsageError(
+                f"--ps {self.num_ps} with --ps-on-workers and --workers {self.num_workers}: each "
+                "worker holds one shard of the parameters; leave --ps out"
+            )
+        # These treat what lies on a parameter server in one way, and what lies here in another.
+        for name, value, neutral in (
+            ("local-steps", self.data_plane.local_steps, 1),
+            ("max-staleness", self.data_plane.max_staleness, None),
+        ):
+            if value != neutral:
+                raise UsageError(
+                    f"--{name} {value} with --ps-on-workers: a worker's own shard has no copies "
+                    "that lag behind; leave one of them out"
+                )
 
     @staticmethod
     def _at_least(name: str, value: int | None, least: int) -> None:

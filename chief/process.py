@@ -15,7 +15,7 @@ from ..cluster.runtime import TensorFlowServer, session_config, start_server
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role, Task
 from ..cluster.status_client import StatusClient, find_chief
-from ..cluster.transfer import prepare
+from ..cluster.transfer import find_traffic, prepare
 from ..errors import ParamserveError, UsageError, first_line
 from ..loops.loop import Task as LoopTask
 from ..model.graph import TrainGraph, build_train_graph
@@ -100,7 +100,11 @@ class _Chief:
         self._build = build
         self._files = files
         self._stop = stop
-        self._membership = Membership(num_ps=options.num_ps, lease_secs=options.lease_secs)
+        self._membership = Membership(
+            num_ps=options.num_ps,
+            lease_secs=options.lease_secs,
+            ps_on_workers=options.ps_on_workers,
+        )
         self._state = JobState(options, config.job_id, self._membership)
         self._registry = make_registry()
         self._metrics = ChiefMetrics(self._registry)
@@ -133,6 +137,7 @@ class _Chief:
             context,
             worker_device=CHIEF.device,
             replicas_to_aggregate=options.aggregate,
+            max_shard_bytes=options.data_plane.max_shard_bytes,
             task=LoopTask(logdir=options.logdir, start_step=self._start_step),
             defaults=JobDefaults(
                 save_checkpoint_secs=options.save_checkpoint_secs,
@@ -141,6 +146,7 @@ class _Chief:
             ),
         )
         prepare(built.graph, options.data_plane, built.steps)
+        self._state.traffic = find_traffic(built.graph, [built.train_op])
         built.graph.finalize()
         self._state.last_step = _first_limit(options.max_steps, built.loop.last_step)
         summaries = SummaryService(options.logdir, built.graph, options.save_summaries_steps)
@@ -297,4 +303,5 @@ def job_config(options: JobOptions, job_id: str, start_step: int = 0) -> pb.JobC
         start_step=start_step,
         logdir=options.logdir,
         data_plane=options.data_plane.to_proto(),
+        ps_on_workers=options.ps_on_workers,
     )

@@ -84,6 +84,15 @@ class BalancedByBytes:
         self._unsettled.append((op, size))
         return int(chosen)
 
+    def leave_out(self, op: tf.Operation) -> None:
+        """Does not count an op that only one task's graph has, so that all graphs place alike.
+
+        Args:
+            op: Makes a local variable, just now: where a worker is a parameter server, that looks
+                like a parameter on it.
+        """
+        self._unsettled = [(other, size) for other, size in self._unsettled if other is not op]
+
     def _settle(self) -> None:
         # TensorFlow asks for a device before it applies colocation, which overrides the answer, so
         # an op's bytes are counted only when its device is final: at the next call.
@@ -153,6 +162,8 @@ def on_cluster(
         device = next((fixed[key] for key in fixed if key in collections), None)
         with contextlib.nullcontext() if device is None else tf.compat.v1.device(device):
             variable = next_creator(**kwargs)
+        if keys.LOCAL_VARIABLES in collections:
+            strategy.leave_out(variable.op)
         if large is not None:
             large.note_whole(variable, collections)
         return variable

@@ -61,11 +61,13 @@ def session_config(view: ClusterView, task: Task, address: str) -> Any:
     Args:
         view: The epoch's parameter servers.
         task: The task that opens the session.
-        address: `host:port` of that task's own server.
+        address: `host:port` of that task's own server. If it is one of the parameter servers, the
+            session knows it as such and by no other name.
 
     Returns:
         A `tf.compat.v1.ConfigProto`.
     """
+    task = view.server_at(address) or task
     config = tf.compat.v1.ConfigProto(
         cluster_def=view.cluster_def_for(task, address),
         device_filters=view.device_filters_for(task),

@@ -118,15 +118,22 @@ class ClusterView:
         Other workers are left out, so that they can come and go unnoticed.
 
         Args:
-            task: The task that opens the session; any but a parameter server.
+            task: The task that opens the session. A worker that is a parameter server as well
+                opens it as the latter, since a session may know a server by one name only.
             address: "host:port" of that task's own TensorFlow server.
 
         Raises:
-            ValueError: If `task` is a parameter server or `address` is not fit for it.
+            ValueError: If `task` is a parameter server at another address, or `address` is not
+                fit for it.
         """
-        if task.role is Role.PS:
-            raise ValueError(f"{task} opens no sessions: ask for the view of another role")
         servers = {index: member.address for index, member in enumerate(self.ps)}
+        if task.role is Role.PS:
+            if self.server_at(address) != task:
+                raise ValueError(
+                    f"{task} opens no sessions, or has another address than {address!r}: ask for "
+                    "the view of another role"
+                )
+            return _make_cluster_def({Role.PS: servers})
         _check_addresses(
             [*((Task(Role.PS, index), text) for index, text in servers.items()), (task, address)]
         )
@@ -134,7 +141,12 @@ class ClusterView:
 
     def device_filters_for(self, task: Task) -> list[str]:
         """Returns the `ConfigProto.device_filters` of a session that `task` opens."""
-        return ["/job:ps", task.device]
+        return ["/job:ps"] if task.role is Role.PS else ["/job:ps", task.device]
+
+    def server_at(self, address: str) -> Task | None:
+        """Returns the parameter server at "host:port", if there is one."""
+        addresses = [member.address for member in self.ps]
+        return Task(Role.PS, addresses.index(address)) if address in addresses else None
 
 
 @dataclass(frozen=True)

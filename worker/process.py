@@ -12,11 +12,14 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.chief_client import JobStopping, MembershipClient, Registration
+from ..cluster.data_plane import DataPlane
 from ..cluster.heartbeat import Heartbeat
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
+from ..cluster.shard_host import ShardHost
 from ..cluster.spec import Role
-from ..cluster.transfer import DataPlane
+from ..cluster.transfer import transfer_hooks
+from ..cluster.transfer.placed_graph import set_home
 from ..errors import JobFailed, ParamserveError
 from ..loops.loop import STOP_GRACE_SECS, Task, run_loop
 from ..loops.service_hooks import SummaryHook
@@ -110,6 +113,9 @@ class _Worker:
         self._server = server
         self._metrics = metrics
         self._stop = stop
+        self._data_plane = DataPlane.from_proto(registration.job.data_plane)
+        self._shard: ShardHost | None = None
+        self._device = registration.task.device
         self._report: ReportHook | None = None
         self._heartbeat = Heartbeat(
             client,
@@ -118,8 +124,18 @@ class _Worker:
         )
 
     def run(self, build: BuildFn) -> None:
-        """Trains, then leaves with the reason; a failure is told to the chief and raised."""
+        """Trains, then leaves with the reason; a failure is told to the chief and raised.
+
+        A shard of the parameters is held until the chief has saved it.
+        """
         self._heartbeat.start()
+        try:
+            self._train_and_leave(build)
+        finally:
+            if self._shard is not None:
+                self._shard.serve(self._stop)
+
+    def _train_and_leave(self, build: BuildFn) -> None:
         try:
             reason = self._train_until_told(build)
             self._heartbeat.check()
@@ -131,12 +147,25 @@ class _Worker:
 
     def _train_until_told(self, build: BuildFn) -> pb.LeaveRequest.Reason:
         try:
+            self._take_shard()
             return self._train(build)
         except JobStopping:
             return pb.LeaveRequest.DONE
 
+    def _take_shard(self) -> None:
+        """Becomes a parameter server too, where the planned workers are."""
+        registration = self._registration
+        index, job = registration.task.index, registration.job
+        if not job.ps_on_workers or index >= job.num_ps:
+            return
+        host = ShardHost(self._config.chief, self._config.max_wait_secs)
+        address, incarnation = self._server.address, registration.incarnation
+        self._device = host.join(index, address, incarnation, self._stop).device
+        self._shard = host
+
     def _train(self, build: BuildFn) -> pb.LeaveRequest.Reason:
         built = self._build(build)
+        set_home(built.graph, self._device)
         loop = built.loop
         limits = [self._registration.job.max_steps or None, loop.last_step]
         last_step = min((limit for limit in limits if limit is not None), default=None)
@@ -147,10 +176,15 @@ class _Worker:
             built,
             self._server,
             self._config.max_wait_secs,
-            DataPlane.from_proto(self._registration.job.data_plane),
+            self._data_plane,
             self._told_to_stop,
         )
         hooks = [
+            *transfer_hooks(
+                self._data_plane,
+                lease_secs=self._registration.job.lease_secs,
+                cancelled=self._told_to_stop,
+            ),
             *(loop.chief_only_hooks if self._is_first else ()),
             *self._service_hooks(built, stop_hook),
             *built.spec.hooks,
@@ -173,8 +207,9 @@ class _Worker:
         return build_train_graph(
             build,
             context,
-            worker_device=task.device,
+            worker_device=self._device,
             replicas_to_aggregate=job.replicas_to_aggregate,
+            max_shard_bytes=self._data_plane.max_shard_bytes,
             task=Task(
                 is_chief=self._is_first,
                 logdir=job.logdir if self._is_first else None,

@@ -1,0 +1,72 @@
+"""A parameter server beside something else: a worker's process that holds a shard."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+from ..protos import membership_pb2 as pb
+from .chief_client import MembershipClient
+from .heartbeat import Heartbeat
+from .spec import Role, Task
+
+log = logging.getLogger(__name__)
+
+
+class ShardHost:
+    """This process's place among the parameter servers of a job.
+
+    The process has a TensorFlow server already, and is in the job as something else; here it is
+    in the job as a parameter server too, from `join` until `serve` returns. It knows no other
+    task: sessions bring the cluster.
+
+    Args:
+        chief: `host:port` of the chief's control service.
+        max_wait_secs: Seconds to wait for the place, and for the chief whenever it is silent.
+    """
+
+    def __init__(self, chief: str, max_wait_secs: float) -> None:
+        self._client = MembershipClient(chief)
+        self._heartbeat = Heartbeat(self._client, max_silence_secs=max_wait_secs)
+        self._max_wait_secs = max_wait_secs
+
+    def join(self, index: int, address: str, incarnation: str, stop: threading.Event) -> Task:
+        """Takes the place, as soon as a former holder of it is gone, and holds it.
+
+        Args:
+            index: The place, from 0.
+            address: `host:port` of this process's TensorFlow server.
+            incarnation: That of this process in the job: what it is there shares one lease.
+            stop: Set from outside to give up.
+
+        Raises:
+            WaitTimeout: The place was held by another process for `max_wait_secs`.
+            JobFailed: The chief refused.
+            JobStopping: The job is ending, or `stop` was set meanwhile.
+        """
+        task = self._client.register(
+            Role.PS,
+            address=address,
+            incarnation=incarnation,
+            max_wait_secs=self._max_wait_secs,
+            index=index,
+            pid=os.getpid(),
+            stop=stop,
+        ).task
+        self._heartbeat.start()
+        log.info("%s is held here, on %s", task, address)
+        return task
+
+    def serve(self, stop: threading.Event) -> None:
+        """Goes on holding the shard until the chief ends the job, or `stop` is set; leaves then.
+
+        Raises:
+            ParamserveError: The chief went away, or took this process as gone.
+        """
+        while not (self._heartbeat.stopping.wait(0.2) or stop.is_set()):
+            pass
+        self._heartbeat.stop()
+        self._heartbeat.check()
+        self._client.leave(pb.LeaveRequest.DONE)
+        self._client.close()
