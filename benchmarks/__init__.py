@@ -1,0 +1,1 @@
+"""Side-by-side measurements of parameter-server training: `python -m paramserve.benchmarks`."""

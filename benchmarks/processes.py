@@ -1,0 +1,114 @@
+"""`Processes`: starts the processes of runs, and leaves none behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import Protocol, Self
+
+from .descendants import adopt_orphans, end_descendants, find_descendants
+from .nursery import QUIET, Nursery
+from .task import Task
+
+_MODULE = "paramserve.benchmarks.programs.entry"
+
+
+class Child(Protocol):
+    """A process of a run."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The exit code; negative for a signal; None while it runs."""
+
+    def end(self) -> None:
+        """Kills it if it still runs, and waits until it is gone."""
+
+
+class Processes:
+    """A context manager for all processes of one or more runs.
+
+    Whatever descends from them ends with them; processes that were there before stay.
+    """
+
+    def __init__(self) -> None:
+        self._nursery = Nursery()
+        self._children: list[Child] = []
+        self._before: list[int] = []
+
+    def __enter__(self) -> Self:
+        self._before = find_descendants()
+        adopt_orphans(True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._nursery.close()
+            end_descendants(keep=self._before)
+        finally:
+            adopt_orphans(False)
+
+    def start(self, task: Task, *, fork: bool) -> Child:
+        """Starts a task.
+
+        Args:
+            task: What it runs.
+            fork: Whether from a process that has imported TensorFlow, or in a new interpreter.
+        """
+        child = self._nursery.start(task) if fork else _OwnInterpreter(task)
+        self._children.append(child)
+        return child
+
+    def cpu_secs(self) -> float:
+        """Seconds of processor time that all that run have used so far."""
+        return sum(map(_cpu_secs, find_descendants(keep=self._before)))
+
+    def end_all(self) -> None:
+        """Ends all that was started so far, but keeps the nursery."""
+        for child in self._children:
+            child.end()
+        self._children.clear()
+        nursery = self._nursery.pid
+        end_descendants(keep=[*self._before, *([] if nursery is None else [nursery])])
+
+
+_TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_secs(pid: int) -> float:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    # User and system time: fields 14 and 15 of proc(5), of which two come before the ")".
+    return sum(map(int, fields[11:13])) / _TICKS_PER_SEC
+
+
+class _OwnInterpreter:
+    """A task in a Python interpreter of its own."""
+
+    def __init__(self, task: Task) -> None:
+        command = [sys.executable, "-m", _MODULE, task.to_json(), str(os.getpid())]
+        with task.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A session of its own: Ctrl-C in the terminal is for the harness.
+                start_new_session=True,
+                env={**os.environ, **QUIET},
+            )
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
