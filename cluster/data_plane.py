@@ -74,6 +74,45 @@ class DataPlane:
         return cls(**values)
 
 
+def check_combination(options: DataPlane, sync: bool) -> None:
+    """Refuses options that make no sense together.
+
+    Args:
+        options: How tensors cross.
+        sync: Whether gradients of the workers are aggregated.
+
+    Raises:
+        UsageError: The message names both options and the remedy.
+    """
+    if sync:
+        for name, value in async_only(options).items():
+            raise UsageError(
+                f"{name}={value} and sync training are both asked for, but in sync mode all "
+                f"workers compute on the same, newest parameters: use --async, or leave {name} out"
+            )
+    if options.local_steps > 1 and options.stale_pull:
+        raise UsageError(
+            f"local_steps={options.local_steps} and stale_pull=True are both asked for, but local "
+            "steps read no parameters from the servers: leave one of them out"
+        )
+    if options.local_steps > 1 and options.top_k is not None:
+        raise UsageError(
+            f"local_steps={options.local_steps} and top_k={options.top_k:g} are both asked for, "
+            "but local steps push no gradients: leave one of them out"
+        )
+
+
+def async_only(options: DataPlane) -> dict[str, Any]:
+    """Returns the options given, by name, that only async training can have."""
+    values = {
+        "stale_pull": options.stale_pull or None,
+        "local_steps": options.local_steps if options.local_steps > 1 else None,
+        "max_staleness": options.max_staleness,
+        "top_k": options.top_k,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _at_least(name: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
         raise UsageError(f"{name}={value}, expected at least {least}")

@@ -10,6 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.address import parse_master
+from ..cluster.data_plane import DataPlane
+from ..cluster.transfer import transfer_hooks
 from ..loops.hooks import SessionMarksHook
 from ..loops.loop import STOP_GRACE_SECS, SYNC_STOP_GRACE_SECS, Loop, run_loop
 from ..loops.service_hooks import BASENAME, CheckpointHook, StepRateHook, SummaryHook
@@ -55,6 +57,7 @@ def run_in_static_cluster(
     is_chief: bool,
     config: Any = None,
     max_wait_secs: float | None = 7200,
+    data_plane: DataPlane | None = None,
 ) -> Any:
     """Runs a loop on the default graph, which is finalized only meanwhile.
 
@@ -70,6 +73,7 @@ def run_in_static_cluster(
         is_chief: Whether this task initializes, restores, saves and summarizes.
         config: A `tf.compat.v1.ConfigProto`, or None.
         max_wait_secs: Seconds to wait for servers, and for the chief; None waits for ever.
+        data_plane: How tensors cross between tasks; the default `DataPlane` if None.
 
     Returns:
         The loop's value, None if it made no step.
@@ -86,12 +90,19 @@ def run_in_static_cluster(
             config,
             checkpoint_dir=logdir,
             max_wait_secs=max_wait_secs,
+            data_plane=data_plane,
             train_ops=loop.train_ops,
         )
     else:
         creator = WorkerSessionCreator(
-            loop.scaffold, master, config, max_wait_secs, train_ops=loop.train_ops
+            loop.scaffold,
+            master,
+            config,
+            max_wait_secs,
+            data_plane=data_plane,
+            train_ops=loop.train_ops,
         )
+    hooks = [*transfer_hooks(data_plane or DataPlane()), *hooks]
 
     def save(session: tf.compat.v1.Session, error: BaseException) -> None:
         if logdir and _saves(loop):

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import tensorflow as tf
 
-from ..cluster.transfer import DataPlane
+from ..cluster.data_plane import DataPlane
+from ..cluster.transfer import transfer_hooks
 from ..worker.session import ChiefSessionCreator, WorkerSessionCreator
 from .checkpoint_hook import CheckpointSaverHook
 from .global_steps import get_global_step, get_or_create_global_step
@@ -109,7 +110,7 @@ def MonitoredTrainingSession(
     check_graph("MonitoredTrainingSession")
     # Hooks and session creator have to share the scaffold.
     scaffold = tf.compat.v1.train.Scaffold() if scaffold is None else scaffold
-    all_hooks = list(hooks or ())
+    all_hooks = [*transfer_hooks(data_plane or DataPlane()), *(hooks or ())]
     if not is_chief:
         worker = WorkerSessionCreator(
             scaffold, master, config, max_wait_secs, data_plane=data_plane

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ..cluster.deadline import POLL_SECS, Deadline, growing_pauses
 from ..cluster.session import BoundedCloseSession, find_missing, open_ready_session
-from ..cluster.transfer import DataPlane, prepare
+from ..cluster.transfer import DataPlane, check_without_hooks, prepare, start_local_state
 from ..worker.session import restore
 
 _logger = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
         )
         self._run_graph = graph
         self._data_plane: DataPlane | None = DataPlane() if data_plane is None else data_plane
+        check_without_hooks(self._data_plane)
         self._local_init = local_init_op
         self._local_init_arguments = (local_init_feed_dict, local_init_run_options)
         self._ready = ready_op
@@ -207,7 +208,9 @@ class SessionManager(tf.compat.v1.train.SessionManager):
         if self._data_plane is not None:
             prepare(self._run_graph, self._data_plane)
             self._data_plane = None  # Once is enough.
-        return open_ready_session(master, self._run_graph, config, make_ready, deadline)
+        session = open_ready_session(master, self._run_graph, config, make_ready, deadline)
+        start_local_state(session)
+        return session
 
     def _restore(
         self,

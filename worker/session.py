@@ -40,14 +40,18 @@ class _StaticClusterSessionCreator(tf.compat.v1.train.SessionCreator):
         self._config = config
         self._max_wait_secs = max_wait_secs
         self._graph: tf.Graph | None = None
+        self._is_prepared = False
 
     def create_session(self) -> BoundedCloseSession:
         """Creates a session of the default graph; later calls keep to the first call's graph."""
         if self._graph is None:
             self._graph = tf.compat.v1.get_default_graph()
-            prepare(self._graph, self._data_plane, self._train_ops)
         with self._graph.as_default():
             self._scaffold.finalize()
+            if not self._is_prepared:
+                # After the scaffold, whose saver and readiness ops have to be in the graph too.
+                prepare(self._graph, self._data_plane, self._train_ops)
+                self._is_prepared = True
             deadline = Deadline.after(self._max_wait_secs)
             return open_ready_session(
                 self._master,

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...cluster.data_plane import DataPlane
 from ...loops.fetches import resolve
 from ...loops.global_step import as_only_global_step
 from ...loops.learn import check_limits, learn_loop
@@ -40,6 +41,8 @@ def train(
     fail_on_nan_loss: bool = True,
     monitors: Sequence[BaseMonitor] | None = None,
     max_steps: int | None = None,
+    *,
+    data_plane: DataPlane | None = None,
 ) -> Any:
     """Trains a model for some steps, up to a global step, or until its input ends.
 
@@ -102,6 +105,7 @@ def train(
             summaries; with monitors of one's own it does neither.
         max_steps: Global step to end at: a second call with the same value makes no step. None: no
             such limit.
+        data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
 
     Returns:
         The last loss, a numpy scalar; None if no step was made.
@@ -160,7 +164,11 @@ def train(
             )
             with _monitors_ended(loop):
                 return run_in_static_cluster(
-                    loop, logdir=output_dir, master=supervisor_master, is_chief=is_chief
+                    loop,
+                    logdir=output_dir,
+                    master=supervisor_master,
+                    is_chief=is_chief,
+                    data_plane=data_plane,
                 )
 
 

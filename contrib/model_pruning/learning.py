@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...cluster.data_plane import DataPlane
 from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
 from ...loops.model_pruning import check_mask_update, pruning_loop
 from ...loops.slim_step import TrainStepFunction
@@ -45,6 +46,7 @@ def train(
     trace_every_n_steps: int | None = None,
     *,
     mask_update_on: str = "all",
+    data_plane: DataPlane | None = None,
 ) -> Any:
     """Runs the training loop on a graph, and updates the masks after each step.
 
@@ -128,6 +130,7 @@ def train(
             `tf_trace-<step>.json` in `logdir` and in the events; None writes none.
         mask_update_on: "all" to run `mask_update_op` in every task after each of its steps, or
             "chief" to run it in the chief only.
+        data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
 
     Returns:
         The last step's loss; None if there was no step.
@@ -161,6 +164,7 @@ def train(
             master=master,
             is_chief=is_chief,
             session_config=session_config,
+            data_plane=data_plane,
         ),
         train_op=train_op,
         mask_update_op=mask_update_op,

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...cluster.data_plane import DataPlane
 from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
 from ...loops.slim import slim_loop
 from ...loops.slim_step import TrainStepFunction
@@ -53,6 +54,8 @@ def train(
     session_wrapper: Callable[[Any], Any] | None = None,
     trace_every_n_steps: int | None = None,
     ignore_live_threads: bool = False,
+    *,
+    data_plane: DataPlane | None = None,
 ) -> Any:
     """Runs the training loop on a graph, until the step function stops it or the input ends.
 
@@ -129,6 +132,7 @@ def train(
         trace_every_n_steps: Global steps between two traces of a step of the chief, as
             `tf_trace-<step>.json` in `logdir` and in the events; None writes none.
         ignore_live_threads: Taken, and of no effect: a thread that does not end never is an error.
+        data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
 
     Returns:
         The last step's loss; None if there was no step.
@@ -161,6 +165,7 @@ def train(
             master=master,
             is_chief=is_chief,
             session_config=session_config,
+            data_plane=data_plane,
         ),
         train_op=train_op,
         global_step=global_step,

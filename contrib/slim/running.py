@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...cluster.data_plane import DataPlane
 from ...loops.defaults import is_default
 from ...loops.global_step import as_only_global_step
 from ...loops.loop import Loop, Task
@@ -28,6 +29,7 @@ class Place:
     master: str
     is_chief: bool
     session_config: Any
+    data_plane: DataPlane | None
 
 
 def run_in_place(
@@ -59,6 +61,7 @@ def run_in_place(
                 master=place.master,
                 is_chief=place.is_chief,
                 config=place.session_config,
+                data_plane=place.data_plane,
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...cluster.data_plane import DataPlane
 from ...loops.global_step import read_after
 from ...loops.training import training_loop
 from ..static_cluster import check_place, run_in_static_cluster
@@ -25,6 +26,8 @@ def train(
     config: Any = None,
     max_wait_secs: float | None = 7200,
     run_metadata: Any = None,
+    *,
+    data_plane: DataPlane | None = None,
 ) -> Any:
     """Runs the training loop on the default graph, until a hook stops it or the input ends.
 
@@ -83,6 +86,7 @@ def train(
         max_wait_secs: Seconds to wait for the servers, and in other tasks than the chief for the
             model; None waits for ever. Keep it short to notice mistakes.
         run_metadata: A `tf.compat.v1.RunMetadata` that each step fills, or None.
+        data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
 
     Returns:
         The last step's value of `train_op`, normally the loss; None if no step ended.
@@ -114,6 +118,7 @@ def train(
         is_chief=is_chief,
         config=config,
         max_wait_secs=max_wait_secs,
+        data_plane=data_plane,
     )
 
 
