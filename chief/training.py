@@ -68,8 +68,10 @@ class Training:
         self._summaries = summaries
         self._metrics = metrics
         self._interrupted = interrupted
-        self._aggregator = Aggregator(built.sync, session) if built.sync else None
-        self._workers: set[str] = set()
+        self._aggregator = (
+            Aggregator(built.sync, session, state.options.lease_secs) if built.sync else None
+        )
+        self._began = time.monotonic()
         self._read_at = 0.0
         self._workerless_since = time.monotonic()
         options = state.options
@@ -97,7 +99,9 @@ class Training:
         self._read_progress()
         self._note_restored(restored)
         if self._aggregator:
-            self._aggregator.start(len(self._state.membership.records(Role.WORKER)))
+            self._began = time.monotonic()
+            records = self._state.membership.records(Role.WORKER)
+            self._aggregator.start(len(records), self._token_holders())
         self._checkpoints.start()
         self._state.save_checkpoint = self._checkpoints.save
         self._state.phase = Phase.TRAINING
@@ -135,9 +139,17 @@ class Training:
         state.raise_if_failed()
         if self._interrupted():
             return "stopped"
-        if state.last_step is not None and state.progress.snapshot.global_step >= state.last_step:
+        if self._is_at_last_step():
             return "max_steps"
-        return self._out_of_workers()
+        reason = self._out_of_workers()
+        if reason is not None:
+            # The last one may have left because of a step that was not seen here yet.
+            self._read_progress()
+        return "max_steps" if reason and self._is_at_last_step() else reason
+
+    def _is_at_last_step(self) -> bool:
+        last_step = self._state.last_step
+        return last_step is not None and self._state.progress.snapshot.global_step >= last_step
 
     def _out_of_workers(self) -> str | None:
         membership, options = self._state.membership, self._state.options
@@ -162,14 +174,23 @@ class Training:
         membership = self._state.membership
         for task in membership.expire():
             log.warning("%s is lost: %s", task, "its lease ran out")
-        up = {r.incarnation for r in membership.up(Role.WORKER)}
-        gone = len(self._workers - up)
-        self._workers = up
-        if gone and self._aggregator:
-            # Whoever left held a token; the others would wait for its gradient for ever.
-            self._aggregator.issue_tokens(gone)
+        if self._aggregator:
+            self._aggregator.set_workers(self._token_holders())
+            self._aggregator.watch()
         counts = {role: len(membership.up(role)) for role in (Role.PS, Role.WORKER)}
         self._metrics.show_tasks(counts, membership.epoch)
+
+    def _token_holders(self) -> dict[int, str]:
+        """The workers that are up; at the start also those that were planned and never came.
+
+        They get a lease to come in: steps are then of gradients of all from the first one on.
+        """
+        membership, options = self._state.membership, self._state.options
+        holders = {r.task.index: r.incarnation for r in membership.up(Role.WORKER)}
+        if time.monotonic() - self._began < options.lease_secs:
+            known = {record.task.index for record in membership.records(Role.WORKER)}
+            holders |= dict.fromkeys(set(range(options.trainers)) - known, "")
+        return holders
 
     def _read_progress(self) -> None:
         timeout = tf.compat.v1.RunOptions(timeout_in_ms=READ_TIMEOUT_MS)
@@ -198,7 +219,7 @@ class Training:
         while membership.up(Role.WORKER) and time.monotonic() < deadline:
             if self._aggregator and not membership.await_gone(Role.WORKER, 0.3):
                 # A worker that waits for a token could not see that it should stop.
-                self._aggregator.issue_tokens(len(membership.up(Role.WORKER)))
+                self._aggregator.release()
             membership.await_gone(Role.WORKER, TICK_SECS)
             membership.expire()
         for record in membership.up(Role.WORKER):
@@ -236,8 +257,8 @@ class Training:
     def _note_restored(self, path: str | None) -> None:
         step = self._state.progress.snapshot.global_step
         self._summaries.start_session(step)
-        self._metrics.show_parameters(self._built.bytes_per_ps)
-        self._state.bytes_per_ps = self._built.bytes_per_ps
+        self._metrics.show_parameters(self._built.loads, self._state.traffic)
+        self._state.loads = self._built.loads
         if path is not None:
             written = tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9
             self._state.checkpoint = Checkpoint(path, step, written, 0.0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.placement import on_cluster, parameter_bytes
+from ..cluster.placement import ServerLoad, on_cluster, server_loads
 from ..errors import JobFailed, ParamserveError, UsageError
 from ..loops.loop import Loop, Task
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
@@ -58,7 +58,7 @@ class TrainGraph:
             task that runs the model needs.
         uninitialized: Names of the global variables that are not initialized.
         saver: Saves and restores what `init_op` initializes.
-        bytes_per_ps: Bytes of variables and optimizer slots, by parameter server.
+        loads: What each parameter server holds, optimizer slots included, by its index.
     """
 
     graph: Any
@@ -77,7 +77,7 @@ class TrainGraph:
     local_init_with_tables: Operation
     uninitialized: Tensor
     saver: Any
-    bytes_per_ps: dict[int, int] = field(default_factory=dict)
+    loads: dict[int, ServerLoad] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[Operation, ...]:
@@ -93,6 +93,7 @@ def build_train_graph(
     replicas_to_aggregate: int,
     task: Task | None = None,
     defaults: JobDefaults | None = None,
+    max_shard_bytes: int | None = None,
 ) -> TrainGraph:
     """Builds the model and everything around it for one task.
 
@@ -103,6 +104,7 @@ def build_train_graph(
         replicas_to_aggregate: Gradients per global step in sync mode.
         task: Where the training loop runs; None: in a chief that starts afresh.
         defaults: The job's options, for what the model leaves open; None: the usual ones.
+        max_shard_bytes: Bytes above which a variable is partitioned; None: never.
 
     Raises:
         UsageError: The build function raised, returned something else than a `TrainSpec`, or
@@ -111,7 +113,10 @@ def build_train_graph(
     task, defaults = task or Task(), defaults or JobDefaults()
     reset_names()
     graph = tf.Graph()
-    with graph.as_default(), on_cluster(context.num_ps, worker_device):
+    with (
+        graph.as_default(),
+        on_cluster(context.num_ps, worker_device, max_shard_bytes=max_shard_bytes),
+    ):
         global_step = v1.train.get_or_create_global_step()
         examples = v1.get_variable(
             EXAMPLES,
@@ -140,7 +145,7 @@ def build_train_graph(
             saver=_chosen(
                 loop.scaffold.saver, lambda: _saver(worker_device, defaults.keep_checkpoints)
             ),
-            bytes_per_ps=parameter_bytes(v1.global_variables()),
+            loads=server_loads(v1.global_variables()),
             **train,
             **_init_ops(loop, [global_step, examples]),
         )
@@ -202,6 +207,7 @@ def _train_ops(
             examples_in_step=count,
             replicas_to_aggregate=replicas_to_aggregate,
             num_workers=context.num_workers,
+            worker_index=context.index,
         )
         step = sync.train_op
     else:

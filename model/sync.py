@@ -1,8 +1,8 @@
 """Sync mode's part of the graph: what workers push, what the chief applies, and the tokens.
 
-Built on TensorFlow's `SyncReplicasOptimizer`. One rule is ours: *every* gradient is computed on
-a token, the first one included. So a worker may join at any time without pushing a gradient that
-nobody waits for, and the token of one that leaves can be issued again.
+One rule is the service's own: *every* gradient is computed on a token, the first one included. So a
+worker may join at any time without pushing a gradient that nobody waits for, and the token of one
+that leaves can be issued again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.data_plane import BUCKET_BYTES
+from .accumulators import GradientAccumulators, Tally
+from .sparse_mean import Leftover
 from .spec import GradientsAndVariables, Operation, Tensor, Variable
+from .tokens import Ledger, TokenQueues
+
+v1 = tf.compat.v1
+
+_NAME = "paramserve/sync"
+# The chief's row in the ledger; workers have their indices.
+CHIEF_ROW = -1
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,21 @@ class SyncOps:
     Attributes:
         train_op: Worker: pushes its gradients, then waits for its next token.
         take_token: Worker: waits for its first token.
-        token_step: Worker: int64 scalar, the global step of the token it holds.
+        token_step: Worker: int64 scalar, the global step of the token that `train_op` ends with.
         apply_step: Chief: waits for enough gradients, applies their mean, issues tokens.
         start: Chief: brings the accumulators to the restored global step.
-        clear_tokens: Chief: drops tokens that an earlier life of the job left behind.
-        issue_token: Chief: issues one token for the current global step.
+        leftovers: Chief: gradients that an earlier life of the job left behind.
+        clear_tokens: Chief: drops tokens that an earlier life of the job left behind; by queue.
+        counts: int32 placeholder of shape [queues], for the next two.
+        issue_tokens: Chief: issues `counts` tokens for the current global step.
+        deal_tokens: Chief: has each step issue `counts` tokens from now on.
+        waiting: int32 scalar: gradients that wait for the rest of their step.
+        queue_sizes: int32 of shape [queues]: tokens that nobody has taken.
+        ledger: What every worker pushed, see `model.tokens.Ledger.rows`.
+        queues: Token queues: one for all workers; or one for each that was planned, and one for
+            all that are more.
         tokens_per_step: Tokens in the job, so gradients computed for one global step.
+        replicas: Gradients that make one global step.
     """
 
     train_op: Operation
@@ -36,92 +55,17 @@ class SyncOps:
     token_step: Tensor
     apply_step: Operation
     start: Operation
-    clear_tokens: Operation
-    issue_token: Operation
+    leftovers: Sequence[Leftover]
+    clear_tokens: Sequence[Operation]
+    counts: Tensor
+    issue_tokens: Operation
+    deal_tokens: Operation
+    waiting: Tensor
+    queue_sizes: Tensor
+    ledger: tuple[Tensor, Tensor]
+    queues: int
     tokens_per_step: int
-
-
-class _CountingOptimizer:
-    """Applies gradients, and in the same step adds up the examples they came from."""
-
-    def __init__(self, inner: Any, counter: _ExampleCounter, sparse: Sequence[_SparseMean]) -> None:
-        self._inner = inner
-        self._counter = counter
-        self._sparse = sparse
-
-    def apply_gradients(self, pairs: Any, global_step: Any = None) -> Operation:
-        pairs = [pair for pair in pairs if pair[0] is not None]
-        pairs += [(mean.take(), mean.variable) for mean in self._sparse]
-        return tf.group(self._inner.apply_gradients(pairs, global_step), self._counter.add())
-
-
-class _SparseMean:
-    """The mean of the workers' gradients of a variable of which each touches a few rows.
-
-    TensorFlow's sparse accumulators merge two gradients as if both had their rows in order and
-    once, and divide a row by the workers that touched it. So rows are summed and ordered before,
-    the accumulator sums, and the division is ours. The workers are counted in a row of their own,
-    beyond the last, so that sum and count are of the same gradients.
-    """
-
-    def __init__(self, gradient: Any, variable: Variable, replicas_to_aggregate: int) -> None:
-        self.variable = variable
-        self._gradient = gradient
-        self._replicas = replicas_to_aggregate
-        with tf.compat.v1.device(variable.device):
-            self._accumulator = tf.compat.v1.SparseConditionalAccumulator(
-                gradient.dtype,
-                shape=None,
-                shared_name=f"{variable.op.name}/sparse_accumulator",
-                reduction_type="SUM",
-            )
-
-    def push(self, step: Tensor) -> Operation:
-        count_row = tf.constant([self.variable.shape[0]], tf.int64)
-        ones = tf.ones([1, *self.variable.shape[1:]], self._gradient.dtype)
-        indices = tf.concat([tf.cast(self._gradient.indices, tf.int64), count_row], 0)
-        values = tf.concat([self._gradient.values, ones], 0)
-        rows, where = tf.unique(indices)
-        sums = tf.math.unsorted_segment_sum(values, where, tf.size(rows))
-        order = tf.argsort(rows)
-        slices = tf.IndexedSlices(tf.gather(sums, order), tf.gather(rows, order))
-        return self._accumulator.apply_indexed_slices_grad(slices, local_step=step)
-
-    def take(self) -> Any:
-        with tf.compat.v1.device(self.variable.device):
-            taken = self._accumulator.take_indexed_slices_grad(self._replicas)
-            count = tf.reshape(taken.values[-1], [-1])[0]
-            return tf.IndexedSlices(taken.values[:-1] / count, taken.indices[:-1])
-
-    def start(self, global_step: Tensor) -> Operation:
-        return self._accumulator.set_global_step(global_step)
-
-
-class _ExampleCounter:
-    """Sums the examples of the gradients in a step, with the accumulators' own rule for stale ones.
-
-    A gradient's examples are pushed to an accumulator of their own, with the same token; so what
-    is counted is what was applied, not what was computed.
-    """
-
-    def __init__(self, examples: Variable, replicas_to_aggregate: int) -> None:
-        self._examples = examples
-        self._replicas = replicas_to_aggregate
-        with tf.compat.v1.device(examples.device):
-            self._accumulator = tf.compat.v1.ConditionalAccumulator(
-                tf.float64, shape=(), shared_name="examples/accumulator", reduction_type="SUM"
-            )
-
-    def add(self) -> Operation:
-        with tf.compat.v1.device(self._examples.device):
-            applied = self._accumulator.take_grad(self._replicas)
-            return self._examples.assign_add(tf.cast(applied, tf.int64), read_value=False)
-
-    def push(self, examples: Tensor, step: Tensor) -> Operation:
-        return self._accumulator.apply_grad(tf.cast(examples, tf.float64), local_step=step)
-
-    def start(self, global_step: Tensor) -> Operation:
-        return self._accumulator.set_global_step(global_step)
+    replicas: int
 
 
 def synchronize(
@@ -133,8 +77,14 @@ def synchronize(
     examples_in_step: Tensor,
     replicas_to_aggregate: int,
     num_workers: int,
+    worker_index: int = 0,
+    bucket_bytes: int = BUCKET_BYTES,
 ) -> SyncOps:
     """Adds synchronous aggregation of `gradients` to the current graph.
+
+    When a gradient of every planned worker is to be aggregated, each has a token of its own; so a
+    step is made of one gradient of each, and not of two of a fast one. Otherwise tokens are for
+    whoever comes first.
 
     Args:
         optimizer: The `tf.compat.v1.train.Optimizer` that applies the mean gradients.
@@ -144,52 +94,101 @@ def synchronize(
         examples_in_step: Scalar; examples behind this worker's gradients.
         replicas_to_aggregate: Gradients averaged into one step.
         num_workers: Workers planned; more than `replicas_to_aggregate` are backup workers.
+        worker_index: Which of the workers this is, if it is one.
+        bucket_bytes: Bytes up to which gradients are pushed together.
     """
-    counter = _ExampleCounter(examples, replicas_to_aggregate)
-    sparse = [
-        _SparseMean(gradient, variable, replicas_to_aggregate)
-        for gradient, variable in gradients
-        if isinstance(gradient, tf.IndexedSlices)
-    ]
-    sync = tf.compat.v1.train.SyncReplicasOptimizer(
-        _CountingOptimizer(optimizer, counter, sparse), replicas_to_aggregate, num_workers
+    parts = _Parts(gradients, global_step, examples, bucket_bytes)
+    has_own_queues = replicas_to_aggregate == num_workers
+    tokens = TokenQueues(num_workers + 1 if has_own_queues else 1, global_step.device, _NAME)
+    queues = len(tokens.queues)
+    held = _local_variable("token_step")
+    step = tf.identity(held.read_value())
+    with tf.control_dependencies(parts.push(step, examples_in_step, worker_index)):
+        token = tokens.take(min(worker_index, queues - 1))
+    first_token = tokens.take(min(worker_index, queues - 1))
+    tokens_per_step = max(num_workers, replicas_to_aggregate)
+    with v1.device(global_step.device):
+        shares = v1.Variable(
+            [1] * num_workers + [0] if has_own_queues else [tokens_per_step],
+            dtype=tf.int32,
+            trainable=False,
+            collections=[],
+            name="token_shares",
+        )
+        counts = v1.placeholder(tf.int32, [queues], name="token_counts")
+        issue_tokens = tokens.give(counts, global_step.read_value())
+        deal_tokens = shares.assign(counts).op
+        with tf.control_dependencies(parts.apply(optimizer, replicas_to_aggregate)):
+            given = tokens.give(shares.read_value(), global_step.read_value())
+    return SyncOps(
+        train_op=held.assign(token).op,
+        take_token=held.assign(first_token).op,
+        token_step=tf.identity(token, name="token_step_after"),
+        apply_step=given,
+        start=tf.group(*parts.start()),
+        leftovers=parts.leftovers(),
+        clear_tokens=[tokens.clear(queue).op for queue in range(queues)],
+        counts=counts,
+        issue_tokens=issue_tokens,
+        deal_tokens=deal_tokens,
+        waiting=parts.tally.leftover().count,
+        queue_sizes=tokens.sizes(),
+        ledger=parts.ledger.rows(),
+        queues=queues,
+        tokens_per_step=tokens_per_step,
+        replicas=replicas_to_aggregate,
     )
-    held = tf.compat.v1.get_variable(
-        "token_step",
+
+
+class _Parts:
+    """The accumulators of a model's gradients, and of the figures that go with them."""
+
+    def __init__(
+        self,
+        gradients: GradientsAndVariables,
+        global_step: Variable,
+        examples: Variable,
+        bucket_bytes: int,
+    ) -> None:
+        self._device = global_step.device
+        self._global_step, self._examples = global_step, examples
+        self._gradients = GradientAccumulators(gradients, bucket_bytes=bucket_bytes, name=_NAME)
+        self.tally = Tally(2, self._device, _NAME)
+        self.ledger = Ledger(self._device, _NAME)
+
+    def push(self, step: Tensor, examples: Tensor, worker: int) -> list[Operation]:
+        # Step and examples cross as one tensor to the server that needs both.
+        header = tf.stack([step, examples])
+        with v1.device(self._device):
+            number = header[0]
+            figures = tf.stack([tf.constant(1, tf.int64), header[1]])
+        return [
+            self.ledger.push(worker, number),
+            self.tally.push(figures, number),
+            *self._gradients.push(step, {self._device: number}),
+        ]
+
+    def apply(self, optimizer: Any, replicas: int) -> list[Operation]:
+        sums = self.tally.take(replicas)
+        update = optimizer.apply_gradients(self._gradients.take(replicas), self._global_step)
+        with v1.device(self._examples.device):
+            counted = self._examples.assign_add(sums[1], read_value=False)
+        return [update, counted, self.ledger.apply(CHIEF_ROW, sums[0])]
+
+    def start(self) -> list[Operation]:
+        step = self._global_step.read_value()
+        return [self.tally.start(step), *self._gradients.start(step)]
+
+    def leftovers(self) -> list[Leftover]:
+        return [self.tally.leftover(), *self._gradients.leftovers()]
+
+
+def _local_variable(name: str) -> Variable:
+    return v1.get_variable(
+        name,
         shape=(),
         dtype=tf.int64,
-        initializer=tf.compat.v1.zeros_initializer(),
+        initializer=v1.zeros_initializer(),
         trainable=False,
-        collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES],
-    )
-    step = held.read_value()
-    pushes = [counter.push(examples_in_step, step), *(mean.push(step) for mean in sparse)]
-    with tf.control_dependencies(pushes):
-        # None has the optimizer leave a variable out: its gradient takes the way above.
-        dense = [
-            (tf.identity(gradient) if isinstance(gradient, tf.Tensor) else None, variable)
-            for gradient, variable in gradients
-        ]
-    train_op = tf.group(sync.apply_gradients(dense, global_step), *pushes)
-    sync.ready_for_local_init_op.mark_used()  # The chief says when the model is ready.
-    queue, local_step = sync._sync_token_queue, sync._local_step
-    with tf.compat.v1.device(global_step.device):
-        token = queue.dequeue()
-        issue = queue.enqueue(global_step.read_value())
-        clear = queue.dequeue_many(queue.size())
-    with tf.control_dependencies([train_op]):
-        token_step = held.assign(local_step.read_value())
-    return SyncOps(
-        train_op=tf.group(train_op, token_step),
-        take_token=tf.group(local_step.assign(token), held.assign(token)),
-        token_step=tf.identity(token_step),
-        apply_step=sync.get_chief_queue_runner().enqueue_ops[0],
-        start=tf.group(
-            sync.chief_init_op,
-            counter.start(global_step.read_value()),
-            *(mean.start(global_step.read_value()) for mean in sparse),
-        ),
-        clear_tokens=clear.op,
-        issue_token=issue,
-        tokens_per_step=max(num_workers, replicas_to_aggregate),
+        collections=[v1.GraphKeys.LOCAL_VARIABLES],
     )

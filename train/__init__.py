@@ -8,7 +8,6 @@ from tensorflow.compat.v1.train import (
     AdadeltaOptimizer,
     AdagradDAOptimizer,
     AdagradOptimizer,
-    AdamOptimizer,
     BytesList,
     Checkpoint,
     CheckpointSaverListener,
@@ -53,7 +52,6 @@ from tensorflow.compat.v1.train import (
     StepCounterHook,
     StopAtStepHook,
     SummarySaverHook,
-    SyncReplicasOptimizer,
     VocabInfo,
     add_queue_runner,
     basic_train_loop,
@@ -103,6 +101,7 @@ from tensorflow.compat.v1.train import (
 
 from ..worker.session import ChiefSessionCreator, WorkerSessionCreator
 from . import queue_runner
+from .adam import AdamOptimizer
 from .checkpoint_hook import CheckpointSaverHook
 from .filename_queue import string_input_producer
 from .global_steps import (
@@ -116,10 +115,14 @@ from .logging_hook import LoggingTensorHook
 from .monitored_session import MonitoredSession, SingularMonitoredSession
 from .monitored_training_session import MonitoredTrainingSession
 from .moving_average import ExponentialMovingAverage
+
+# No name of TensorFlow's, so not in `__all__`.
+from .row_sparse_adam import RowSparseAdamOptimizer as RowSparseAdamOptimizer
 from .sdca import sdca_shrink_l1
 from .servers import Server
 from .session_manager import SessionManager
 from .supervisor import Supervisor
+from .sync_replicas import SyncReplicasOptimizer
 from .warm_starting import warm_start
 
 __all__ = [

@@ -10,6 +10,7 @@ from paramserve.chief.aggregation import Aggregator
 from paramserve.chief.initialization import initialize
 from paramserve.cluster.deadline import call_in_background
 from paramserve.cluster.spec import Role
+from paramserve.model.tokens import SyncCounters
 
 BOUNDED = tf.compat.v1.RunOptions(timeout_in_ms=30_000)
 
@@ -121,13 +122,62 @@ def test_a_pause_does_not_wait_for_a_gradient_that_never_comes(job):
 
 
 def test_tokens_of_an_earlier_life_are_cleared_at_the_start(job):
+    sync = job.built.sync
     for _ in range(5):
-        job.session.run(job.built.sync.issue_token)
+        job.session.run(sync.issue_tokens, {sync.counts: [3, 2]})
     job.aggregator.start()
-    queue_sizes = [
-        op.outputs[0]
-        for op in job.built.graph.get_operations()
-        if op.type == "QueueSizeV2" and "sync_token_q" in op.inputs[0].op.name
-    ]
-    assert queue_sizes
-    assert job.session.run(queue_sizes[0]) == job.built.sync.tokens_per_step
+    assert list(job.session.run(sync.queue_sizes)) == [1, 0]
+
+
+def sizes(job):
+    return list(job.session.run(job.built.sync.queue_sizes))
+
+
+def test_the_token_of_a_worker_that_leaves_goes_to_another(job):
+    job.aggregator.start(workers={0: "a"})
+    assert sizes(job) == [1, 0]
+    job.take_token()
+    job.aggregator.set_workers({0: "a", 5: "b"})
+    assert sizes(job) == [0, 1]  # More than planned: a backup worker.
+    job.aggregator.set_workers({0: "a"})
+    job.aggregator.set_workers({5: "c"})
+    assert sizes(job) == [0, 2]
+    job.aggregator.set_workers({0: "d"})
+    assert sizes(job) == [1, 2]
+    assert job.aggregator.counters().reissued == 3
+
+
+def test_another_life_of_a_worker_gets_a_token_of_its_own(job):
+    job.aggregator.start(workers={0: ""})
+    assert sizes(job) == [1, 0]
+    job.aggregator.set_workers({0: "a"})
+    assert sizes(job) == [1, 0]  # It was expected.
+    job.take_token()
+    job.aggregator.set_workers({0: "b"})
+    assert sizes(job) == [1, 0]
+
+
+def test_a_token_that_is_lost_is_issued_again(job):
+    job.aggregator = Aggregator(job.built.sync, job.session, lease_secs=0.3)
+    job.aggregator.start(workers={0: "a"})
+    job.take_token()
+    job.train(2)
+    began = job.global_step
+    until(lambda: job.aggregator.watch() or sizes(job) == [1, 0])
+    job.take_token()
+    job.train(2)
+    assert job.global_step >= began + 2
+
+
+def test_gradients_are_counted(job):
+    job.aggregator.start()
+    job.take_token()
+    job.train(3)
+    until(lambda: job.aggregator.counters().applied == 3)
+    late = job.built.graph.get_operation_by_name("token_step/Assign")
+    job.worker_session.run(late.name)  # As if it had the token of step 0.
+    step = call_in_background("late", job.train)
+    until(lambda: job.aggregator.counters().dropped == 1)
+    job.aggregator.release()
+    step.result(30)
+    assert job.aggregator.counters() == SyncCounters(applied=3, dropped=1, reissued=0)

@@ -79,13 +79,20 @@ class SyncJob:
         ]
 
     def start(self):
+        for left in self.sync.leftovers:
+            if self.run(left.count):
+                self.run(left.drop)
         self.run(self.sync.start)
-        self.run(self.sync.clear_tokens)
-        self.issue_tokens(self.sync.tokens_per_step)
+        for clear in self.sync.clear_tokens:
+            self.run(clear)
+        self.run(self.built.graph.get_operation_by_name("token_shares/Assign"))
+        everybody = [1] * (self.sync.queues - 1) + [0]
+        self.issue_tokens(*everybody if self.sync.queues > 1 else [self.sync.tokens_per_step])
 
-    def issue_tokens(self, count):
-        for _ in range(count):
-            self.run(self.sync.issue_token)
+    def issue_tokens(self, *counts):
+        """So many for each queue."""
+        feed = {self.sync.counts: counts}
+        self.session.run(self.sync.issue_tokens, feed, options=BOUNDED)
 
     def apply(self):
         self.run(self.sync.apply_step)
@@ -256,7 +263,7 @@ def test_what_is_counted_is_what_was_applied_whoever_computed_it(start_job):
         job.apply()
     done.set()
     weight, examples, global_step = job.value("w"), job.examples, job.global_step
-    job.issue_tokens(2 * len(running))
+    job.issue_tokens(2, 2, 0)
     for worker in running:
         worker.result()
     assert global_step == steps
@@ -308,7 +315,9 @@ def test_no_gradient_is_computed_without_a_token(start_job):
         worker.take_token()
     newcomer = Background(job.workers[0].take_token)
     assert newcomer.still_runs_after(0.5)
-    job.issue_tokens(1)
+    job.issue_tokens(0, 5, 5)
+    assert newcomer.still_runs_after(0.1)  # They are another's.
+    job.issue_tokens(1, 0, 0)
     newcomer.result()
 
 
@@ -321,7 +330,7 @@ def test_one_more_token_releases_a_worker_whose_partner_is_gone(start_job):
     applied = Background(job.apply)
     assert step.still_runs_after(0.5)
     assert job.global_step == 0
-    job.issue_tokens(1)
+    job.issue_tokens(1, 0, 0)
     assert step.result() == 0  # A token for the same global step: the other half of it.
     again = Background(survivor.step)
     applied.result()

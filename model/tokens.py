@@ -1,0 +1,225 @@
+"""Sync mode's tokens, each the right to compute one gradient, and the ledger of gradients.
+
+Both live beside the global step, on its parameter server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from .spec import Operation, Tensor
+
+v1 = tf.compat.v1
+
+# The ledger's columns.
+_PUSHED, _APPLIED, _REISSUED, _STEP = range(4)
+# In place of a step: the worker computes no further gradient.
+LEFT = 2**62
+
+
+@dataclass(frozen=True)
+class SyncCounters:
+    """What became of the workers' gradients, over the life of the parameter server's state.
+
+    Attributes:
+        applied: Gradients that are part of a step.
+        dropped: Gradients that came too late for theirs.
+        reissued: Tokens issued for workers that left, or were not heard of for a lease.
+    """
+
+    applied: int
+    dropped: int
+    reissued: int
+
+
+class TokenQueues:
+    """Queues of tokens, of which each holds the global step that it is good for.
+
+    Args:
+        count: How many queues: one for all workers, or one for each.
+        device: Where they live.
+        name: What their shared names begin with.
+    """
+
+    def __init__(self, count: int, device: str, name: str) -> None:
+        self._device = device
+        with v1.device(device):
+            self.queues = [
+                v1.FIFOQueue(
+                    -1,
+                    tf.int64,
+                    shapes=(),
+                    name="sync_token_q",
+                    shared_name=f"{name}/sync_token_q/{number}",
+                )
+                for number in range(count)
+            ]
+
+    def take(self, queue: int) -> Tensor:
+        """Waits for a token; int64 scalar."""
+        with v1.device(self._device):
+            return self.queues[queue].dequeue()
+
+    def give(self, counts: Tensor, step: Tensor) -> Operation:
+        """Puts `counts[i]` tokens for a step into queue i; int32 [queues] and int64 scalar."""
+        with v1.device(self._device):
+            each = tf.unstack(counts, len(self.queues))
+            return tf.group(
+                *(
+                    queue.enqueue_many((tf.fill([count], step),))
+                    for queue, count in zip(self.queues, each, strict=True)
+                )
+            )
+
+    def clear(self, queue: int) -> Tensor:
+        """Takes whatever is in a queue for which nobody waits; int64 of shape [tokens]."""
+        with v1.device(self._device):
+            return self.queues[queue].dequeue_many(self.queues[queue].size())
+
+    def sizes(self) -> Tensor:
+        """Tokens in each queue; int32 of shape [queues]."""
+        with v1.device(self._device):
+            return tf.stack([queue.size() for queue in self.queues])
+
+    def close(self) -> Operation:
+        """Ends everybody who waits, now or later, as the end of the input would."""
+        with v1.device(self._device):
+            return tf.group(*(each.close(cancel_pending_enqueues=True) for each in self.queues))
+
+    def reopen(self) -> Operation:
+        """Puts new queues in the place of those that an earlier training closed.
+
+        A closed queue cannot be opened, but it can be forgotten; who asks for it next makes it
+        again.
+        """
+        with v1.device(self._device):
+            return tf.group(*(_forget_if_closed(each) for each in self.queues))
+
+    def is_closed(self) -> Tensor:
+        """Whether any queue is closed; bool scalar."""
+        with v1.device(self._device):
+            return tf.reduce_any(tf.stack([queue.is_closed() for queue in self.queues]))
+
+
+def _forget_if_closed(queue: Any) -> Operation:
+    def forget() -> Tensor:
+        forgotten = tf.raw_ops.DestroyResourceOp(resource=queue.queue_ref, ignore_lookup_error=True)
+        with tf.control_dependencies([forgotten]):
+            return tf.constant(True)
+
+    return tf.cond(queue.is_closed(), forget, lambda: tf.constant(False)).op
+
+
+class Ledger:
+    """Counts what each worker pushed and what was applied.
+
+    It is a hash table, since that needs no initialization: a worker may push before the chief has
+    done anything. Nobody but its owner writes a row, so nothing is lost between reading and
+    writing it.
+
+    Args:
+        device: Where it lives.
+        name: What its shared name begins with.
+    """
+
+    def __init__(self, device: str, name: str) -> None:
+        self._device = device
+        with v1.device(device):
+            self._table = tf.raw_ops.MutableHashTableOfTensorsV2(
+                key_dtype=tf.int64,
+                value_dtype=tf.int64,
+                value_shape=[4],
+                shared_name=f"{name}/ledger",
+            )
+
+    def push(self, worker: int, step: Tensor) -> Operation:
+        """Notes a gradient of a worker for a step, an int64 scalar."""
+        with v1.device(self._device):
+            row = self._find(worker)
+            return self._set(worker, tf.stack([row[0] + 1, row[1], row[2], step]))
+
+    def leave(self, worker: int) -> Operation:
+        """Notes that a worker computes no further gradient, until it pushes one."""
+        with v1.device(self._device):
+            row = self._find(worker)
+            return self._set(worker, tf.concat([row[:3], tf.constant([LEFT], tf.int64)], 0))
+
+    def apply(self, row: int, gradients: Tensor) -> Operation:
+        """Notes gradients that were applied; int64 scalar."""
+        return self._add(row, _APPLIED, gradients)
+
+    def reissue(self, row: int, tokens: Tensor) -> Operation:
+        """Notes tokens that were issued again; a scalar of an integer type."""
+        return self._add(row, _REISSUED, tokens)
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Everything: the rows' keys, int64 of shape [rows], and the rows, int64 [rows, 4]."""
+        with v1.device(self._device):
+            exported = tf.raw_ops.LookupTableExportV2(
+                table_handle=self._table, Tkeys=tf.int64, Tvalues=tf.int64
+            )
+            return exported.keys, exported.values
+
+    def _add(self, row: int, column: int, amount: Tensor) -> Operation:
+        with v1.device(self._device):
+            return self._set(
+                row,
+                self._find(row) + tf.one_hot(column, 4, dtype=tf.int64) * tf.cast(amount, tf.int64),
+            )
+
+    def _find(self, row: int) -> Tensor:
+        return tf.raw_ops.LookupTableFindV2(
+            table_handle=self._table,
+            keys=tf.constant(row, tf.int64),
+            default_value=tf.zeros([4], tf.int64),
+        )
+
+    def _set(self, row: int, values: Tensor) -> Operation:
+        return tf.raw_ops.LookupTableInsertV2(
+            table_handle=self._table, keys=tf.constant(row, tf.int64), values=values
+        )
+
+
+def count_up(rows: Any, waiting: int) -> SyncCounters:
+    """Makes the counters of a ledger's rows.
+
+    Args:
+        rows: int64 array of shape [rows, 4].
+        waiting: Gradients that wait for the rest of their step.
+    """
+    pushed, applied, reissued = (
+        int(rows[:, each].sum()) for each in (_PUSHED, _APPLIED, _REISSUED)
+    )
+    return SyncCounters(applied, max(0, pushed - applied - waiting), reissued)
+
+
+def newest_steps(keys: Any, rows: Any) -> dict[int, tuple[int, int]]:
+    """What each worker pushed: how many gradients, and for which step the last, by its row."""
+    return {
+        int(key): (int(row[_PUSHED]), int(row[_STEP])) for key, row in zip(keys, rows, strict=True)
+    }
+
+
+def deal(present: Collection[int], queues: int, tokens: int) -> list[int]:
+    """How many tokens each queue gets in a step: one for each worker, and no fewer than `tokens`.
+
+    Worker i has queue i; the last queue is shared by all further workers. They are backup workers
+    while nobody is missing.
+
+    Args:
+        present: Indices of the workers that are there; if it is empty, all with a queue are
+            expected.
+        queues: How many queues there are.
+        tokens: How many tokens there are at least.
+    """
+    own = range(queues - 1)
+    shares = [int(index in present or not present) for index in own]
+    shares.append(sum(index not in own for index in present))
+    takers: Sequence[int] = [queue for queue, share in enumerate(shares) if share]
+    for number in range(tokens - sum(shares)):
+        shares[takers[number % len(takers)]] += 1
+    return shares

@@ -1,0 +1,400 @@
+"""`SyncReplicasOptimizer`: gradients of several workers are averaged into common steps."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from ..cluster.data_plane import BUCKET_BYTES
+from ..loops.sync import SyncReplicasHook
+from ..model.accumulators import GradientAccumulators, Tally
+from ..model.tokens import Ledger, SyncCounters, TokenQueues, count_up
+from .sync_steps import ChiefOps, ChiefQueueRunner, SyncControls
+
+v1 = tf.compat.v1
+
+# The chief's rows in the ledger.
+_STEP_ROW, _WATCH_ROW = -1, -2
+
+
+class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
+    """Averages the gradients of several workers, and applies the mean as one step.
+
+    Takes the arguments of `tf.compat.v1.train.SyncReplicasOptimizer` and four more. Gradients cross
+    in buckets, with one step number for each parameter server, however many variables there are. A
+    worker that ends, dies or hangs does not leave the others waiting, if workers and chief have the
+    hook of `make_session_run_hook` (or the chief the queue runner): its gradients are then computed
+    by others. And the end takes no grace period.
+
+    Example::
+
+        optimizer = SyncReplicasOptimizer(
+            tf.compat.v1.train.GradientDescentOptimizer(0.1),
+            replicas_to_aggregate=4,
+            total_num_replicas=4,
+            one_gradient_per_worker=True,
+        )
+        train_op = optimizer.minimize(loss, global_step=get_or_create_global_step())
+        hooks = [optimizer.make_session_run_hook(is_chief)]
+        with MonitoredTrainingSession(server.target, is_chief, hooks=hooks) as session:
+            while not session.should_stop():
+                session.run(train_op)
+
+    Args:
+        opt: Computes the gradients and applies their mean.
+        replicas_to_aggregate: Gradients in one step.
+        total_num_replicas: Workers; `replicas_to_aggregate` if None. What are more are backup
+            workers; if there are fewer, they compute several gradients for a step.
+        variable_averages: An `ExponentialMovingAverage`, applied after each step.
+        variables_to_average: What it is applied to.
+        use_locking: Has no effect, as in the original.
+        name: A name for the operations, and for what tasks share: the same in all of them.
+        one_gradient_per_worker: Whether a step has one gradient of each worker at most. Otherwise
+            a fast worker may compute two for the same step. With as many replicas to aggregate as
+            workers, a step of batches of B examples is then exactly one on all of their examples.
+        worker_index: Which of the workers this task is, for `one_gradient_per_worker`: from 0 up,
+            and another in each task. None takes the task's index in a job "worker".
+        bucket_bytes: Bytes up to which gradients are pushed together; a larger one is cut. 0:
+            each by itself.
+        lease_secs: Seconds without a step after which the chief issues the tokens of workers that
+            are not heard of to others. (Longer, where steps take long.)
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        opt: tf.compat.v1.train.Optimizer,
+        replicas_to_aggregate: int,
+        total_num_replicas: int | None = None,
+        variable_averages: Any = None,
+        variables_to_average: Sequence[Any] | None = None,
+        use_locking: bool = False,
+        name: str = "sync_replicas",
+        *,
+        one_gradient_per_worker: bool = False,
+        worker_index: int | None = None,
+        bucket_bytes: int = BUCKET_BYTES,
+        lease_secs: float = 30.0,
+    ) -> None:
+        # Not that of `SyncReplicasOptimizer`, which says that it is deprecated.
+        tf.compat.v1.train.Optimizer.__init__(self, use_locking, name)
+        total = replicas_to_aggregate if total_num_replicas is None else total_num_replicas
+        _check(replicas_to_aggregate, total, one_gradient_per_worker, worker_index, lease_secs)
+        self._opt = opt
+        self._replicas, self._total = replicas_to_aggregate, total
+        self._tokens_per_step = max(total, replicas_to_aggregate)
+        self._averages = (variable_averages, variables_to_average)
+        self._has_own_queues = one_gradient_per_worker
+        self._worker_index = worker_index
+        self._bucket_bytes = bucket_bytes
+        self._lease_secs = lease_secs
+        self._gradients_applied = False
+
+    def compute_gradients(self, *args: Any, **kwargs: Any) -> list[tuple[Any, Any]]:
+        """Computes this worker's gradients, with the inner optimizer's `compute_gradients`."""
+        return self._opt.compute_gradients(*args, **kwargs)
+
+    def apply_gradients(
+        self, grads_and_vars: Any, global_step: Any = None, name: str | None = None
+    ) -> tf.Operation:
+        """Adds the operations of workers and chief to the graph.
+
+        Args:
+            grads_and_vars: `(gradient, variable)` pairs; a gradient may be None.
+            global_step: The integer scalar variable that counts the steps.
+            name: A name for the returned operation.
+
+        Returns:
+            A step of a worker: its gradients are pushed, and it has its next token.
+
+        Raises:
+            ValueError: There is no pair, no gradient, or no global step.
+        """
+        pairs = list(grads_and_vars or ())
+        if not pairs:
+            raise ValueError("Must supply at least one variable: grads_and_vars is empty")
+        if global_step is None:
+            raise ValueError(
+                "Global step is required to check staleness: pass global_step=, for example "
+                "tf.compat.v1.train.get_or_create_global_step()"
+            )
+        self._global_step = global_step
+        worker_device = tf.no_op().device
+        self._worker, self._row = self._find_worker(worker_device)
+        self.ready_for_local_init_op = v1.report_uninitialized_variables(v1.global_variables())
+        self.ready_for_local_init_op.mark_used()  # By whoever opens a session, if it waits at all.
+        self._local_step = _local_step(worker_device)
+        with tf.name_scope(self._name):
+            self._build_parts(pairs)
+            train_op = self._build_worker()
+            update = self._build_update()
+            self._build_start()
+            self._build_chief(update)
+        self._gradients_applied = True
+        train_op = tf.group(train_op, name=name)
+        v1.add_to_collection(v1.GraphKeys.TRAIN_OP, train_op)
+        return train_op
+
+    def get_chief_queue_runner(self) -> tf.compat.v1.train.QueueRunner:
+        """What the chief runs in threads: applies means, issues tokens, looks after the workers.
+
+        Raises:
+            ValueError: There are no gradients yet.
+        """
+        self._check_applied("get_chief_queue_runner")
+        return self._runner
+
+    def get_init_tokens_op(self, num_tokens: int = -1) -> tf.Operation:
+        """Puts tokens for the first step into the queue; the chief runs it once.
+
+        Each worker computes its first gradient without a token. So with `one_gradient_per_worker`
+        there is nothing to do.
+
+        Args:
+            num_tokens: How many; -1: `replicas_to_aggregate`.
+
+        Raises:
+            ValueError: There are no gradients yet, or too few tokens for the first step.
+        """
+        self._check_applied("get_init_tokens_op")
+        needed = self._replicas - self._total
+        if num_tokens != -1 and num_tokens < needed:
+            raise ValueError(
+                f"Too few tokens to finish the first step: num_tokens={num_tokens}, but "
+                f"replicas_to_aggregate={self._replicas} with total_num_replicas={self._total} "
+                f"needs {needed}"
+            )
+        if num_tokens == -1:
+            num_tokens = self._replicas
+        if self._has_own_queues or num_tokens == 0:
+            return tf.no_op(name="no_init_tokens")
+        with v1.device(self._global_step.device):
+            return self._tokens.give(tf.constant([num_tokens]), self._read_global_step())
+
+    def make_session_run_hook(
+        self, is_chief: bool, num_tokens: int = -1
+    ) -> tf.compat.v1.train.SessionRunHook:
+        """Makes the hook that every task of the training needs.
+
+        It initializes what synchronous training needs, has the chief apply means, and tells the
+        others when this task ends.
+
+        Args:
+            is_chief: Whether this task is the chief.
+            num_tokens: Tokens that the chief issues at the start; -1: no more than the first step
+                needs. With more, workers compute gradients that come too late.
+        """
+        return SyncReplicasHook(self, is_chief, num_tokens)
+
+    def counters(self, session: tf.compat.v1.Session) -> SyncCounters:
+        """What became of the workers' gradients, over the life of the parameter server's state.
+
+        Args:
+            session: A session of this graph, in any task.
+
+        Raises:
+            ValueError: There are no gradients yet.
+        """
+        self._check_applied("counters")
+        (_, rows), waiting = session.run([self._chief_ops.ledger, self._chief_ops.waiting])
+        return count_up(rows, int(waiting))
+
+    def get_slot(self, *args: Any, **kwargs: Any) -> Any:
+        """A slot of the inner optimizer."""
+        return self._opt.get_slot(*args, **kwargs)
+
+    def get_slot_names(self, *args: Any, **kwargs: Any) -> list[str]:
+        """The names of the inner optimizer's slots."""
+        return self._opt.get_slot_names(*args, **kwargs)
+
+    def variables(self) -> list[Any]:
+        """The inner optimizer's variables."""
+        return self._opt.variables()
+
+    # -- the graph
+
+    def _find_worker(self, device: str) -> tuple[int, int]:
+        """This worker's queue, and its row in the ledger."""
+        if not self._has_own_queues:
+            return 0, zlib.crc32(
+                device.encode()
+            ) if self._worker_index is None else self._worker_index
+        index = self._worker_index
+        if index is None:
+            task = tf.DeviceSpec.from_string(device)
+            if self._total > 1 and (task.job != "worker" or task.task is None):
+                raise ValueError(
+                    "one_gradient_per_worker=True needs to know which worker this is, and the "
+                    f"device {device!r} is no task of a job 'worker': pass worker_index=, a number "
+                    f"from 0 to {self._total - 1}, another one in each task"
+                )
+            index = task.task or 0
+        if not 0 <= index < self._total:
+            raise ValueError(
+                f"worker_index={index} with total_num_replicas={self._total}: expected a number "
+                f"from 0 to {self._total - 1}"
+            )
+        return index, index
+
+    def _build_parts(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        device = self._global_step.device
+        # Two optimizers of one name would share queues and accumulators.
+        names = ";".join(variable.op.name for _, variable in pairs)
+        shared = f"{self._name}_{zlib.crc32(names.encode()):08x}"
+        self._gradients = GradientAccumulators(pairs, bucket_bytes=self._bucket_bytes, name=shared)
+        self._tally = Tally(1, device, shared)
+        self._ledger = Ledger(device, shared)
+        self._tokens = TokenQueues(self._total if self._has_own_queues else 1, device, shared)
+        if not self._has_own_queues:
+            self._shares = tf.constant([self._tokens_per_step])
+            return
+        with v1.device(device):
+            self._shares = v1.Variable(
+                [1] * self._total, dtype=tf.int32, trainable=False, collections=[], name="shares"
+            )
+
+    def _build_worker(self) -> tf.Operation:
+        step = tf.identity(self._local_step.read_value())
+        with v1.device(self._global_step.device):
+            one = tf.ones([1], tf.float64)
+        pushes = [
+            self._ledger.push(self._row, step),
+            self._tally.push(one, step),
+            *self._gradients.push(step),
+        ]
+        with tf.control_dependencies(pushes):
+            token = self._tokens.take(self._worker)
+        return self._local_step.assign(token).op
+
+    def _build_update(self) -> tf.Operation:
+        means = self._gradients.take(self._replicas)
+        # Outside of our name scope, as the names of what an optimizer keeps are those of its own.
+        with v1.device(self._global_step.device), v1.name_scope(""):
+            update = self._opt.apply_gradients(means, self._global_step)
+            return tf.group(
+                update, self._ledger.apply(_STEP_ROW, self._tally.take(self._replicas)[0])
+            )
+
+    def _build_start(self) -> None:
+        first_step = self._read_global_step()
+        drained = [self._tokens.clear(self._worker)] if self._has_own_queues else []
+        with tf.control_dependencies(drained):
+            self.local_step_init_op = self._local_step.assign(first_step).op
+        self.chief_init_op = tf.group(
+            self._local_step.assign(first_step),
+            self._tokens.reopen(),
+            self._tally.start(first_step),
+            *self._gradients.start(first_step),
+            *([self._shares.initializer] if self._has_own_queues else []),
+        )
+
+    def _build_chief(self, update: tf.Operation) -> None:
+        with v1.device(self._global_step.device):
+            counts = v1.placeholder(tf.int32, [len(self._tokens.queues)], name="token_counts")
+            deal = self._shares.assign(counts).op if self._has_own_queues else tf.no_op()
+            issue = tf.group(
+                self._tokens.give(counts, self._read_global_step()),
+                self._ledger.reissue(_WATCH_ROW, tf.reduce_sum(counts)),
+            )
+            leftovers = [self._tally.leftover(), *self._gradients.leftovers()]
+            self._chief_ops = ChiefOps(
+                step=self._step_after(update),
+                counts=counts,
+                issue=issue,
+                deal=deal,
+                global_step=self._read_global_step(),
+                waiting=leftovers[0].count,
+                sizes=self._tokens.sizes(),
+                ledger=self._ledger.rows(),
+                probe=[each.count for each in leftovers],
+                close=self._tokens.close(),
+            )
+        make = self._runner_maker()
+        self._runner = make(self._chief_ops.step)
+        self.controls = SyncControls(
+            make_runner=make,
+            step=self._chief_ops.step,
+            release=self._release,
+            close=self._chief_ops.close,
+            leave=self._ledger.leave(self._row),
+            is_closed=self._tokens.is_closed(),
+            probe=self._chief_ops.probe,
+            lease_secs=self._lease_secs,
+            first_tokens=max(0, self._replicas - self._total),
+        )
+
+    def _step_after(self, update: tf.Operation) -> tf.Operation:
+        with tf.control_dependencies([update]):
+            shares = self._shares.read_value() if self._has_own_queues else self._shares
+            given = self._tokens.give(shares, self._read_global_step())
+        averages, variables = self._averages
+        if averages is None:
+            return given
+        with tf.control_dependencies([given]):
+            return tf.group(averages.apply(variables))
+
+    def _release(self, is_due: tf.Tensor, step: tf.Tensor) -> tf.Operation:
+        """Tokens with which every worker can leave a wait, if `is_due`."""
+        queues = len(self._tokens.queues)
+        each = 1 if self._has_own_queues else self._tokens_per_step
+        return self._tokens.give(tf.fill([queues], tf.where(is_due, each, 0)), step)
+
+    def _runner_maker(self) -> Callable[[tf.Operation], ChiefQueueRunner]:
+        workers = self._total if self._has_own_queues else None
+        queue = self._tokens.queues[0]
+        return lambda step: ChiefQueueRunner(
+            queue,
+            step,
+            self._chief_ops,
+            workers=workers,
+            chief=self._row,
+            tokens=self._tokens_per_step,
+            replicas=self._replicas,
+            lease_secs=self._lease_secs,
+        )
+
+    def _read_global_step(self) -> tf.Tensor:
+        step = self._global_step
+        return tf.cast(step.read_value() if isinstance(step, tf.Variable) else step, tf.int64)
+
+    def _check_applied(self, method: str) -> None:
+        if not self._gradients_applied:
+            raise ValueError(
+                f"{method}() should be called after apply_gradients() or minimize(): there are no "
+                "gradients yet"
+            )
+
+
+def _local_step(device: str) -> Any:
+    """This worker's step; on the worker also where variables go to parameter servers."""
+    with v1.device(device):
+        return v1.Variable(
+            0,
+            dtype=tf.int64,
+            trainable=False,
+            collections=[v1.GraphKeys.LOCAL_VARIABLES],
+            name="sync_rep_local_step",
+        )
+
+
+def _check(
+    replicas: int, total: int, has_own_queues: bool, worker_index: int | None, lease_secs: float
+) -> None:
+    if replicas < 1 or total < 1:
+        raise ValueError(
+            f"replicas_to_aggregate={replicas}, total_num_replicas={total}: expected at least 1"
+        )
+    if has_own_queues and replicas > total:
+        raise ValueError(
+            f"one_gradient_per_worker=True with replicas_to_aggregate={replicas} and "
+            f"total_num_replicas={total}: there are not enough workers for one gradient of each"
+        )
+    if worker_index is not None and worker_index < 0:
+        raise ValueError(f"worker_index={worker_index}: expected at least 0")
+    if not lease_secs > 0:
+        raise ValueError(f"lease_secs={lease_secs:g}: expected a positive number of seconds")
