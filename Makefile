@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests that start whole jobs take turns within their file; more than two at once want more cores.
 TEST_PROCESSES ?= 2
 
-.PHONY: run test check lock clean
+.PHONY: run test bench check lock clean
 
 run: $(VENV)/.run
 	$(BIN)/paramserve run examples/census/wide_deep.py:build --ps 2 --workers 2 --sync \
@@ -13,6 +13,9 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m paramserve.benchmarks --goals --json runs/benchmarks.json --plot runs/benchmarks.png
 
 check: $(VENV)/.test
 	scripts/check
@@ -26,6 +29,12 @@ $(VENV)/.run: requirements.lock pyproject.toml
 $(VENV)/.test: $(VENV)/.run requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	scripts/fetch-prometheus $(BIN)
+	touch $@
+
+# PyTorch is a peer to measure against, and needed for nothing else.
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0+cpu" || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	touch $@
 
 # Resolves the versions anew; both files are checked in. What users get follows what was tested.

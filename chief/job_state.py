@@ -12,6 +12,7 @@ from ..cluster.placement import ServerLoad
 from ..cluster.spec import Role
 from ..cluster.transfer import Traffic
 from ..errors import JobFailed
+from ..model.tokens import SyncCounters
 from ..protos import status_pb2 as pb
 from .checkpoints import Checkpoint
 from .membership import Membership, TaskRecord, TaskState
@@ -59,6 +60,7 @@ class JobState:
         save_checkpoint: Writes a checkpoint; set while the model is initialized.
         loads: What each parameter server holds, by its index.
         traffic: What crosses between it and a worker in a step, by its index.
+        gradients: Sync mode: what became of the workers' gradients in this run.
         stop_requested: Set when someone asked for the end.
         stop_error: Why the job should end as failed; empty for a plain stop.
     """
@@ -75,6 +77,7 @@ class JobState:
     write_summary: Callable[[bytes, int], None] | None = None
     loads: Mapping[int, ServerLoad] = field(default_factory=dict)
     traffic: Mapping[int, Traffic] = field(default_factory=dict)
+    gradients: SyncCounters = field(default_factory=SyncCounters)
     stop_requested: threading.Event = field(default_factory=threading.Event)
     stop_error: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -132,6 +135,9 @@ class JobState:
             tasks=[self._task(record) for record in self.membership.records()],
             job_id=self.job_id,
             uptime_secs=time.monotonic() - self.started,
+            gradients_applied=self.gradients.applied,
+            gradients_dropped=self.gradients.dropped,
+            tokens_reissued=self.gradients.reissued,
         )
         if self.checkpoint is not None:
             status.checkpoint = self.checkpoint.path

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ..cluster.placement import ServerLoad
 from ..cluster.spec import Role
 from ..cluster.transfer import Traffic
+from ..model.tokens import SyncCounters
 from .checkpoints import Checkpoint
 from .progress import Snapshot
 
@@ -44,6 +45,17 @@ class ChiefMetrics:
         self.checkpoint_seconds = Histogram(
             "paramserve_checkpoint_seconds", "Seconds to write a checkpoint", registry=registry
         )
+        self.gradients = Counter(
+            "paramserve_gradients",
+            "Gradients in sync mode, in this run",
+            ("outcome",),
+            registry=registry,
+        )
+        self.tokens_reissued = Counter(
+            "paramserve_tokens_reissued",
+            "Tokens issued again for workers that left or were silent",
+            registry=registry,
+        )
         self._examples_seen: int | None = None
 
     def show_progress(self, progress: Snapshot) -> None:
@@ -56,6 +68,12 @@ class ChiefMetrics:
         seen = progress.examples if self._examples_seen is None else self._examples_seen
         self.examples.inc(max(0, progress.examples - seen))
         self._examples_seen = progress.examples
+
+    def count_gradients(self, more: SyncCounters) -> None:
+        """Adds what became of gradients since the last time."""
+        self.gradients.labels(outcome="applied").inc(max(0, more.applied))
+        self.gradients.labels(outcome="dropped").inc(max(0, more.dropped))
+        self.tokens_reissued.inc(max(0, more.reissued))
 
     def show_tasks(self, up: Mapping[Role, int], epoch: int) -> None:
         """Takes over how many tasks are up."""

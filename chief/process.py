@@ -137,7 +137,7 @@ class _Chief:
             context,
             worker_device=CHIEF.device,
             replicas_to_aggregate=options.aggregate,
-            max_shard_bytes=options.data_plane.max_shard_bytes,
+            data_plane=options.data_plane,
             task=LoopTask(logdir=options.logdir, start_step=self._start_step),
             defaults=JobDefaults(
                 save_checkpoint_secs=options.save_checkpoint_secs,

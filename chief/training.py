@@ -14,6 +14,7 @@ from ..cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
 from ..errors import JobFailed, WaitTimeout, first_line
 from ..model.graph import TrainGraph
+from ..model.tokens import SyncCounters
 from .aggregation import Aggregator
 from .checkpoints import Checkpoint, CheckpointService
 from .initialization import initialize
@@ -74,6 +75,7 @@ class Training:
         self._began = time.monotonic()
         self._read_at = 0.0
         self._workerless_since = time.monotonic()
+        self._gradients = SyncCounters()
         options = state.options
         self._checkpoints = CheckpointService(
             built,
@@ -201,12 +203,21 @@ class Training:
         except tf.errors.DeadlineExceededError as error:
             raise ServerLost(f"no answer within {READ_TIMEOUT_MS / 1000:g} s") from error
         self._read_at = time.monotonic()
+        self._count_gradients()
         membership = self._state.membership
         # At the end nobody is up, and what they last said is the newest there is.
         workers = membership.up(Role.WORKER) or membership.records(Role.WORKER)
         reports = [record.report for record in workers]
         snapshot = self._state.progress.update(self._read_at, int(step), int(examples), reports)
         self._metrics.show_progress(snapshot)
+
+    def _count_gradients(self) -> None:
+        if self._aggregator is not None and self._aggregator.is_running:
+            counted = self._aggregator.counters()
+            more = counted.since(self._gradients)
+            self._gradients = counted
+            self._state.gradients += more
+            self._metrics.count_gradients(more)
 
     # -- at the end
 

@@ -84,11 +84,14 @@ def _show(answer: pb.JobStatus) -> None:
         age = time.time() - answer.checkpoint_time
         console.print(f"checkpoint {answer.checkpoint}, {age:.0f} s ago", soft_wrap=True)
     console.print(_task_table(answer))
+    for task in answer.tasks:
+        if task.variables:
+            console.print(_describe_load(task), soft_wrap=True, markup=False)
 
 
 def _task_table(answer: pb.JobStatus) -> Table:
     table = Table(
-        "task", "state", "address", "heartbeat", "steps", "examples", "loss", "parameters", "a step"
+        "task", "state", "address", "heartbeat", "steps", "examples", "loss", "parameters"
     )
     for task in answer.tasks:
         is_worker = task.role == "worker"
@@ -101,12 +104,18 @@ def _task_table(answer: pb.JobStatus) -> Table:
             f"{task.examples:,}" if is_worker else "",
             f"{task.loss:.5g}" if task.HasField("loss") else "",
             "" if is_worker else f"{task.parameter_bytes / 1e6:.2f} MB",
-            "" if is_worker else _describe_traffic(task),
         )
     return table
 
 
-def _describe_traffic(task: pb.TaskStatus) -> str:
-    """What one worker takes from a parameter server in a step, and sends to it."""
-    pulled, pushed = (count / 1e6 for count in (task.pulled_bytes, task.pushed_bytes))
-    return f"{pulled:.2f} + {pushed:.2f} MB in {task.transfers}"
+def _describe_load(task: pb.TaskStatus) -> str:
+    """What a parameter server holds, and what one worker takes from it and sends to it."""
+    held, pulled, pushed = (
+        f"{count / 1e6:.2f} MB"
+        for count in (task.largest_variable_bytes, task.pulled_bytes, task.pushed_bytes)
+    )
+    return (
+        f"{task.role}:{task.index}: {task.variables} variables, "
+        f"the largest {task.largest_variable} ({held}); a step of a worker "
+        f"takes {pulled} and sends {pushed}, in {task.transfers} transfers"
+    )

@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.data_plane import DataPlane
 from ..cluster.placement import ServerLoad, on_cluster, server_loads
 from ..errors import JobFailed, ParamserveError, UsageError
 from ..loops.loop import Loop, Task
@@ -93,7 +94,7 @@ def build_train_graph(
     replicas_to_aggregate: int,
     task: Task | None = None,
     defaults: JobDefaults | None = None,
-    max_shard_bytes: int | None = None,
+    data_plane: DataPlane | None = None,
 ) -> TrainGraph:
     """Builds the model and everything around it for one task.
 
@@ -104,18 +105,19 @@ def build_train_graph(
         replicas_to_aggregate: Gradients per global step in sync mode.
         task: Where the training loop runs; None: in a chief that starts afresh.
         defaults: The job's options, for what the model leaves open; None: the usual ones.
-        max_shard_bytes: Bytes above which a variable is partitioned; None: never.
+        data_plane: How parameters are stored and cross between tasks; None: as usual.
 
     Raises:
         UsageError: The build function raised, returned something else than a `TrainSpec`, or
             the model has nothing to train.
     """
     task, defaults = task or Task(), defaults or JobDefaults()
+    data_plane = data_plane or DataPlane()
     reset_names()
     graph = tf.Graph()
     with (
         graph.as_default(),
-        on_cluster(context.num_ps, worker_device, max_shard_bytes=max_shard_bytes),
+        on_cluster(context.num_ps, worker_device, max_shard_bytes=data_plane.max_shard_bytes),
     ):
         global_step = v1.train.get_or_create_global_step()
         examples = v1.get_variable(
@@ -127,7 +129,14 @@ def build_train_graph(
         )
         spec = _call(build, context)
         with _explaining("the training operations could not be built"):
-            train = _train_ops(spec, context, global_step, examples, replicas_to_aggregate)
+            train = _train_ops(
+                spec,
+                context,
+                global_step,
+                examples,
+                replicas_to_aggregate,
+                data_plane.transfer_bucket_bytes,
+            )
             with tf.control_dependencies([train["train_op"]]):
                 train_op = tf.identity(spec.loss, name="train_op")
         with _explaining(f"the training loop {spec.loop!r} could not be made"):
@@ -190,6 +199,7 @@ def _train_ops(
     global_step: Variable,
     examples: Variable,
     replicas_to_aggregate: int,
+    bucket_bytes: int,
 ) -> dict[str, Any]:
     updates = [*v1.get_collection(v1.GraphKeys.UPDATE_OPS), *_keras_updates(spec)]
     count = _scalar_int64(spec.examples)
@@ -197,7 +207,7 @@ def _train_ops(
     if spec.train_op is not None:
         if context.sync:
             raise UsageError("TrainSpec.train_op cannot be aggregated: give optimizer=, or --async")
-        step = tf.group(spec.train_op, examples.assign_add(count, read_value=False))
+        step = _counted(spec.train_op, examples, count)
     elif context.sync:
         sync = synchronize(
             spec.optimizer,
@@ -208,14 +218,21 @@ def _train_ops(
             replicas_to_aggregate=replicas_to_aggregate,
             num_workers=context.num_workers,
             worker_index=context.index,
+            bucket_bytes=bucket_bytes,
         )
         step = sync.train_op
     else:
         apply = spec.optimizer.apply_gradients(_gradients(spec), global_step)
-        step = tf.group(apply, examples.assign_add(count, read_value=False))
+        step = _counted(apply, examples, count)
     with tf.control_dependencies([step]):
         after = sync.token_step if sync else tf.identity(global_step.read_value())
     return {"train_op": tf.group(step, *updates), "step_after": after, "sync": sync}
+
+
+def _counted(train_op: Any, examples: Variable, count: Tensor) -> Operation:
+    """Counts a step's examples once it is done: not those of a step whose input has ended."""
+    with tf.control_dependencies([train_op]):
+        return examples.assign_add(count, read_value=False)
 
 
 def _keras_updates(spec: TrainSpec) -> list[Operation]:

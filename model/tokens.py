@@ -25,15 +25,32 @@ LEFT = 2**62
 class SyncCounters:
     """What became of the workers' gradients, over the life of the parameter server's state.
 
+    While workers push, a gradient that is under way may be among the dropped ones for a moment.
+
     Attributes:
         applied: Gradients that are part of a step.
         dropped: Gradients that came too late for theirs.
         reissued: Tokens issued for workers that left, or were not heard of for a lease.
     """
 
-    applied: int
-    dropped: int
-    reissued: int
+    applied: int = 0
+    dropped: int = 0
+    reissued: int = 0
+
+    def __add__(self, other: SyncCounters) -> SyncCounters:
+        return SyncCounters(
+            self.applied + other.applied,
+            self.dropped + other.dropped,
+            self.reissued + other.reissued,
+        )
+
+    def since(self, earlier: SyncCounters) -> SyncCounters:
+        """What came after an earlier count; never less than nothing."""
+        return SyncCounters(
+            max(0, self.applied - earlier.applied),
+            max(0, self.dropped - earlier.dropped),
+            max(0, self.reissued - earlier.reissued),
+        )
 
 
 class TokenQueues:
@@ -220,6 +237,7 @@ def deal(present: Collection[int], queues: int, tokens: int) -> list[int]:
     shares = [int(index in present or not present) for index in own]
     shares.append(sum(index not in own for index in present))
     takers: Sequence[int] = [queue for queue, share in enumerate(shares) if share]
+    takers = takers or [queues - 1]
     for number in range(tokens - sum(shares)):
         shares[takers[number % len(takers)]] += 1
     return shares

@@ -209,7 +209,7 @@ class _Worker:
             context,
             worker_device=self._device,
             replicas_to_aggregate=job.replicas_to_aggregate,
-            max_shard_bytes=self._data_plane.max_shard_bytes,
+            data_plane=self._data_plane,
             task=Task(
                 is_chief=self._is_first,
                 logdir=job.logdir if self._is_first else None,

@@ -68,4 +68,4 @@ def half_square(values: Any) -> Any:
 
     Its value is 0: TensorFlow does not compute one either that nobody asks for.
     """
-    return _HalfSquare.apply(values)  # type: ignore[no-untyped-call]
+    return _HalfSquare.apply(values)

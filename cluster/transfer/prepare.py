@@ -24,10 +24,10 @@ def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) 
         graph: The graph, changed in place; it may be finalized. Sessions that exist keep to what
             they have run already.
         options: What to do.
-        train_ops: Ops or tensors that train. Those in the collection `TRAIN_OP`, where every
-            optimizer of TensorFlow's registers, are added.
+        train_ops: What trains: ops, tensors, their names, or any structure of these. What is in the
+            collection `TRAIN_OP`, where every optimizer of TensorFlow's registers, is added.
     """
-    roots = [_op_of(op) for op in (*train_ops, *graph.get_collection(v1.GraphKeys.TRAIN_OP))]
+    roots = _find_ops(graph, [*train_ops, *graph.get_collection(v1.GraphKeys.TRAIN_OP)])
     if not roots:
         return
     with _unfinalized(graph):
@@ -40,6 +40,14 @@ def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) 
             coalesce(graph, roots, _initializers(graph), options.transfer_bucket_bytes)
         if options.stale_pull:
             read_ahead(graph, roots, _initializers(graph))
+
+
+def _find_ops(graph: tf.Graph, fetches: Sequence[Any]) -> list[Any]:
+    found = []
+    for each in tf.nest.flatten(fetches, expand_composites=True):
+        if isinstance(each, (str, tf.Tensor, tf.Operation, tf.Variable)):
+            found.append(_op_of(graph.as_graph_element(each)))
+    return found
 
 
 def _op_of(element: Any) -> Any:

@@ -9,6 +9,7 @@ from paramserve.chief.progress import Snapshot
 from paramserve.cluster.placement import ServerLoad
 from paramserve.cluster.spec import Role
 from paramserve.cluster.transfer import Traffic
+from paramserve.model.tokens import SyncCounters
 
 
 @pytest.fixture
@@ -28,6 +29,8 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         {0: ServerLoad(1000, 2, "w", 900), 1: ServerLoad(1200, 1, "b", 1200)},
         {1: Traffic(pulled_bytes=800, pushed_bytes=700, transfers=2)},
     )
+    metrics.count_gradients(SyncCounters(applied=30, dropped=2, reissued=1))
+    metrics.count_gradients(SyncCounters(applied=10))
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     values = {
         (sample.name, *sample.labels.values()): sample.value
@@ -49,6 +52,9 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_parameter_bytes", "1"): 1200,
         ("paramserve_step_traffic_bytes", "1", "pull"): 800,
         ("paramserve_step_traffic_bytes", "1", "push"): 700,
+        ("paramserve_gradients_total", "applied"): 40,
+        ("paramserve_gradients_total", "dropped"): 2,
+        ("paramserve_tokens_reissued_total",): 1,
         ("paramserve_checkpoint_step",): 40,
         ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,
         ("paramserve_checkpoint_seconds_count",): 1,

@@ -60,6 +60,8 @@ def test_status_shows_job_and_tasks(invoke, training):
         *("loss 0.25", "sync", "epoch 1", "model.ckpt-1000"),
         *("ps:0", "p.host:2222", "2.50 MB"),
         *("worker:0", "a.host:2222", "1,234", "s ago"),
+        "ps:0: 3 variables, the largest w (2.00 MB)",
+        "a step of a worker takes 2.00 MB and sends 1.50 MB, in 2 transfers",
     ):
         assert text in result.stdout
 

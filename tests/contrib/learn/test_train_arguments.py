@@ -27,7 +27,7 @@ def test_signature_is_that_of_the_original():
         "graph output_dir train_op loss_op global_step_tensor init_op init_feed_dict init_fn "
         "log_every_steps supervisor_is_chief supervisor_master supervisor_save_model_secs "
         "keep_checkpoint_max supervisor_save_summaries_steps feed_fn steps fail_on_nan_loss "
-        "monitors max_steps"
+        "monitors max_steps data_plane"
     )
 
 

@@ -84,7 +84,8 @@ def test_signature_and_defaults_are_those_of_the_original():
         for default in documented.defaults
     ]
     assert [p.default for p in original if p.default is not p.empty] == expected
-    assert [p.name for p in ours.values() if p.kind is p.KEYWORD_ONLY] == ["mask_update_on"]
+    added = [p.name for p in ours.values() if p.kind is p.KEYWORD_ONLY]
+    assert added == ["mask_update_on", "data_plane"]
 
 
 def test_docstring_explains_every_argument():

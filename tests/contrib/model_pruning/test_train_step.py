@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from paramserve.cluster.session import BoundedCloseSession
 from paramserve.contrib.model_pruning import train
 from paramserve.contrib.model_pruning.learning import train_step
 
@@ -165,13 +166,13 @@ def test_none_writes_no_traces(train_op, mask_update_op, logdir):
 
 def test_a_step_of_the_loop_is_one_run_and_the_masks(train_op, mask_update_op, monkeypatch):
     runs = []
-    run = v1.Session.run
+    run = BoundedCloseSession.run
 
     def counting_run(self, *args, **kwargs):
         runs.append(self)
         return run(self, *args, **kwargs)
 
-    monkeypatch.setattr(v1.Session, "run", counting_run)
+    monkeypatch.setattr(BoundedCloseSession, "run", counting_run)
     train(train_op, None, mask_update_op, number_of_steps=10)
     first = len(runs)
     train(train_op, None, mask_update_op, number_of_steps=30)

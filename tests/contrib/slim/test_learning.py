@@ -46,7 +46,8 @@ def test_signatures_are_those_of_the_original():
     names = """train_op logdir train_step_fn train_step_kwargs log_every_n_steps graph master
         is_chief global_step number_of_steps init_op init_feed_dict local_init_op init_fn ready_op
         summary_op save_summaries_secs summary_writer startup_delay_steps saver save_interval_secs
-        sync_optimizer session_config session_wrapper trace_every_n_steps ignore_live_threads"""
+        sync_optimizer session_config session_wrapper trace_every_n_steps ignore_live_threads
+        data_plane"""
     assert list(inspect.signature(slim.learning.train).parameters) == names.split()
     names = """total_loss optimizer global_step update_ops variables_to_train clip_gradient_norm
         summarize_gradients gate_gradients aggregation_method colocate_gradients_with_ops
