@@ -15,6 +15,7 @@ test: $(VENV)/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 bench: $(VENV)/.bench
+	mkdir -p runs
 	$(BIN)/python -m paramserve.benchmarks --goals --json runs/benchmarks.json --plot runs/benchmarks.png
 
 check: $(VENV)/.test
