@@ -47,6 +47,16 @@ class Transfers(v1.train.SessionRunHook):
                 self.found[way].append(size)
 
 
+class StopAfterOwnSteps(v1.train.SessionRunHook):
+    def __init__(self, steps):
+        self._left = steps
+
+    def after_run(self, run_context, run_values):
+        self._left -= 1
+        if self._left <= 0:
+            run_context.request_stop()
+
+
 def _task(node, end):
     return tf.DeviceSpec.from_string(node.attr[f"{end}_device"].s.decode()).task
 
@@ -69,7 +79,9 @@ def train(mode, master, folder, index):
         loss = tf.add_n([tf.reduce_mean((x @ w - (k + 1)) ** 2) for k, w in enumerate(weights)])
         optimizer = v1.train.GradientDescentOptimizer(1.0)
         transfers = Transfers(index)
-        hooks = [v1.train.StopAtStepHook(last_step=STEPS), transfers]
+        # Async, a fast worker could make all steps: each makes its own.
+        own, common = StopAfterOwnSteps(STEPS), v1.train.StopAtStepHook(last_step=STEPS)
+        hooks = [common if mode == "sync" else own, transfers]
         if mode == "sync":
             optimizer = SyncReplicasOptimizer(
                 optimizer, 2, 2, one_gradient_per_worker=True, worker_index=index
