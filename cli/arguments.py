@@ -90,7 +90,7 @@ TransferBucketBytes = Annotated[
     int,
     typer.Option(
         "--transfer-bucket-bytes",
-        help="Tensors cross together up to this size, larger ones in pieces; 0: each by itself.",
+        help="Bucket in which small tensors cross together; 0: each tensor by itself.",
         rich_help_panel=_DATA_PLANE,
     ),
 ]

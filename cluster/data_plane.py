@@ -21,8 +21,9 @@ class DataPlane:
     last bit. The others trade exactness for speed, and are off by default.
 
     Attributes:
-        transfer_bucket_bytes: Bytes up to which tensors cross together; a larger tensor crosses in
-            pieces of this size. 0 has each cross by itself, as TensorFlow does.
+        transfer_bucket_bytes: Bytes of a bucket, in which small tensors cross together. What is
+            larger than 1/16 of it crosses alone, from 8 of them on in pieces. 0 has each tensor
+            cross by itself, as TensorFlow does.
         storage: "plain": each variable by itself; "flat": variables on one parameter server are
             slices of a few large ones. Checkpoints are the same for both.
         max_shard_bytes: Bytes above which a variable of `tf.compat.v1.get_variable` is partitioned
@@ -38,7 +39,7 @@ class DataPlane:
             the next gradient. None: all of it.
 
     Raises:
-        UsageError: A value is out of range.
+        UsageError: A value is out of range, or two options make no sense together.
     """
 
     transfer_bucket_bytes: int = BUCKET_BYTES
@@ -59,6 +60,7 @@ class DataPlane:
         _one_of("wire_dtype", self.wire_dtype, WIRE_DTYPES)
         if self.top_k is not None and not 0.0 < self.top_k <= 1.0:
             raise UsageError(f"top_k={self.top_k:g}, expected a fraction above 0 and up to 1")
+        check_combination(self, sync=False)
 
     def to_proto(self) -> pb.DataPlane:
         """The same as a message."""

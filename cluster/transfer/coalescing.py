@@ -1,9 +1,10 @@
 """Coalescing: what crosses between two tasks crosses together.
 
 TensorFlow sends each tensor by itself, at about 50 microseconds each however small it is. Here
-tensors that cross between the same two tasks, and never wait for each other, are flattened and
-joined on their task, cross as one, and are split on the other task. A tensor that is larger than a
-bucket crosses in pieces, which are in flight at the same time.
+small tensors that cross between the same two tasks, and never wait for each other, are flattened
+and joined on their task, cross as one, and are split on the other task. A large one crosses alone,
+since joining it would cost more than a call, and a very large one in pieces, which are in flight at
+the same time.
 
 Each op still runs on its task, on the same values: nothing is read earlier or later. Only the uses
 of a tensor may begin later, when the others of its bucket are there.

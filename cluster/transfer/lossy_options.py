@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...errors import UsageError
-from ..data_plane import DataPlane, async_only
+from ..data_plane import DataPlane, async_only, check_combination
 from .local_state import start
 from .local_steps import LocalStepsHook, keep_copies
 from .placed_graph import Op
@@ -32,8 +32,11 @@ def lose(
         Ops that are run between steps now, and whose tensors cross as those of the steps do.
 
     Raises:
-        UsageError: The graph's optimizer cannot do what is asked for.
+        UsageError: The graph's optimizer cannot do what is asked for, or aggregates gradients of
+            several workers, with which some options make no sense.
     """
+    is_sync = any("ConditionalAccumulator" in op.type for op in graph.get_operations())
+    check_combination(options, sync=is_sync)
     wire_dtype = tf.as_dtype(options.wire_dtype)
     added = []
     if options.local_steps > 1:

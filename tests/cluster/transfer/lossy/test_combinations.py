@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.cluster.data_plane import check_combination
-from paramserve.cluster.transfer import DataPlane
+from paramserve.cluster.transfer import DataPlane, prepare
 from paramserve.cluster.transfer.lossy_options import check_without_hooks, transfer_hooks
 from paramserve.errors import UsageError
 
@@ -72,3 +72,16 @@ def test_together_they_still_learn(open_worker, regression, options):
     with open_worker(regression(optimizer), **options) as worker:
         losses = [worker.step("loss") for _ in range(150)]
         assert losses[-1] < 0.1 * losses[0]
+
+
+def test_in_the_library_too_a_sync_optimizer_is_noticed():
+    with tf.Graph().as_default() as graph:
+        weights = tf.compat.v1.get_variable("w", [3])
+        optimizer = tf.compat.v1.train.SyncReplicasOptimizer(
+            tf.compat.v1.train.GradientDescentOptimizer(0.1), 1
+        )
+        step = tf.compat.v1.train.get_or_create_global_step()
+        train_op = optimizer.minimize(tf.reduce_sum(weights**2), step)
+        with pytest.raises(UsageError, match="stale_pull=True and sync training"):
+            prepare(graph, DataPlane(stale_pull=True), [train_op])
+        prepare(graph, DataPlane(wire_dtype="bfloat16"), [train_op])
