@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ..errors import UsageError
 from .address import parse_address
+from .memory import keep_freed_memory
 from .spec import ClusterView, Task
 
 
@@ -41,6 +42,7 @@ def start_server(host: str, port: int = 0) -> TensorFlowServer:
     Raises:
         UsageError: The port is taken.
     """
+    keep_freed_memory()
     try:
         server = tf.compat.v1.train.Server({"local": [f"{host}:{port}"]}, "local", 0)
     except tf.errors.OpError as error:

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.memory import keep_freed_memory
+
 
 class Server(tf.compat.v1.train.Server):
     """A TensorFlow server in this process, for one task of a cluster.
@@ -22,6 +24,18 @@ class Server(tf.compat.v1.train.Server):
         config: A `tf.compat.v1.ConfigProto` for all sessions that run here, or None.
         start: Whether to start it at once.
     """
+
+    def __init__(
+        self,
+        server_or_cluster_def: Any,
+        job_name: str | None = None,
+        task_index: int | None = None,
+        protocol: str | None = None,
+        config: Any = None,
+        start: bool = True,
+    ) -> None:
+        keep_freed_memory()
+        super().__init__(server_or_cluster_def, job_name, task_index, protocol, config, start)
 
     @staticmethod
     def create_local_server(

@@ -1,7 +1,8 @@
 """The bytes of a step through raw sockets: what the network and the machine allow.
 
 A worker takes from each parameter server its share of the variables, and gives as many bytes back:
-afterwards, or, with the option `duplex`, at the same time. No serialization, no arithmetic.
+afterwards, or, with the option `duplex`, at the same time. No serialization, no arithmetic; but, as
+in every system, each byte has a place of its own in memory on both sides, which caches do not hold.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..task import Task
 _LANE = struct.Struct("=qq")
 _REQUEST = b"?"
 _DONE = b"!"
-_BUFFER_BYTES = 4 << 20
+_CHUNK_BYTES = 4 << 20
 
 
 def run(task: Task) -> None:
@@ -48,8 +49,8 @@ def _serve(task: Task) -> None:
     listener = socket.create_server(_split(task.address))
 
     def answer(connection: socket.socket) -> None:
-        buffer = bytearray(_BUFFER_BYTES)
         pull, push = _LANE.unpack(connection.recv(_LANE.size, socket.MSG_WAITALL))
+        buffer = _memory(pull, push)
         while connection.recv(1):
             _send(connection, pull, buffer)
             _receive(connection, push, buffer)
@@ -65,7 +66,7 @@ def _serve(task: Task) -> None:
 
 
 def _exchange(connection: socket.socket, pull: int, push: int) -> Callable[[], None]:
-    buffer = bytearray(_BUFFER_BYTES)
+    buffer = _memory(pull, push)
 
     def exchange() -> None:
         connection.sendall(_REQUEST)
@@ -88,17 +89,20 @@ def _all_at_once(exchanges: list[Callable[[], None]]) -> Callable[[], None]:
     return step
 
 
+def _memory(pull: int, push: int) -> bytearray:
+    return bytearray(max(pull, push, len(_DONE)))
+
+
 def _send(connection: socket.socket, count: int, buffer: bytearray) -> None:
-    view = memoryview(buffer)
-    while count:
-        connection.sendall(view[: min(count, len(view))])
-        count -= min(count, len(view))
+    view = memoryview(buffer)[:count]
+    for begin in range(0, count, _CHUNK_BYTES):
+        connection.sendall(view[begin : begin + _CHUNK_BYTES])
 
 
 def _receive(connection: socket.socket, count: int, buffer: bytearray) -> None:
-    view = memoryview(buffer)
-    while count:
-        received = connection.recv_into(view[: min(count, len(view))])
+    view = memoryview(buffer)[:count]
+    while view:
+        received = connection.recv_into(view[:_CHUNK_BYTES])
         if not received:
             raise ConnectionError("the other side has closed the connection")
-        count -= received
+        view = view[received:]
