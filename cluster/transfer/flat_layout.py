@@ -6,7 +6,6 @@ at the same layout.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from .flat_updates import PREFIX, ROW_BYTES, Update, find_updates, shared_name
-from .placed_graph import Op, PlacedGraph, Tensor, needs
-
-_HYPERPARAMETER_DEPTH = 6
+from .flat_likeness import Structure, attributes, levels, stored_name
+from .flat_updates import ROW_BYTES, Update, find_updates
+from .placed_graph import Op, PlacedGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +81,7 @@ def find_layout(
     for group in _groups(placed, found).values():
         for updates in _cut(group, bucket_bytes):
             if len(updates) > 1:
-                layout.buckets.append(Bucket(tuple(updates), _name(updates)))
+                layout.buckets.append(_bucket(updates))
             else:
                 layout.left_alone["no other one is updated like it"] += 1
     return layout
@@ -91,8 +89,8 @@ def find_layout(
 
 def _groups(placed: PlacedGraph, updates: Sequence[Update]) -> dict[Any, list[Update]]:
     """Updates that are one update on the variables side by side, and never wait for each other."""
-    levels = _levels(placed, {update.apply for update in updates})
-    structure = _Structure()
+    found = levels(placed, {update.apply for update in updates})
+    structure = Structure()
     groups: dict[Any, list[Update]] = defaultdict(list)
     for update in updates:
         apply, handle = update.apply, update.handles[0]
@@ -101,10 +99,10 @@ def _groups(placed: PlacedGraph, updates: Sequence[Update]) -> dict[Any, list[Up
             handle.device,
             handle.get_attr("container"),
             apply.type,
-            _attributes(apply),
+            attributes(apply),
             update.gradient.dtype.base_dtype,
             tuple(structure.key(t) for place, t in enumerate(apply.inputs) if place not in taken),
-            levels[apply],
+            found[apply],
             placed.roots_of[apply],
             _roots_of_reads(placed, handle),
         )
@@ -125,43 +123,6 @@ def _roots_of_reads(placed: PlacedGraph, handle: Op) -> int:
     return roots
 
 
-def _levels(placed: PlacedGraph, applies: set[Op]) -> dict[Op, int]:
-    """How many of `applies` lie, at most, on a way to an op. Those of one level can be joined."""
-    levels = dict.fromkeys(placed.ops, 0)
-    changed = True
-    while changed:  # Once and again, and more often only if there are loops.
-        changed = False
-        for op in placed.ops:
-            level = max((levels[other] + (other in applies) for other in needs(op)), default=0)
-            if level > levels[op]:
-                levels[op], changed = level, True
-    return levels
-
-
-class _Structure:
-    """Tells which hyperparameters have the same value because they are computed alike."""
-
-    def __init__(self) -> None:
-        self._ids: dict[Any, int] = {}
-
-    def key(self, tensor: Tensor, depth: int = _HYPERPARAMETER_DEPTH) -> int:
-        op = tensor.op
-        description: Any = (op, tensor.value_index)
-        if depth and (not op.op_def.is_stateful or op.type == "ReadVariableOp"):
-            inputs = tuple(self.key(each, depth - 1) for each in op.inputs)
-            waits_for = frozenset(op.control_inputs)
-            description = (op.type, _attributes(op), inputs, waits_for, tensor.value_index)
-        return self._ids.setdefault(description, len(self._ids))
-
-
-def _attributes(op: Op) -> tuple[tuple[str, bytes], ...]:
-    return tuple(
-        (name, value.SerializeToString(deterministic=True))
-        for name, value in sorted(op.node_def.attr.items())
-        if name != "_class"
-    )
-
-
 def _cut(group: Iterable[Update], bucket_bytes: int) -> Iterator[list[Update]]:
     bucket: list[Update] = []
     rows = 0
@@ -174,11 +135,5 @@ def _cut(group: Iterable[Update], bucket_bytes: int) -> Iterator[list[Update]]:
     yield bucket
 
 
-def _name(updates: Sequence[Update]) -> str:
-    parts = [
-        (shared_name(handle), tf.TensorShape(handle.get_attr("shape")).as_list())
-        for update in updates
-        for handle in update.handles
-    ]
-    described = repr((parts, updates[0].gradient.dtype.name))
-    return PREFIX + hashlib.sha256(described.encode()).hexdigest()[:16]
+def _bucket(updates: Sequence[Update]) -> Bucket:
+    return Bucket(tuple(updates), stored_name([update.handles for update in updates]))

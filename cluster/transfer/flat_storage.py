@@ -12,13 +12,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
-from .flat_conditions import CONDITIONALS
 from .flat_layout import Bucket, find_layout
-from .flat_updates import READS
+from .flat_rewiring import hand_over_order, redirect
 from .flat_variable import FlatVariable, Part
 from .placed_graph import Op, PlacedGraph, Tensor
 
@@ -27,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # Above this nothing is gained: bytes are what costs then, and they are the same (measured).
 LARGEST_BYTES = 32 << 10
-_SCOPE = "transfer/flat"
+_SCOPE = "flat_storage"
 
 
 def flatten(
@@ -71,7 +69,7 @@ def _store(graph: tf.Graph, placed: PlacedGraph, buckets: Sequence[Bucket]) -> i
     for bucket, variables in zip(buckets, stored, strict=True):
         apply = _apply(graph, placed, bucket, variables)
         applies |= dict.fromkeys((update.apply for update in bucket.updates), apply)
-    _hand_over_order(before, applies)
+    hand_over_order(before, applies)
     # Those that are new here are needed by the steps too.
     in_step = set(placed.ops) | set(graph.get_operations()) - before
     flat = [variable for variables in stored for variable in variables]
@@ -79,7 +77,7 @@ def _store(graph: tf.Graph, placed: PlacedGraph, buckets: Sequence[Bucket]) -> i
         for part in variable.parts:
             for op in part.handle.outputs[0].consumers():
                 if op not in applies:
-                    _redirect(placed, in_step, op, variable, part)
+                    redirect(placed, in_step, op, variable, part)
     return sum(len(variable.parts) for variable in flat)
 
 
@@ -139,67 +137,3 @@ def _source(tensor: Tensor) -> Tensor:
     while tensor.op.type in ("Reshape", "Identity"):
         tensor = tensor.op.inputs[0]
     return tensor
-
-
-def _hand_over_order(ops: set[Op], applies: dict[Op, Op]) -> None:
-    """Has what waited for one of the old updates wait for the one that stands for it."""
-    for old, new in applies.items():
-        new._add_control_inputs(
-            [
-                op
-                for op in dict.fromkeys(applies.get(op, op) for op in old.control_inputs)
-                if op not in set(new.control_inputs)
-            ]
-        )
-    waiting = {op for old in applies for op in old._control_outputs if op in ops}
-    for op in waiting:
-        others = list(dict.fromkeys(applies.get(other, other) for other in op.control_inputs))
-        op._remove_all_control_inputs()
-        op._add_control_inputs(others)
-
-
-def _redirect(
-    placed: PlacedGraph, in_step: set[Op], op: Op, variable: FlatVariable, part: Part
-) -> None:
-    """Has an op that uses a logical variable do the same with what is stored."""
-    after = op.control_inputs
-    if op.type == "VarIsInitializedOp":
-        op._update_input(0, variable.flag(part))
-    elif op.type == "DisableCopyOnRead":
-        op._update_input(0, variable.handle)
-    elif op.type == "AssignVariableOp":
-        written = variable.write(part, op.inputs[1], after)
-        op._update_input(0, variable.nowhere(part))
-        op._add_control_input(written)
-    elif op.type in READS:
-        if op.type == "ReadVariableOp" and op in in_step:
-            _redirect_uses(placed, in_step, op.outputs[0], variable, part, after)
-        # The op itself stays what it was: it can be fetched, and others may use it.
-        handle, ready = variable.stand_in(part, after)
-        op._update_input(0, handle)
-        op._add_control_input(ready)
-    elif op.type in CONDITIONALS:
-        # Such as `initialized_value()`, which reads only what is initialized.
-        handle, ready = variable.stand_in_if_set(part, after)
-        for index, tensor in enumerate(op.inputs):
-            if tensor is part.handle.outputs[0]:
-                op._update_input(index, handle)
-        op._add_control_input(ready)
-    else:
-        raise AssertionError(f"{op.name!r} ({op.type}) uses {part.handle.name!r}")
-
-
-def _redirect_uses(
-    placed: PlacedGraph,
-    in_step: set[Op],
-    tensor: Tensor,
-    variable: FlatVariable,
-    part: Part,
-    after: Sequence[Any],
-) -> None:
-    for op in dict.fromkeys(tensor.consumers()):
-        if op in in_step:
-            value = variable.value(part, after, placed.device(placed.task(op)))
-            for index, each in enumerate(op.inputs):
-                if each is tensor:
-                    op._update_input(index, value)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from .flat_conditions import CONDITIONALS, Conditionals
+from .flat_likeness import is_stored
+from .flat_rules import Rules, elements
 from .placed_graph import Op, PlacedGraph, Tensor
-
-v1 = tf.compat.v1
 
 # Variables begin at multiples of this. Then TensorFlow splits what it has received without copying
 # it, and its kernels treat each element with the same vector instructions as in a variable alone.
 ROW_BYTES = 64
-# What the names of stored variables begin with.
-PREFIX = "flat/"
-READS = frozenset({"ReadVariableOp", "VariableShape", "ResourceGather", "ResourceGatherNd"})
-
-_ASIDE = frozenset({"AssignVariableOp", "VarIsInitializedOp", "DisableCopyOnRead"})
 _APPLIES = "ResourceApply"
 _GRADIENT_NAMES = ("grad", "delta")
 # Kernels that use nothing but operations with one right result (IEEE 754). Those of the others
@@ -71,15 +65,17 @@ def find_updates(
         The updates in the order in which they are in the graph, and how many other variables there
         are, by the reason why they stay by themselves.
     """
-    rules = _Rules(graph, placed, roots, largest_bytes)
+    rules = Rules(graph, placed, may_be_read=True)
+    steps = set(roots)
     found: list[Update] = []
     left_alone: Counter[str] = Counter()
     for op in sorted(placed.ops, key=placed.index.__getitem__):
         if op.type.startswith(_APPLIES) and not _is_flat(op):
             update = _update(op)
-            reason = "it is no variable" if update is None else rules.reason_to_leave(update)
-            if update is None or reason:
-                left_alone[str(reason)] += 1
+            if update is None:
+                left_alone["it is no variable"] += 1
+            elif reason := _reason_to_leave(update, rules, steps, largest_bytes):
+                left_alone[reason] += 1
             else:
                 found.append(update)
         elif op.type.startswith("Apply"):
@@ -87,85 +83,29 @@ def find_updates(
     return found, left_alone
 
 
-def shared_name(handle: Op) -> str:
-    """The name by which tasks share a variable."""
-    return str(handle.get_attr("shared_name").decode())
-
-
-class _Rules:
-    """Which variables can be stored with others without any change of what they do."""
-
-    def __init__(
-        self, graph: tf.Graph, placed: PlacedGraph, roots: Sequence[Op], largest_bytes: int
-    ) -> None:
-        self._roots = set(roots)
-        self._largest_bytes = largest_bytes
-        self._in_step = set(placed.ops)
-        self._conditionals = Conditionals(graph)
-        self._shared = {
-            handle.op
-            for variable in graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
-            if isinstance(handle := getattr(variable, "handle", None), tf.Tensor)
-        }
-        self._names = Counter(
-            shared_name(op) for op in graph.get_operations() if op.type == "VarHandleOp"
-        )
-
-    def reason_to_leave(self, update: Update) -> str | None:
-        apply, gradient = update.apply, update.gradient
-        if apply._get_control_flow_context() is not None or apply in self._roots:
-            return "its update is in a condition, or a step by itself"
-        if not gradient.dtype.size or ROW_BYTES % gradient.dtype.size:
-            return f"its type is {gradient.dtype.name}"
-        if update.size * gradient.dtype.size > self._largest_bytes:
-            return f"it has more than {self._largest_bytes} bytes"
-        if not update.size:
-            return "it is empty, or its shape is not known"
-        is_whole = update.size * gradient.dtype.size % ROW_BYTES == 0
-        if not is_whole and apply.type not in _SAME_IN_ANY_PLACE:
-            return f"{apply.type} may round its last elements in another way"
-        reasons = (self._reason_of_handle(handle, update) for handle in update.handles)
-        return next((reason for reason in reasons if reason), None)
-
-    def _reason_of_handle(self, handle: Op, update: Update) -> str | None:
-        if handle not in self._shared or not _task_is_given(handle):
-            return "it is not shared, or on no given task"
-        if handle.device != update.handles[0].device:
-            return "its slots are elsewhere"
-        if self._names[shared_name(handle)] > 1:
-            return "it has several handles"
-        if handle.get_attr("dtype") != update.gradient.dtype.base_dtype:
-            return "its slots have another type"
-        if _size(handle) != update.size:
-            return "its slots have another shape"
-        if handle._get_control_flow_context() is not None:
-            return "it is made in a condition or a loop"
-        for op in handle.outputs[0].consumers():
-            reason = self._reason_of_use(op, handle.outputs[0], update)
-            if reason:
-                return reason
-        return None
-
-    def _reason_of_use(self, op: Op, handle: Tensor, update: Update) -> str | None:
-        if op is update.apply:
-            return None
-        if op._get_control_flow_context() is not None:
-            return "it is used in a condition or a loop"
-        is_in_step = op in self._in_step
-        if op.type == "ReadVariableOp" or (op.type in READS | _ASIDE and not is_in_step):
-            return None
-        if op.type in CONDITIONALS and not is_in_step and self._conditionals.only_reads(op, handle):
-            return None
-        return f"{op.type} uses it" + (" in the step" if is_in_step else "")
+def _reason_to_leave(
+    update: Update, rules: Rules, roots: Collection[Op], largest_bytes: int
+) -> str | None:
+    apply, gradient = update.apply, update.gradient
+    if apply._get_control_flow_context() is not None or apply in roots:
+        return "its update is in a condition, or a step by itself"
+    if not gradient.dtype.size or ROW_BYTES % gradient.dtype.size:
+        return f"its type is {gradient.dtype.name}"
+    if update.size * gradient.dtype.size > largest_bytes:
+        return f"it has more than {largest_bytes} bytes"
+    if not update.size:
+        return "it is empty, or its shape is not known"
+    if update.handles[0].get_attr("dtype") != gradient.dtype.base_dtype:
+        return "its gradient has another type"
+    is_whole = update.size * gradient.dtype.size % ROW_BYTES == 0
+    if not is_whole and apply.type not in _SAME_IN_ANY_PLACE:
+        return f"{apply.type} may round its last elements in another way"
+    return rules.reason_to_leave(update.handles, {apply})
 
 
 def _is_flat(apply: Op) -> bool:
     """Whether an op updates what an earlier pass has made."""
-    return any(
-        shared_name(tensor.op).startswith(PREFIX)
-        for tensor in apply.inputs
-        if tensor.op.type == "VarHandleOp"
-    )
+    return any(is_stored(tensor.op) for tensor in apply.inputs if tensor.op.type == "VarHandleOp")
 
 
 def _update(apply: Op) -> Update | None:
@@ -176,15 +116,6 @@ def _update(apply: Op) -> Update | None:
     gradients = [names.index(name) for name in _GRADIENT_NAMES if name in names]
     if len(gradients) != 1 or any(handle.type != "VarHandleOp" for handle in handles):
         return None
-    gradient, size = apply.inputs[gradients[0]], _size(handles[0])
+    gradient, size = apply.inputs[gradients[0]], elements(handles[0])
     rows = -(-size * gradient.dtype.size // ROW_BYTES)
     return Update(apply, gradient, tuple(handles), tuple(places), size, rows)
-
-
-def _size(handle: Op) -> int:
-    """Elements of a variable; 0 if not known."""
-    return int(tf.TensorShape(handle.get_attr("shape")).num_elements() or 0)
-
-
-def _task_is_given(handle: Op) -> bool:
-    return tf.DeviceSpec.from_string(handle.device or "").job is not None

@@ -96,7 +96,7 @@ class FlatVariable:
             variable is not initialized.
         """
         handle = self._new_handle(self.dtype, part.shape, _NEW_IN_EACH_RUN)
-        piece = self._piece(part, self.read(after), self._device)
+        piece = self._read_part(part, after)
         with v1.device(self._device):
             shape = raw.ReadVariableOp(resource=self.flag(part), dtype=tf.int32)
             return handle, raw.AssignVariableOp(resource=handle, value=tf.reshape(piece, shape))
@@ -107,10 +107,7 @@ class FlatVariable:
         with v1.device(self._device), tf.control_dependencies(after):
             is_set = raw.VarIsInitializedOp(resource=self.flag(part))
             absent, present = raw.Switch(data=tf.constant(0), pred=is_set)
-            with tf.control_dependencies([tf.identity(present)]):  # Of one side of the switch.
-                rows = raw.ReadVariableOp(resource=self.handle, dtype=self.dtype)
-            value = self._unpad(part, rows[part.begin : part.end])
-            value = tf.reshape(value, part.shape)
+            value = tf.reshape(self._read_part_now(part, tf.identity(present).op), part.shape)
             copied = raw.AssignVariableOp(resource=handle, value=value)
             with tf.control_dependencies([copied]):
                 present = tf.identity(present)
@@ -128,7 +125,7 @@ class FlatVariable:
                 strides=self._constant([1]),
                 value=self._pad(part, value, self._device),
             )
-            with tf.control_dependencies([written]):
+            with tf.control_dependencies([self._settle(written)]):
                 shape = self._constant(part.shape.as_list())
                 return raw.AssignVariableOp(resource=self.flag(part), value=shape)
 
@@ -152,6 +149,29 @@ class FlatVariable:
         with v1.device(device):
             pieces = [self._pad(*pair, device) for pair in zip(self.parts, values, strict=True)]
             return tf.concat(pieces, 0)
+
+    def to_be_saved(self, part: Part) -> Tensor:
+        """The handle on which `DisableCopyOnRead` acts when a logical variable is saved."""
+        return self.handle
+
+    def _settle(self, written: Op) -> Op:
+        """Returns what is to be done when rows have been written.
+
+        TensorFlow takes that for a sign that single rows will be written again and again, and would
+        copy the variable at each read and each update from now on.
+        """
+        with tf.control_dependencies([written]):
+            return raw.DisableCopyOnRead(resource=self.handle)
+
+    def _read_part(self, part: Part, after: Iterable[Op]) -> Tensor:
+        """A logical variable's value on its device, in one dimension or in rows."""
+        return self._piece(part, self.read(after), self._device)
+
+    def _read_part_now(self, part: Part, after: Op) -> Tensor:
+        """The same, in the control flow around it; not shared with others."""
+        with tf.control_dependencies([after]):
+            rows = raw.ReadVariableOp(resource=self.handle, dtype=self.dtype)
+        return self._unpad(part, rows[part.begin : part.end])
 
     @cached_property
     def _created(self) -> Op:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ..data_plane import BUCKET_BYTES, DataPlane
 from .coalescing import coalesce
 from .flat_storage import flatten
+from .flat_tables import fuse_tables
 from .lossy_options import lose
 from .sparse import deduplicate
 from .stale_pull import read_ahead
@@ -33,6 +34,7 @@ def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) 
     with _unfinalized(graph):
         if options.storage == "flat":
             flatten(graph, roots, options.transfer_bucket_bytes or BUCKET_BYTES)
+            fuse_tables(graph, roots)
         if options.transfer_bucket_bytes:
             deduplicate(graph, roots, _initializers(graph))
         roots += lose(graph, options, roots, _initializers(graph))

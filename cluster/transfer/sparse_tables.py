@@ -100,10 +100,11 @@ class Lookup:
     def gather_for(self, ids: Tensor) -> Tensor:
         """Makes the same lookup for other ids, [n]."""
         table, dtype = self.gather.inputs[0], self.rows.dtype
+        name = self.gather.name.rpartition("/")[2]  # An error about an id says where it came from.
         if self.gather.type == "ResourceGather":
-            rows = tf.raw_ops.ResourceGather(resource=table, indices=ids, dtype=dtype)
+            rows = tf.raw_ops.ResourceGather(resource=table, indices=ids, dtype=dtype, name=name)
         else:
-            rows = tf.raw_ops.GatherV2(params=table, indices=ids, axis=0)
+            rows = tf.raw_ops.GatherV2(params=table, indices=ids, axis=0, name=name)
         rows.set_shape([None, *self.width])
         return rows
 

@@ -81,7 +81,7 @@ class Model:
         flags = [
             op.get_attr("shared_name").decode()
             for op in self.graph.get_operations()
-            if op.type == "VarHandleOp" and op.name.startswith("transfer/flat")
+            if op.type == "VarHandleOp" and op.name.startswith("flat_storage")
         ]
         return {name.split("/", 3)[3] for name in flags if name.count("/") > 2}
 
@@ -228,7 +228,7 @@ def test_two_optimizers_one_after_the_other(target):
 
     model = compare(build, target)
     assert model.stored == {f"layer{i}/{kind}" for i in range(4) for kind in ("kernel", "bias")}
-    types = [op.type for op in model.graph.get_operations() if op.name.startswith("transfer/flat")]
+    types = [op.type for op in model.graph.get_operations() if op.name.startswith("flat_storage")]
     assert types.count("ResourceApplyGradientDescent") == 2
 
 
@@ -304,7 +304,7 @@ def test_buckets_are_no_larger_than_asked_for(target):
     model = Model(adam, target, options)
     assert_same(model.train(), Model(adam, target, STOCK).train())
     handles = [op for op in model.graph.get_operations() if op.type == "VarHandleOp"]
-    shapes = [op.get_attr("shape") for op in handles if op.name.startswith("transfer/flat")]
+    shapes = [op.get_attr("shape") for op in handles if op.name.startswith("flat_storage")]
     sizes = [tf.TensorShape(shape).num_elements() * 4 for shape in shapes if len(shape.dim) == 2]
     assert len(sizes) > 3
     assert max(sizes) <= 4096
@@ -332,7 +332,7 @@ def test_gradients_that_lie_side_by_side_already_are_taken_as_they_are(target):
     (apply,) = (
         op
         for op in model.graph.get_operations()
-        if op.type == "ResourceApplyGradientDescent" and op.name.startswith("transfer/flat")
+        if op.type == "ResourceApplyGradientDescent" and op.name.startswith("flat_storage")
     )
     assert apply.inputs[2].op.inputs[0].op.name == "concat"
 
