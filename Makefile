@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests that start whole jobs take turns within their file; more than two at once want more cores.
 TEST_PROCESSES ?= 2
 
-.PHONY: run test bench check lock clean
+.PHONY: run test faults bench check lock clean
 
 run: $(VENV)/.run
 	$(BIN)/paramserve run examples/census/wide_deep.py:build --ps 2 --workers 2 --sync \
@@ -13,6 +13,11 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+
+# Every fault that the tests know how to inject, and not only a choice of them.
+faults: $(VENV)/.test
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "faults or not faults" \
+	  tests/jobs/test_faults.py tests/jobs/test_recovery.py
 
 bench: $(VENV)/.bench
 	mkdir -p runs

@@ -31,6 +31,7 @@ START_SECS = 120.0
 # How long tasks may take to end by themselves once the chief has.
 END_SECS = 20.0
 LOG_LINES = 15
+SPARE = "spare"
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 # What TensorFlow says at every start, whatever TF_CPP_MIN_LOG_LEVEL; it helps nobody find a fault.
@@ -56,6 +57,8 @@ class Job:
         metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
         port: Port of the chief's control service; 0 takes a free one.
         max_restarts: How many tasks that were killed are started again, in all.
+        spares: Parameter servers that stand by, with TensorFlow loaded, to take the place of a lost
+            one at once.
         debug: Have the processes print tracebacks.
         **options: Fields of `JobOptions`: `logdir`, `num_ps`, `num_workers`, `sync`, `max_steps`
             and so on.
@@ -74,6 +77,7 @@ class Job:
         metrics_port: int = 0,
         port: int = 0,
         max_restarts: int = 3,
+        spares: int = 0,
         debug: bool = False,
         **options: Any,
     ) -> None:
@@ -90,6 +94,7 @@ class Job:
         self._launcher_name = launcher
         self._ray_address = ray_address
         self._gpus_per_worker = gpus_per_worker
+        self.spares = _checked_spares(spares, self.options.ps_on_workers)
         self._ports = (port, metrics_port)
         self._restarts_left = max_restarts
         self._debug = debug
@@ -145,13 +150,21 @@ class Job:
         )
         return self._spec("chief", 0, arguments)
 
-    def task_spec(self, role: str, index: int, chief: str) -> ProcessSpec:
-        """The process of a parameter server or worker."""
+    def task_spec(
+        self, role: str, index: int, chief: str, *, replaces: bool = False
+    ) -> ProcessSpec:
+        """The process of a parameter server, spare or worker.
+
+        With spares, one that `replaces` a lost parameter server is a spare too: if the place was
+        taken already, it is the next to stand by, and else it takes it at once.
+        """
         model = (self.options.model,) if role == "worker" else ()
+        is_spare = role == SPARE or (role == "ps" and replaces and self.spares > 0)
+        place = ("--spare",) if is_spare else ("--index", str(index))
         arguments = (
-            role,
+            "ps" if role == SPARE else role,
             *model,
-            *("--chief", chief, "--index", str(index), "--metrics-port", "0"),
+            *("--chief", chief, *place, "--metrics-port", "0"),
             *("--max-wait-secs", f"{self.options.max_wait_secs:g}"),
         )
         return self._spec(role, index, arguments)
@@ -185,6 +198,7 @@ class _Run:
         if address is not None:
             for role, count in (
                 ("ps", 0 if self._options.ps_on_workers else self._options.num_ps),
+                (SPARE, self._job.spares),
                 ("worker", self._options.num_workers),
             ):
                 for index in range(count):
@@ -238,7 +252,7 @@ class _Run:
         states = {(task.role, task.index): task.state for task in status.tasks}
         for task, handle in self._tasks.items():
             code = handle.poll()
-            if code is not None and code > 0 and task not in states:
+            if code is not None and code > 0 and task not in states and task[0] != SPARE:
                 said = _last_error(handle) or describe_exit(code)
                 self._ask_to_stop(client, f"{handle.name} failed before it joined: {said}")
                 return
@@ -248,7 +262,8 @@ class _Run:
                 self._ask_to_stop(client, f"{handle.name}: {describe_exit(code)}, once too often")
                 return
             log.warning("%s: %s; starting it again", handle.name, describe_exit(code))
-            self._tasks[task] = self._launcher.start(self._job.task_spec(*task, client.address))
+            spec = self._job.task_spec(*task, client.address, replaces=True)
+            self._tasks[task] = self._launcher.start(spec)
 
     def _ask_to_stop(self, client: StatusClient, error: str = "") -> None:
         try:
@@ -293,6 +308,17 @@ class _Run:
         return JobResult.from_dict(json.loads(content))
 
 
+def _checked_spares(spares: int, ps_on_workers: bool) -> int:
+    if spares < 0:
+        raise UsageError(f"--spares {spares}: expected at least 0")
+    if spares and ps_on_workers:
+        raise UsageError(
+            f"--spares {spares} with --ps-on-workers: workers hold the parameters, and spares of "
+            "parameter servers have no place to take; leave one of them out"
+        )
+    return spares
+
+
 def _last_error(handle: ProcessHandle) -> str | None:
     """The message with which a command of ours ended; None when it had no say."""
     said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
@@ -306,7 +332,7 @@ def _is_worth_a_restart(role: str, code: int, state: str) -> bool:
     parameter servers.
     """
     was_killed = code < 0 or code == ExitCode.INTERRUPTED
-    return was_killed or state == "lost" or (role == "ps" and code != 0)
+    return was_killed or state == "lost" or (role in ("ps", SPARE) and code != 0)
 
 
 def chief_arguments(options: JobOptions) -> tuple[str, ...]:
@@ -328,6 +354,8 @@ def chief_arguments(options: JobOptions) -> tuple[str, ...]:
         "max-wait-secs": options.max_wait_secs,
         "heartbeat-secs": options.heartbeat_secs,
         "lease-secs": options.lease_secs,
+        "mirror-secs": options.mirror_secs,
+        "recovery": options.recovery,
     }
     for name, value in values.items():
         if value is not None:

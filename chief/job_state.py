@@ -63,6 +63,11 @@ class JobState:
         gradients: Sync mode: what became of the workers' gradients in this run.
         stop_requested: Set when someone asked for the end.
         stop_error: Why the job should end as failed; empty for a plain stop.
+        lost_at: Monotonic time at which a parameter server was missed, until steps are made again.
+        recoveries: Losses of parameter servers that this run has recovered from.
+        recovery_secs: How long the newest recovery took, from the loss to the next step.
+        recovered_step: The global step that it went back to.
+        restore_step: Gives the global step that a loss now would go back to.
     """
 
     options: JobOptions
@@ -81,6 +86,16 @@ class JobState:
     stop_requested: threading.Event = field(default_factory=threading.Event)
     stop_error: str = ""
     started: float = field(default_factory=time.monotonic)
+    lost_at: float | None = None
+    recoveries: int = 0
+    recovery_secs: float = 0.0
+    recovered_step: int = 0
+    restore_step: Callable[[], int] = lambda: 0
+
+    def recovered(self, secs: float, step: int) -> None:
+        """Counts a loss that was recovered from."""
+        self.recoveries += 1
+        self.recovery_secs, self.recovered_step = secs, step
 
     def request_stop(self, error: str = "") -> None:
         """Asks the job to end; the first reason given stays."""
@@ -128,6 +143,10 @@ class JobState:
             steps_per_second=progress.steps_per_second,
             examples_per_second=progress.examples_per_second,
             examples=progress.examples,
+            recoveries=self.recoveries,
+            recovery_secs=self.recovery_secs,
+            recovered_step=self.recovered_step,
+            restore_step=self.restore_step(),
             loss=progress.loss,
             metrics=progress.metrics,
             sync=self.options.sync,

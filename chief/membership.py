@@ -21,11 +21,13 @@ class TaskState(enum.StrEnum):
 
     ::
 
-        UP --(lease ran out)--> LOST
-        UP --(left)--> DONE | END_OF_INPUT | FAILED
+        SPARE --(a parameter server is lost)--> UP
+        UP, SPARE --(lease ran out, process gone)--> LOST
+        UP, SPARE --(left)--> DONE | END_OF_INPUT | FAILED
         LOST, DONE --(another life registers)--> UP
     """
 
+    SPARE = "spare"
     UP = "up"
     LOST = "lost"
     DONE = "done"
@@ -47,7 +49,11 @@ class UnknownTask(Exception):
 
 @dataclass
 class TaskRecord:
-    """One life of a task, as the chief knows it."""
+    """One life of a task, as the chief knows it.
+
+    Attributes:
+        session_epoch: The epoch that it was last told to be ready; 0 while it asks for one.
+    """
 
     task: Task
     address: str
@@ -58,6 +64,12 @@ class TaskRecord:
     state: TaskState = TaskState.UP
     report: pb.WorkerReport = field(default_factory=pb.WorkerReport)
     error: str = ""
+    session_epoch: int = 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it holds its lease."""
+        return self.state in (TaskState.UP, TaskState.SPARE)
 
 
 _LEFT = {
@@ -72,6 +84,9 @@ class Membership:
 
     Every method may be called from any thread. `changed` is notified whenever something that a
     waiter may wait for has changed.
+
+    Parameter servers beyond the first `num_ps` are spares. Sessions bring the cluster, and the
+    servers themselves know nobody: so a spare takes the place of a lost one by being listed there.
     """
 
     def __init__(
@@ -90,6 +105,8 @@ class Membership:
         self._epoch = 0
         self._view: ClusterView | None = None
         self._ready_epoch = 0
+        self._suspected = False
+        self._over = 0
         self._stopping: set[Role] = set()
         self.changed = threading.Condition(threading.RLock())
 
@@ -104,8 +121,9 @@ class Membership:
         index: int | None = None,
         metrics_address: str = "",
         pid: int = 0,
+        spare: bool = False,
     ) -> Task:
-        """Takes a task in.
+        """Takes a task in; a spare parameter server takes the place of one that was lost, if any.
 
         Raises:
             TaskHeld: The asked index, or every place of a parameter server, is held.
@@ -118,32 +136,38 @@ class Membership:
             if (known := self._find(role, index, incarnation)) is not None:
                 known.heard = self._clock()
                 return known.task
-            task = self._place(role, index, incarnation)
-            self._tasks[task] = TaskRecord(
-                task, address, incarnation, metrics_address, pid, self._clock()
-            )
-            if role is Role.PS:
+            task = self._place_spare() if spare else self._place(role, index, incarnation)
+            record = TaskRecord(task, address, incarnation, metrics_address, pid, self._clock())
+            self._tasks[task] = record
+            if spare:
+                record.state = TaskState.SPARE
+                self._fill_places()
+            elif role is Role.PS:
                 self._renew_view()
             self.changed.notify_all()
-            return task
+            return record.task
 
-    def heartbeat(self, task: Task, incarnation: str, report: pb.WorkerReport | None) -> None:
+    def heartbeat(self, task: Task, incarnation: str, report: pb.WorkerReport | None) -> Task:
         """Renews the lease of a task, and of what else its process is in the same life.
+
+        Returns:
+            What the task is now: a spare may have become one that was lost.
 
         Raises:
             UnknownTask: This life of the task is not in the job (any more).
         """
         with self.changed:
-            record = self._tasks.get(task)
-            if record is None or record.incarnation != incarnation:
+            record = self._life(task, incarnation)
+            if record is None:
                 raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
-            if record.state is not TaskState.UP:
-                raise UnknownTask(f"the lease of {task} ran out after {self._lease_secs:g} s")
-            for each in self.up():
+            if not record.is_alive:
+                raise UnknownTask(f"{task} was taken as gone: {record.error or record.state}")
+            for each in self.alive():
                 if each.incarnation == incarnation:
                     each.heard = self._clock()
             if report is not None:
                 record.report = report
+            return record.task
 
     def leave(
         self,
@@ -155,10 +179,8 @@ class Membership:
     ) -> None:
         """Marks a task as gone for the reason it gives; a second call changes nothing."""
         with self.changed:
-            record = self._tasks.get(task)
-            if record is None or record.incarnation != incarnation:
-                return
-            if record.state is not TaskState.UP:
+            record = self._life(task, incarnation)
+            if record is None or not record.is_alive:
                 return
             record.state = _LEFT[reason]
             record.error = error
@@ -166,31 +188,83 @@ class Membership:
                 record.report = report
             self._gone(record)
 
-    def await_ready(self, min_epoch: int, timeout_secs: float) -> ClusterView | None:
+    def await_ready(
+        self,
+        min_epoch: int,
+        timeout_secs: float,
+        *,
+        lost_epoch: int = 0,
+        task: Task | None = None,
+    ) -> ClusterView | None:
         """Waits until an epoch of at least `min_epoch` is ready; None when time ran out.
+
+        Args:
+            min_epoch: The oldest epoch of use to the caller.
+            timeout_secs: How long to wait.
+            lost_epoch: The epoch in which the caller's session broke; 0: none did. If it is this
+                one, nothing is ready until the chief has looked (`cleared`).
+            task: Who asks, and has no session now.
 
         Raises:
             JobClosed: The job is ending.
         """
         with self.changed:
+            record = self._tasks.get(task) if task is not None else None
+            if record is not None:
+                record.session_epoch = 0
+            if lost_epoch and lost_epoch == self._ready_epoch:
+                self._suspected = True
+            self.changed.notify_all()
             self.changed.wait_for(
                 lambda: self._stopping or self._is_ready(min_epoch), timeout=timeout_secs
             )
             if self._stopping:
                 raise JobClosed("the job is ending")
-            return self._view if self._is_ready(min_epoch) else None
+            if not self._is_ready(min_epoch):
+                return None
+            if record is not None:
+                record.session_epoch = self._epoch
+            return self._view
+
+    def await_over(self, epoch: int, timeout_secs: float) -> int:
+        """Waits until an epoch above `epoch` is over, and returns the newest that is."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._over > epoch, timeout=timeout_secs)
+            return self._over
 
     # -- what the chief does
 
     def expire(self) -> list[Task]:
         """Marks tasks whose lease ran out as lost and returns them."""
         with self.changed:
-            late = [r for r in self.up() if self._clock() - r.heard > self._lease_secs]
+            late = [r for r in self.alive() if self._clock() - r.heard > self._lease_secs]
             for record in late:
-                record.state = TaskState.LOST
-                record.error = f"not heard of for {self._clock() - record.heard:.1f} s"
-                self._gone(record)
+                self._lose(record, f"not heard of for {self._clock() - record.heard:.1f} s")
             return [record.task for record in late]
+
+    def lose(self, member: Member, reason: str) -> bool:
+        """Takes one life of a parameter server as gone before its lease runs out.
+
+        Returns:
+            Whether it was up until now.
+        """
+        with self.changed:
+            for record in self.up(Role.PS):
+                if record.incarnation == member.incarnation:
+                    self._lose(record, reason)
+                    return True
+        return False
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether a worker's session broke, and nobody has looked since why."""
+        return self._suspected
+
+    def cleared(self) -> None:
+        """Says that the parameter servers were looked at, and answer."""
+        with self.changed:
+            self._suspected = False
+            self.changed.notify_all()
 
     def await_view(
         self, min_epoch: int, max_wait_secs: float, cancelled: Callable[[], bool]
@@ -218,12 +292,25 @@ class Membership:
         """Says that the model is initialized on the parameter servers of `epoch`."""
         with self.changed:
             self._ready_epoch = epoch
+            self._suspected = False
             self.changed.notify_all()
 
     def mark_unready(self) -> None:
         """Says that the model is lost: nobody should train on what the servers hold now."""
         with self.changed:
             self._ready_epoch = 0
+            self._over = self._epoch
+            self.changed.notify_all()
+
+    def await_no_sessions(self, timeout_secs: float) -> list[Task]:
+        """Waits until no worker trains over an epoch that is over; returns those that still may."""
+
+        def late() -> list[Task]:
+            return [r.task for r in self.up(Role.WORKER) if 0 < r.session_epoch <= self._over]
+
+        with self.changed:
+            self.changed.wait_for(lambda: not late(), timeout=timeout_secs)
+            return late()
 
     def renew_epoch(self) -> None:
         """Starts a new epoch with the same parameter servers; their state is not to be used."""
@@ -239,7 +326,7 @@ class Membership:
     def await_gone(self, role: Role, timeout_secs: float) -> bool:
         """Waits until no task of a role is up; false when time ran out."""
         with self.changed:
-            return self.changed.wait_for(lambda: not self.up(role), timeout=timeout_secs)
+            return self.changed.wait_for(lambda: not self.alive(role), timeout=timeout_secs)
 
     # -- what is asked of it
 
@@ -266,6 +353,10 @@ class Membership:
         """The tasks that are up."""
         return [r for r in self.records(role) if r.state is TaskState.UP]
 
+    def alive(self, role: Role | None = None) -> list[TaskRecord]:
+        """The tasks that are up, and the spares."""
+        return [r for r in self.records(role) if r.is_alive]
+
     def failures(self) -> list[TaskRecord]:
         """Tasks that said the job cannot go on."""
         return [r for r in self.records() if r.state is TaskState.FAILED]
@@ -291,12 +382,21 @@ class Membership:
             self._view is not None
             and self._ready_epoch == self._view.epoch
             and self._view.epoch >= min_epoch
+            and not self._suspected
         )
 
     def _find(self, role: Role, index: int | None, incarnation: str) -> TaskRecord | None:
         """The record of a task that asks again, because the answer to its first call was lost."""
-        same = (r for r in self.up(role) if r.incarnation == incarnation)
+        same = (r for r in self.alive(role) if r.incarnation == incarnation)
         return next((r for r in same if index in (None, r.task.index)), None)
+
+    def _life(self, task: Task, incarnation: str) -> TaskRecord | None:
+        """The record of one life, also if it is another task by now."""
+        record = self._tasks.get(task)
+        if record is not None and record.incarnation == incarnation:
+            return record
+        same = (r for r in self.records(task.role) if r.incarnation == incarnation)
+        return next(same, None)
 
     def _place(self, role: Role, index: int | None, incarnation: str) -> Task:
         if role not in (Role.PS, Role.WORKER):
@@ -304,7 +404,7 @@ class Membership:
         if index is not None:
             self._check_index(role, index)
             held = self._tasks.get(Task(role, index))
-            if held and held.state is TaskState.UP and held.incarnation != incarnation:
+            if held and held.is_alive and held.incarnation != incarnation:
                 raise TaskHeld(
                     f"{held.task} is held by {held.address}, last heard of "
                     f"{self.heartbeat_age(held):.1f} s ago"
@@ -318,15 +418,42 @@ class Membership:
             raise TaskHeld(f"all {self._num_ps} parameter servers are there already")
         return Task(role, free)
 
+    def _place_spare(self) -> Task:
+        taken = {r.task.index for r in self.alive(Role.PS)}
+        free = (i for i in range(self._num_ps, self._num_ps + len(taken) + 1) if i not in taken)
+        return Task(Role.PS, next(free))
+
     def _check_index(self, role: Role, index: int) -> None:
         if index < 0 or (role is Role.PS and index >= self._num_ps):
             limit = f" below {self._num_ps} (--ps)" if role is Role.PS else ""
             raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")
 
+    def _lose(self, record: TaskRecord, reason: str) -> None:
+        record.state = TaskState.LOST
+        record.error = reason
+        self._gone(record)
+
     def _gone(self, record: TaskRecord) -> None:
-        if record.task.role is Role.PS and not self._stopping:
+        is_in_view = record.task.role is Role.PS and record.task.index < self._num_ps
+        if is_in_view and not self._stopping:
             self._view = None
+            self._over = self._epoch
+            self._fill_places()
         self.changed.notify_all()
+
+    def _fill_places(self) -> None:
+        """Puts spares in the places of parameter servers that were lost."""
+        for index in range(self._num_ps):
+            held = self._tasks.get(Task(Role.PS, index))
+            spares = [r for r in self.alive(Role.PS) if r.state is TaskState.SPARE]
+            # A place that nobody has held yet is for whoever comes at the start.
+            if held is None or held.is_alive or not spares:
+                continue
+            spare = spares[0]
+            del self._tasks[spare.task]
+            spare.task, spare.state = held.task, TaskState.UP
+            self._tasks[spare.task] = spare
+            self._renew_view()
 
     def _renew_view(self) -> None:
         servers = self.up(Role.PS)

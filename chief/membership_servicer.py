@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -15,6 +15,8 @@ from .status_codes import with_status_codes
 
 # A waiter that asks for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 30.0
+# How often a watch looks whether its caller is still there.
+WATCH_SECS = 1.0
 
 
 class MembershipServicer(Base):
@@ -46,6 +48,7 @@ class MembershipServicer(Base):
             index=request.index if request.HasField("index") else None,
             metrics_address=request.metrics_address,
             pid=request.pid,
+            spare=request.spare,
         )
         self._on_change()
         return pb.RegisterResponse(
@@ -59,11 +62,12 @@ class MembershipServicer(Base):
         """Renews a lease."""
         task = _task(request.task)
         report = request.report if request.HasField("report") else None
-        self._membership.heartbeat(task, request.incarnation, report)
+        task = self._membership.heartbeat(task, request.incarnation, report)
         return pb.HeartbeatResponse(
             epoch=self._membership.epoch,
             stop=self._membership.is_stopping(task.role),
             write_summaries=self._writes_summaries(task),
+            task=pb.TaskId(role=task.role, index=task.index),
         )
 
     @with_status_codes
@@ -73,12 +77,28 @@ class MembershipServicer(Base):
         """Waits for an initialized model."""
         timeout = min(request.timeout_secs, MAX_WAIT_SECS)
         try:
-            view = self._membership.await_ready(request.min_epoch, timeout)
+            view = self._membership.await_ready(
+                request.min_epoch,
+                timeout,
+                lost_epoch=request.lost_epoch,
+                task=_task(request.task),
+            )
         except JobClosed:
             return pb.AwaitReadyResponse(stop=True)
         if view is None:
             return pb.AwaitReadyResponse(missing=self._membership.missing())
         return pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
+
+    def WatchEpochs(
+        self, request: pb.WatchEpochsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.EpochOver]:
+        """Says when an epoch is over."""
+        told = 0
+        while context.is_active():
+            over = self._membership.await_over(told, WATCH_SECS)
+            if over > told:
+                told = over
+                yield pb.EpochOver(epoch=over)
 
     @with_status_codes
     def Leave(self, request: pb.LeaveRequest, context: grpc.ServicerContext) -> pb.LeaveResponse:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..cluster.placement import ServerLoad
-from ..cluster.spec import Role
 from ..cluster.transfer import Traffic
 from ..model.tokens import SyncCounters
 from .checkpoints import Checkpoint
@@ -32,6 +31,7 @@ class ChiefMetrics:
         self.traffic_bytes = gauge(
             "step_traffic_bytes", "Crossing in one step of a worker", ("ps", "direction")
         )
+        self.restore_step = gauge("restore_step", "Global step that a loss now would go back to")
         self.checkpoint_step = gauge("checkpoint_step", "Global step of the newest checkpoint")
         self.checkpoint_timestamp = gauge(
             "checkpoint_timestamp_seconds", "Unix time of the newest checkpoint"
@@ -41,6 +41,12 @@ class ChiefMetrics:
         )
         self.recoveries = Counter(
             "paramserve_recoveries", "Sessions rebuilt after a lost server", registry=registry
+        )
+        self.recovery_seconds = Histogram(
+            "paramserve_recovery_seconds",
+            "Seconds from the loss of a server to the next step",
+            buckets=(0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
+            registry=registry,
         )
         self.checkpoint_seconds = Histogram(
             "paramserve_checkpoint_seconds", "Seconds to write a checkpoint", registry=registry
@@ -75,7 +81,7 @@ class ChiefMetrics:
         self.gradients.labels(outcome="dropped").inc(max(0, more.dropped))
         self.tokens_reissued.inc(max(0, more.reissued))
 
-    def show_tasks(self, up: Mapping[Role, int], epoch: int) -> None:
+    def show_tasks(self, up: Mapping[str, int], epoch: int) -> None:
         """Takes over how many tasks are up."""
         for role, count in up.items():
             self.tasks_up.labels(task_role=role).set(count)
@@ -90,6 +96,14 @@ class ChiefMetrics:
         for index, each in traffic.items():
             self.traffic_bytes.labels(ps=str(index), direction="pull").set(each.pulled_bytes)
             self.traffic_bytes.labels(ps=str(index), direction="push").set(each.pushed_bytes)
+
+    def show_restore_step(self, step: int) -> None:
+        """Takes over what a loss now would go back to."""
+        self.restore_step.set(step)
+
+    def show_recovery(self, secs: float) -> None:
+        """Counts how long a recovery took."""
+        self.recovery_seconds.observe(secs)
 
     def show_saved(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint that was just written."""

@@ -35,6 +35,10 @@ class JobOptions:
         max_wait_secs: Seconds that anything is waited for before the job fails.
         heartbeat_secs: Seconds between two signs of life of a task.
         lease_secs: Seconds of silence after which a task is taken as gone.
+        mirror_secs: Seconds between two restore points in memory, at which each parameter server's
+            variables are copied to its neighbour; None: a lost one goes back to a checkpoint.
+        recovery: When a parameter server is lost, "rollback": all go back to one restore point;
+            or "partial" (async): only the new one does.
         evaluate: Whether to evaluate the final checkpoint, if the model says how.
         data_plane: How parameters are stored and cross between tasks.
         params: Handed to the build function as `task.params`.
@@ -59,6 +63,8 @@ class JobOptions:
     max_wait_secs: float = 600.0
     heartbeat_secs: float = 1.0
     lease_secs: float = 10.0
+    mirror_secs: float | None = None
+    recovery: str = "rollback"
     evaluate: bool = True
     data_plane: DataPlane = field(default_factory=DataPlane)
     params: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +83,8 @@ class JobOptions:
         self._positive("save-checkpoint-secs", self.save_checkpoint_secs)
         self._positive("max-wait-secs", self.max_wait_secs)
         self._positive("heartbeat-secs", self.heartbeat_secs)
+        self._positive("mirror-secs", self.mirror_secs)
+        self._check_recovery()
         if self.lease_secs < 2 * self.heartbeat_secs:
             raise UsageError(
                 f"--lease-secs {self.lease_secs:g} with --heartbeat-secs {self.heartbeat_secs:g}: "
@@ -119,6 +127,15 @@ class JobOptions:
                     "that lag behind; leave one of them out"
                 )
 
+    def _check_recovery(self) -> None:
+        if self.recovery not in RECOVERIES:
+            raise UsageError(f"--recovery {self.recovery!r}: expected {' or '.join(RECOVERIES)}")
+        if self.recovery == "partial" and self.sync:
+            raise UsageError(
+                "--recovery partial with --sync: there all parameters are of one step; leave it "
+                "out, or give --async"
+            )
+
     @staticmethod
     def _at_least(name: str, value: int | None, least: int) -> None:
         if value is not None and value < least:
@@ -133,6 +150,9 @@ class JobOptions:
 def new_job_id() -> str:
     """An identifier that no other run has."""
     return os.urandom(6).hex()
+
+
+RECOVERIES = ("rollback", "partial")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,9 @@ from .job_state import JobState, Phase
 from .membership import Membership
 from .membership_servicer import MembershipServicer
 from .metrics import ChiefMetrics
+from .mirrors import Mirrors
 from .options import JobOptions, JobResult
+from .recovery import Restorer, find_lost
 from .server import ControlServer
 from .status_servicer import StatusServicer
 from .summaries import SummaryService
@@ -145,6 +148,7 @@ class _Chief:
                 keep_checkpoints=options.keep_checkpoints,
             ),
         )
+        mirrors = Mirrors(built, options.num_ps, CHIEF) if options.mirror_secs else None
         prepare(built.graph, options.data_plane, built.steps)
         self._state.traffic = find_traffic(built.graph, [built.train_op])
         built.graph.finalize()
@@ -159,7 +163,7 @@ class _Chief:
                 daemon=True,
             ).start()
         try:
-            reason = self._train(built, summaries)
+            reason = self._train(built, mirrors, summaries)
             self._membership.begin_stop(Role.PS)
             metrics = self._evaluate(built, context, reason, summaries)
         finally:
@@ -183,46 +187,65 @@ class _Chief:
         self._files.withdraw()
         self._metrics_server.stop()
 
-    def _train(self, built: TrainGraph, summaries: SummaryService) -> str:
+    def _train(self, built: TrainGraph, mirrors: Mirrors | None, summaries: SummaryService) -> str:
         """Trains on one view after the other until one of them ends the job."""
         options, epoch = self._config.options, 1
+        restorer = Restorer(built, options.logdir, mirrors, options.recovery)
+        self._state.restore_step = lambda: self._newest_restore_step(mirrors)
         while True:
             view = self._membership.await_view(epoch, options.max_wait_secs, self._is_interrupted)
             self._state.raise_if_failed()
             if view is None:
                 return "stopped"
             try:
-                return self._train_on(view, built, summaries)
+                return self._train_on(view, built, restorer, mirrors, summaries)
             except LOST_ERRORS as error:
                 log.warning("epoch %d is lost: %s", view.epoch, first_line(error))
                 self._recover(view)
                 epoch = view.epoch + 1
 
-    def _train_on(self, view: ClusterView, built: TrainGraph, summaries: SummaryService) -> str:
+    def _newest_restore_step(self, mirrors: Mirrors | None) -> int:
+        point, checkpoint = mirrors.point if mirrors else None, self._state.checkpoint
+        return max(point.global_step if point else 0, checkpoint.global_step if checkpoint else 0)
+
+    def _train_on(
+        self,
+        view: ClusterView,
+        built: TrainGraph,
+        restorer: Restorer,
+        mirrors: Mirrors | None,
+        summaries: SummaryService,
+    ) -> str:
         config = session_config(view, CHIEF, self._server.address)
         deadline = Deadline.after(self._config.options.lease_secs)
         session = open_session(self._server.target, built.graph, config, deadline)
         try:
             training = Training(
-                self._state, built, session, view, summaries, self._metrics, self._is_interrupted
+                self._state,
+                built,
+                session,
+                view,
+                restorer,
+                mirrors,
+                summaries,
+                self._metrics,
+                self._is_interrupted,
             )
             return training.run()
         finally:
             session.close()
 
     def _recover(self, view: ClusterView) -> None:
-        """Waits until it is clear which parameter server is gone."""
+        """Finds out which parameter server is gone, and has everyone let go of the others."""
+        options = self._config.options
+        if self._state.lost_at is None:
+            self._state.lost_at = time.monotonic()
         self._state.phase = Phase.RECOVERING
-        self._membership.mark_unready()
         self._metrics.recoveries.inc()
-        deadline = self._config.options.lease_secs + 1.0
-        while self._membership.view == view and deadline > 0 and not self._is_interrupted():
-            self._membership.expire()
-            self._stop.wait(0.1)
-            deadline -= 0.1
-        if self._membership.view == view:
-            # All of them live, only connections broke; what they hold is restored all the same.
-            self._membership.renew_epoch()
+        find_lost(self._membership, view, options.lease_secs, self._is_interrupted)
+        # What a worker still adds to the old model must not end up in the one that is restored.
+        for task in self._membership.await_no_sessions(options.lease_secs):
+            log.warning("%s has not given up its step over epoch %d", task, view.epoch)
 
     def _is_interrupted(self) -> bool:
         return self._stop.is_set() or self._state.is_ending

@@ -17,15 +17,19 @@ from ..model.graph import TrainGraph
 from ..model.tokens import SyncCounters
 from .aggregation import Aggregator
 from .checkpoints import Checkpoint, CheckpointService
-from .initialization import initialize
 from .job_state import JobState, Phase
 from .membership import TaskState
 from .metrics import ChiefMetrics
+from .mirror_service import MirrorService
+from .mirrors import Mirrors, RestorePoint
+from .recovery import Restorer
 from .summaries import SummaryService
 
 log = logging.getLogger(__name__)
 
 TICK_SECS = 0.1
+# While the first step after a recovery is awaited.
+LOOK_SECS = 0.02
 READ_SECS = 0.25
 READ_TIMEOUT_MS = 10_000
 # How long workers may take to finish their step once they are told to stop.
@@ -47,6 +51,8 @@ class Training:
         built: The chief's graph.
         session: The chief's session over `view`.
         view: The parameter servers.
+        restorer: Gives the model its values.
+        mirrors: Restore points in memory, if there are any.
         summaries: Where events go.
         metrics: What Prometheus sees.
         interrupted: Whether this process was asked to end.
@@ -58,6 +64,8 @@ class Training:
         built: TrainGraph,
         session: BoundedCloseSession,
         view: ClusterView,
+        restorer: Restorer,
+        mirrors: Mirrors | None,
         summaries: SummaryService,
         metrics: ChiefMetrics,
         interrupted: Callable[[], bool],
@@ -66,6 +74,7 @@ class Training:
         self._built = built
         self._session = session
         self._view = view
+        self._restorer = restorer
         self._summaries = summaries
         self._metrics = metrics
         self._interrupted = interrupted
@@ -77,6 +86,12 @@ class Training:
         self._workerless_since = time.monotonic()
         self._gradients = SyncCounters()
         options = state.options
+        paused = self._aggregator.paused if self._aggregator else lambda _: nullcontext()
+        self._mirrors = (
+            MirrorService(mirrors, session, options.mirror_secs or 0.0, paused)
+            if mirrors is not None
+            else None
+        )
         self._checkpoints = CheckpointService(
             built,
             session,
@@ -84,7 +99,7 @@ class Training:
             every_secs=built.loop.services.save_checkpoint_secs or None,
             every_steps=options.save_checkpoint_steps,
             global_step=lambda: state.progress.snapshot.global_step,
-            paused=self._aggregator.paused if self._aggregator else lambda _: nullcontext(),
+            paused=paused,
             on_saved=self._note_checkpoint,
         )
 
@@ -97,7 +112,7 @@ class Training:
             ServerLost, tf.errors.OpError: The model on the parameter servers is lost.
         """
         self._state.phase = Phase.INITIALIZING
-        restored = initialize(self._built, self._session, self._state.options.logdir)
+        restored = self._restorer.restore(self._session, self._view)
         self._read_progress()
         self._note_restored(restored)
         if self._aggregator:
@@ -105,6 +120,8 @@ class Training:
             records = self._state.membership.records(Role.WORKER)
             self._aggregator.start(len(records), self._token_holders())
         self._checkpoints.start()
+        if self._mirrors is not None:
+            self._mirrors.start()
         self._state.save_checkpoint = self._checkpoints.save
         self._state.phase = Phase.TRAINING
         self._state.membership.mark_ready(self._view.epoch)
@@ -124,17 +141,36 @@ class Training:
     # -- while training
 
     def _supervise(self) -> str:
+        membership, restored_step = (
+            self._state.membership,
+            self._state.progress.snapshot.global_step,
+        )
         while (reason := self._reason_to_end()) is None:
-            time.sleep(TICK_SECS)
+            with membership.changed:
+                membership.changed.wait(LOOK_SECS if self._state.lost_at else TICK_SECS)
             self._look_after_tasks()
-            if self._state.membership.view != self._view:
-                raise ServerLost(self._state.membership.missing())
+            if membership.view != self._view:
+                raise ServerLost(membership.missing())
             if self._aggregator:
                 self._aggregator.check()
-            if time.monotonic() - self._read_at >= READ_SECS:
+            is_looking = membership.is_suspected or self._state.lost_at is not None
+            if is_looking or time.monotonic() - self._read_at >= READ_SECS:
                 self._read_progress()
+                membership.cleared()
+                self._note_first_step(restored_step)
                 self._summaries.write_progress(self._state.progress.snapshot)
         return reason
+
+    def _note_first_step(self, restored_step: int) -> None:
+        """Ends a recovery: the model has gone on from where it was put back to."""
+        step, lost_at = self._state.progress.snapshot.global_step, self._state.lost_at
+        if lost_at is None or step <= restored_step:
+            return
+        self._state.lost_at = None
+        took = time.monotonic() - lost_at
+        self._state.recovered(took, restored_step)
+        self._metrics.show_recovery(took)
+        log.info("training goes on %.2f s after the loss, from step %d", took, restored_step)
 
     def _reason_to_end(self) -> str | None:
         state = self._state
@@ -179,7 +215,8 @@ class Training:
         if self._aggregator:
             self._aggregator.set_workers(self._token_holders())
             self._aggregator.watch()
-        counts = {role: len(membership.up(role)) for role in (Role.PS, Role.WORKER)}
+        counts = {str(role): len(membership.up(role)) for role in (Role.PS, Role.WORKER)}
+        counts["spare"] = len(membership.alive(Role.PS)) - counts[Role.PS]
         self._metrics.show_tasks(counts, membership.epoch)
 
     def _token_holders(self) -> dict[int, str]:
@@ -210,6 +247,7 @@ class Training:
         reports = [record.report for record in workers]
         snapshot = self._state.progress.update(self._read_at, int(step), int(examples), reports)
         self._metrics.show_progress(snapshot)
+        self._metrics.show_restore_step(self._state.restore_step())
 
     def _count_gradients(self) -> None:
         if self._aggregator is not None and self._aggregator.is_running:
@@ -262,10 +300,13 @@ class Training:
         self._state.save_checkpoint = None
         if self._aggregator:
             self._aggregator.stop()
+        if self._mirrors is not None:
+            self._mirrors.stop()
         self._checkpoints.stop()
         self._summaries.flush()
 
-    def _note_restored(self, path: str | None) -> None:
+    def _note_restored(self, restored: str | RestorePoint | None) -> None:
+        path = restored if isinstance(restored, str) else None
         step = self._state.progress.snapshot.global_step
         self._summaries.start_session(step)
         self._metrics.show_parameters(self._built.loads, self._state.traffic)

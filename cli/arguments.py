@@ -65,6 +65,32 @@ HeartbeatSecs = Annotated[
 LeaseSecs = Annotated[
     float, typer.Option("--lease-secs", help="Seconds of silence after which a task is gone.")
 ]
+_RECOVERY = "When a parameter server is lost"
+MirrorSecs = Annotated[
+    float,
+    typer.Option(
+        "--mirror-secs",
+        help="Seconds between restore points in the memory of its neighbour; 0: none, and it goes "
+        "back to a checkpoint.",
+        rich_help_panel=_RECOVERY,
+    ),
+]
+Recovery = Annotated[
+    str,
+    typer.Option(
+        "--recovery",
+        help="rollback: all go back to one restore point; partial (async): only the new one does.",
+        rich_help_panel=_RECOVERY,
+    ),
+]
+Spares = Annotated[
+    int,
+    typer.Option(
+        "--spares",
+        help="Parameter servers that stand by, to take a lost one's place at once.",
+        rich_help_panel=_RECOVERY,
+    ),
+]
 Evaluate = Annotated[
     bool, typer.Option("--eval/--no-eval", help="Evaluate the final checkpoint, if the model can.")
 ]

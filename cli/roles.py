@@ -60,6 +60,8 @@ def chief(
     max_wait_secs: args.MaxWaitSecs = 600.0,
     heartbeat_secs: args.HeartbeatSecs = 1.0,
     lease_secs: args.LeaseSecs = 10.0,
+    mirror_secs: args.MirrorSecs = 0.0,
+    recovery: args.Recovery = "rollback",
     evaluate: args.Evaluate = True,
     transfer_bucket_bytes: args.TransferBucketBytes = BUCKET_BYTES,
     storage: args.Storage = "plain",
@@ -99,6 +101,8 @@ def chief(
             max_wait_secs=max_wait_secs,
             heartbeat_secs=heartbeat_secs,
             lease_secs=lease_secs,
+            mirror_secs=mirror_secs or None,
+            recovery=recovery,
             evaluate=evaluate,
             transfer_bucket_bytes=transfer_bucket_bytes,
             storage=storage,
@@ -132,6 +136,9 @@ def ps(
     index: Index = None,
     metrics_port: args.MetricsPort = 0,
     max_wait_secs: args.MaxWaitSecs = 600.0,
+    spare: Annotated[
+        bool, typer.Option("--spare", help="Stand by, to take the place of one that is lost.")
+    ] = False,
     debug: args.Debug = False,
 ) -> None:
     """Runs a parameter server in this process, until the chief ends the job."""
@@ -142,7 +149,7 @@ def ps(
         from ..cluster.parameter_server import ParameterServerConfig, run_parameter_server
 
         config = ParameterServerConfig(
-            config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs
+            config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs, spare
         )
         run_parameter_server(config, stop)
 

@@ -50,6 +50,9 @@ def run(
     max_wait_secs: args.MaxWaitSecs = 600.0,
     heartbeat_secs: args.HeartbeatSecs = 1.0,
     lease_secs: args.LeaseSecs = 10.0,
+    mirror_secs: args.MirrorSecs = 0.0,
+    recovery: args.Recovery = "rollback",
+    spares: args.Spares = 0,
     evaluate: args.Evaluate = True,
     transfer_bucket_bytes: args.TransferBucketBytes = BUCKET_BYTES,
     storage: args.Storage = "plain",
@@ -95,6 +98,8 @@ def run(
             max_wait_secs=max_wait_secs,
             heartbeat_secs=heartbeat_secs,
             lease_secs=lease_secs,
+            mirror_secs=mirror_secs or None,
+            recovery=recovery,
             evaluate=evaluate,
             data_plane=DataPlane(
                 transfer_bucket_bytes=transfer_bucket_bytes,
@@ -110,6 +115,7 @@ def run(
             port=port,
             metrics_port=metrics_port,
             max_restarts=max_restarts,
+            spares=spares,
             debug=debug,
         )
         with _stop_on_signal(console) as stop, ProgressDisplay(console) as display:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -16,9 +17,13 @@ from ..protos.membership_pb2_grpc import MembershipStub
 from .address import parse_address
 from .spec import ClusterView, Member, Role, Task
 
+log = logging.getLogger(__name__)
+
 CALL_TIMEOUT_SECS = 10.0
 # AwaitReady is asked again after so long, so that a waiter never holds a call for hours.
 POLL_SECS = 5.0
+# Before the chief is watched again, when it went away.
+_WATCH_PAUSE_SECS = 0.2
 # A chief that comes up late is noticed at once instead of after gRPC's two minutes of back-off.
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -66,6 +71,7 @@ class MembershipClient:
         self._channel = open_channel(address)
         self._stub = MembershipStub(self._channel)
         self._registration: Registration | None = None
+        self._closed = threading.Event()
 
     @property
     def registration(self) -> Registration:
@@ -84,6 +90,7 @@ class MembershipClient:
         index: int | None = None,
         metrics_address: str = "",
         pid: int = 0,
+        spare: bool = False,
         stop: threading.Event | None = None,
     ) -> Registration:
         """Joins the job, waiting for the chief and for a place in it.
@@ -101,6 +108,7 @@ class MembershipClient:
             incarnation=incarnation,
             metrics_address=metrics_address,
             pid=pid,
+            spare=spare,
         )
         deadline = time.monotonic() + max_wait_secs
         reply = self._register(request, deadline, max_wait_secs, stop or threading.Event())
@@ -139,7 +147,7 @@ class MembershipClient:
         raise JobStopping
 
     def heartbeat(self, report: pb.WorkerReport | None) -> pb.HeartbeatResponse:
-        """Renews the lease.
+        """Renews the lease; a spare learns whether it has become one that was lost.
 
         Raises:
             LeaseLost: The lease had run out already.
@@ -149,20 +157,32 @@ class MembershipClient:
             task=self._task(), incarnation=self.registration.incarnation, report=report
         )
         try:
-            return self._stub.Heartbeat(request, timeout=CALL_TIMEOUT_SECS)
+            reply = self._stub.Heartbeat(request, timeout=CALL_TIMEOUT_SECS)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 raise LeaseLost(error.details()) from error
             raise
+        task = Task(Role(reply.task.role), reply.task.index)
+        if task != self.registration.task:
+            log.info("%s is %s now", self.registration.task, task)
+            self._registration = replace(self.registration, task=task)
+        return reply
 
     def await_ready(
-        self, *, min_epoch: int, max_wait_secs: float, cancelled: Callable[[], bool] = lambda: False
+        self,
+        *,
+        min_epoch: int,
+        max_wait_secs: float,
+        lost_epoch: int = 0,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> ClusterView:
         """Waits until the model is initialized on the parameter servers of a new enough epoch.
 
         Args:
             min_epoch: The oldest epoch of use to the caller.
             max_wait_secs: Seconds to wait at most.
+            lost_epoch: The epoch in which the caller's session broke, for the chief to look into;
+                0: none did.
             cancelled: Asked now and then; true ends the wait.
 
         Raises:
@@ -177,7 +197,10 @@ class MembershipClient:
                 raise WaitTimeout(f"max_wait_secs={max_wait_secs:g} ran out: {missing}")
             wait = min(left, POLL_SECS)
             request = pb.AwaitReadyRequest(
-                task=self._task(), min_epoch=min_epoch, timeout_secs=wait
+                task=self._task(),
+                min_epoch=min_epoch,
+                timeout_secs=wait,
+                lost_epoch=lost_epoch,
             )
             try:
                 # The server answers within `wait`; the margin is for a chief that is busy.
@@ -192,6 +215,19 @@ class MembershipClient:
                 return _view(reply.view)
             missing = reply.missing
         raise JobStopping
+
+    def watch_epochs(self, on_over: Callable[[int], None]) -> None:
+        """Calls `on_over` with each epoch that is over, in a thread, until the client is closed."""
+
+        def watch() -> None:
+            while not self._closed.wait(_WATCH_PAUSE_SECS):
+                try:
+                    for over in self._stub.WatchEpochs(pb.WatchEpochsRequest()):
+                        on_over(over.epoch)
+                except (grpc.RpcError, ValueError) as error:  # The latter: the channel is closed.
+                    log.debug("the watch of epochs broke: %s", error)
+
+        threading.Thread(target=watch, name="epoch-watch", daemon=True).start()
 
     def leave(
         self, reason: pb.LeaveRequest.Reason, error: str = "", report: pb.WorkerReport | None = None
@@ -224,6 +260,7 @@ class MembershipClient:
 
     def close(self) -> None:
         """Closes the channel."""
+        self._closed.set()
         self._channel.close()
 
     def _task(self) -> pb.TaskId:

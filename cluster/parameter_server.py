@@ -31,6 +31,7 @@ class ParameterServerConfig:
         index: Its place among the parameter servers; None takes the lowest free one.
         metrics_port: Port of its metrics; 0 takes a free one.
         max_wait_secs: Seconds to wait for the chief, at the start and whenever it is silent.
+        spare: Whether it waits to take the place of one that is lost.
     """
 
     chief: str
@@ -39,6 +40,7 @@ class ParameterServerConfig:
     index: int | None = None
     metrics_port: int = 0
     max_wait_secs: float = 600.0
+    spare: bool = False
 
 
 def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -> None:
@@ -63,6 +65,7 @@ def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -
             index=config.index,
             metrics_address=metrics.address,
             pid=os.getpid(),
+            spare=config.spare,
             stop=stop,
         )
     except JobStopping:

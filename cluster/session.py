@@ -47,7 +47,7 @@ class BoundedCloseSession(tf.compat.v1.Session):
         target: Master string, as of `tf.compat.v1.Session`.
         graph: The graph to run; the default graph if None.
         config: A `tf.compat.v1.ConfigProto`, or None.
-        close_grace_secs: Seconds that `close` waits.
+        close_grace_secs: Seconds that `close` waits, unless a call has found a peer gone.
     """
 
     def __init__(
@@ -72,9 +72,14 @@ class BoundedCloseSession(tf.compat.v1.Session):
         # Monitored sessions always give options; without a trace, metadata has nothing to tell.
         is_plain = not feed_dict and (options is None or not options.ByteSize())
         repeated = self._repeated_runs.find(fetches) if is_plain and not self._closed else None
-        if repeated is None:
-            return super().run(fetches, feed_dict, options, run_metadata)
-        return self._do_call(repeated)
+        try:
+            if repeated is None:
+                return super().run(fetches, feed_dict, options, run_metadata)
+            return self._do_call(repeated)
+        except PREEMPTION_ERRORS:
+            # Now closing it waits for a peer that is gone: nobody should wait for that.
+            self._close_grace_secs = 0.0
+            raise
 
     def close(self) -> None:
         """Closes the session, or abandons it after `close_grace_secs`; a second call does nothing.
@@ -88,7 +93,7 @@ class BoundedCloseSession(tf.compat.v1.Session):
         self._closing = call_in_background("session-reaper", super().close)
         if has_ended(self._closing, self._close_grace_secs):
             self._closing.result()
-        else:
+        elif self._close_grace_secs:
             _logger.warning(
                 "A session did not close within %g s and was abandoned: a peer of it is gone.",
                 self._close_grace_secs,
@@ -125,7 +130,11 @@ class BoundedCloseSession(tf.compat.v1.Session):
 
 
 def open_session(
-    target: str, graph: tf.Graph, config: Any, deadline: Deadline
+    target: str,
+    graph: tf.Graph,
+    config: Any,
+    deadline: Deadline,
+    make: type[BoundedCloseSession] = BoundedCloseSession,
 ) -> BoundedCloseSession:
     """Opens a session once every peer that it needs has answered.
 
@@ -134,6 +143,7 @@ def open_session(
         graph: The graph to run.
         config: A `tf.compat.v1.ConfigProto`, or None.
         deadline: How long to wait for the peers.
+        make: The kind of session.
 
     Returns:
         A session that has been in touch with all its peers.
@@ -143,14 +153,14 @@ def open_session(
         tf.errors.OpError: The peers refused, for example the graph or the configuration.
     """
     if not target:
-        return BoundedCloseSession(target, graph, config)
+        return make(target, graph, config)
     pauses = growing_pauses()
     while True:
         try:
             # A session that waits for its peers holds a lock of its graph, and then nobody can add
             # to the graph, even after the session was given up. So it waits with another graph.
-            _contact(target, _nearly_empty_graph(), config, deadline).close()
-            return _contact(target, graph, config, deadline)
+            _contact(target, _nearly_empty_graph(), config, deadline, BoundedCloseSession).close()
+            return _contact(target, graph, config, deadline, make)
         except PREEMPTION_ERRORS as error:
             if not deadline.remaining_secs():
                 raise deadline.error(_describe_silence(target, config)) from error
@@ -274,9 +284,15 @@ def wait_until_ready(
     poll(lambda: find_missing(session, scaffold.ready_op, deadline))
 
 
-def _contact(target: str, graph: tf.Graph, config: Any, deadline: Deadline) -> BoundedCloseSession:
+def _contact(
+    target: str,
+    graph: tf.Graph,
+    config: Any,
+    deadline: Deadline,
+    make: type[BoundedCloseSession],
+) -> BoundedCloseSession:
     """Opens a session and has it speak to its peers, which it otherwise does at its first run."""
-    session = BoundedCloseSession(target, graph, config)
+    session = make(target, graph, config)
     # Making a callable sends the graph. `list_devices` would do, but it holds the interpreter lock.
     call = call_in_background("session-opener", lambda: session.make_callable([]))
     if not has_ended(call, deadline.remaining_secs()):

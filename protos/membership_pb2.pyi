@@ -16,20 +16,22 @@ class TaskId(_message.Message):
     def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("role", "index", "address", "incarnation", "metrics_address", "pid")
+    __slots__ = ("role", "index", "address", "incarnation", "metrics_address", "pid", "spare")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
+    SPARE_FIELD_NUMBER: _ClassVar[int]
     role: str
     index: int
     address: str
     incarnation: str
     metrics_address: str
     pid: int
-    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+    spare: bool
+    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., spare: bool = ...) -> None: ...
 
 class JobConfig(_message.Message):
     __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir", "data_plane", "ps_on_workers")
@@ -132,24 +134,28 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("epoch", "stop", "write_summaries")
+    __slots__ = ("epoch", "stop", "write_summaries", "task")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     WRITE_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     stop: bool
     write_summaries: bool
-    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ...) -> None: ...
+    task: TaskId
+    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ...) -> None: ...
 
 class AwaitReadyRequest(_message.Message):
-    __slots__ = ("task", "min_epoch", "timeout_secs")
+    __slots__ = ("task", "min_epoch", "timeout_secs", "lost_epoch")
     TASK_FIELD_NUMBER: _ClassVar[int]
     MIN_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_SECS_FIELD_NUMBER: _ClassVar[int]
+    LOST_EPOCH_FIELD_NUMBER: _ClassVar[int]
     task: TaskId
     min_epoch: int
     timeout_secs: float
-    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., min_epoch: _Optional[int] = ..., timeout_secs: _Optional[float] = ...) -> None: ...
+    lost_epoch: int
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., min_epoch: _Optional[int] = ..., timeout_secs: _Optional[float] = ..., lost_epoch: _Optional[int] = ...) -> None: ...
 
 class ParameterServer(_message.Message):
     __slots__ = ("address", "incarnation")
@@ -178,6 +184,16 @@ class AwaitReadyResponse(_message.Message):
     missing: str
     stop: bool
     def __init__(self, ready: bool = ..., view: _Optional[_Union[View, _Mapping]] = ..., missing: _Optional[str] = ..., stop: bool = ...) -> None: ...
+
+class WatchEpochsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EpochOver(_message.Message):
+    __slots__ = ("epoch",)
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
 
 class LeaveRequest(_message.Message):
     __slots__ = ("task", "incarnation", "reason", "error", "report")

@@ -49,6 +49,11 @@ class MembershipStub(object):
                 request_serializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.FromString,
                 _registered_method=True)
+        self.WatchEpochs = channel.unary_stream(
+                '/paramserve.Membership/WatchEpochs',
+                request_serializer=paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_membership__pb2.EpochOver.FromString,
+                _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/paramserve.Membership/Leave',
                 request_serializer=paramserve_dot_protos_dot_membership__pb2.LeaveRequest.SerializeToString,
@@ -65,7 +70,8 @@ class MembershipServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Register(self, request, context):
-        """Joins the job. The chief answers with the task's index and the job's configuration.
+        """Joins the job. The chief answers with the task's index and the job's configuration. A spare
+        parameter server gets an index above those that the model is spread over.
         ALREADY_EXISTS: the asked index, or every place of a parameter server, is held by a live
         task. FAILED_PRECONDITION: the job is ending.
         """
@@ -75,7 +81,7 @@ class MembershipServicer(object):
 
     def Heartbeat(self, request, context):
         """Renews the lease and reports progress. A task whose lease ran out gets NOT_FOUND and has
-        to register again.
+        to register again. The answer names the task, since a spare becomes one that was lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,7 +90,15 @@ class MembershipServicer(object):
     def AwaitReady(self, request, context):
         """Waits until the model is initialized on the parameter servers of an epoch of at least
         `min_epoch`, or until `timeout_secs` have passed: then `ready` is false and `missing` says
-        what the job waits for.
+        what the job waits for. A worker whose session broke says so, and the chief looks at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEpochs(self, request, context):
+        """Says, as soon as it is so, that an epoch is over: a step over its parameter servers should be
+        given up, whatever it waits for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +135,11 @@ def add_MembershipServicer_to_server(servicer, server):
                     servicer.AwaitReady,
                     request_deserializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.SerializeToString,
+            ),
+            'WatchEpochs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEpochs,
+                    request_deserializer=paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.FromString,
+                    response_serializer=paramserve_dot_protos_dot_membership__pb2.EpochOver.SerializeToString,
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
@@ -214,6 +233,33 @@ class Membership(object):
             '/paramserve.Membership/AwaitReady',
             paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.SerializeToString,
             paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEpochs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/paramserve.Membership/WatchEpochs',
+            paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.SerializeToString,
+            paramserve_dot_protos_dot_membership__pb2.EpochOver.FromString,
             options,
             channel_credentials,
             insecure,

@@ -179,6 +179,7 @@ class _Worker:
             self._data_plane,
             self._told_to_stop,
         )
+        self._client.watch_epochs(creator.notice)
         hooks = [
             *transfer_hooks(
                 self._data_plane,

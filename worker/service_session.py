@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from ..cluster.chief_client import JobStopping, MembershipClient
 from ..cluster.deadline import Deadline, growing_pauses
+from ..cluster.leavable_session import LeavableSession
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import PREEMPTION_ERRORS, open_session
 from ..cluster.spec import ClusterView
@@ -53,6 +55,24 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._max_wait_secs = max_wait_secs
         self._data_plane = data_plane
         self._cancelled = cancelled
+        self._session: LeavableSession | None = None
+        self._epoch = 0
+        self._over = 0
+        self._lock = threading.Lock()
+
+    def notice(self, epoch: int) -> None:
+        """Has a step over the parameter servers of an epoch fail, even one that waits for ever.
+
+        May be called from any thread.
+
+        Args:
+            epoch: The newest epoch that is over.
+        """
+        with self._lock:
+            self._over = max(self._over, epoch)
+            session = self._session
+        if session is not None and self._epoch <= epoch:
+            session.leave(f"epoch {self._epoch} is over")
 
     def create_session(self) -> Any:
         """Opens a session.
@@ -66,16 +86,19 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             self._built.graph.finalize()
         deadline = Deadline.after(self._max_wait_secs)
         attempt_secs = FIRST_ATTEMPT_SECS
+        lost_epoch, self._session = self._epoch, None
         for pause in growing_pauses():
             view = self._client.await_ready(
-                min_epoch=1,
+                min_epoch=max(1, lost_epoch),
                 max_wait_secs=max(deadline.remaining_secs(), pause),
+                lost_epoch=lost_epoch,
                 cancelled=self._cancelled,
             )
             session = self._open(view, Deadline.after(attempt_secs))
             attempt_secs = min(2 * attempt_secs, LAST_ATTEMPT_SECS)
-            if session is not None:
+            if session is not None and self._take(session, view.epoch):
                 return session
+            lost_epoch = view.epoch
             if not deadline.remaining_secs():
                 raise WaitTimeout(
                     f"max_wait_secs={self._max_wait_secs:g} ran out: no session over epoch "
@@ -84,11 +107,24 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             deadline.sleep(pause)
         raise AssertionError("the pauses never end")
 
-    def _open(self, view: ClusterView, deadline: Deadline) -> Any:
+    def _take(self, session: LeavableSession, epoch: int) -> bool:
+        """Keeps a session, unless its epoch was over before it was there."""
+        with self._lock:
+            self._epoch, self._session = epoch, session
+            is_over = epoch <= self._over
+        if is_over:
+            session.leave(f"epoch {epoch} is over")
+            session.close()
+        return not is_over
+
+    def _open(self, view: ClusterView, deadline: Deadline) -> LeavableSession | None:
         """A session over a view; None if the view turned out to be out of date."""
         config = session_config(view, self._client.registration.task, self._server.address)
         try:
-            session = open_session(self._server.target, self._built.graph, config, deadline)
+            session = open_session(
+                self._server.target, self._built.graph, config, deadline, LeavableSession
+            )
+            assert isinstance(session, LeavableSession)
             # A server that came back at the same address is empty until the chief has noticed.
             if session.run(self._built.uninitialized).size == 0:
                 session.run(self._built.local_init_with_tables)

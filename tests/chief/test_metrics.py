@@ -24,13 +24,15 @@ def metrics(registry):
 
 def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_progress(Snapshot(40, 400, 2.0, 20.0, 0.5))
-    metrics.show_tasks({Role.PS: 2, Role.WORKER: 3}, epoch=4)
+    metrics.show_tasks({"ps": 2, "worker": 3, "spare": 1}, epoch=4)
     metrics.show_parameters(
         {0: ServerLoad(1000, 2, "w", 900), 1: ServerLoad(1200, 1, "b", 1200)},
         {1: Traffic(pulled_bytes=800, pushed_bytes=700, transfers=2)},
     )
     metrics.count_gradients(SyncCounters(applied=30, dropped=2, reissued=1))
     metrics.count_gradients(SyncCounters(applied=10))
+    metrics.show_restore_step(30)
+    metrics.show_recovery(0.75)
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     values = {
         (sample.name, *sample.labels.values()): sample.value
@@ -46,6 +48,10 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_loss",): 0.5,
         ("paramserve_tasks_up", "ps"): 2,
         ("paramserve_tasks_up", "worker"): 3,
+        ("paramserve_tasks_up", "spare"): 1,
+        ("paramserve_restore_step",): 30,
+        ("paramserve_recovery_seconds_count",): 1,
+        ("paramserve_recovery_seconds_sum",): 0.75,
         ("paramserve_epoch",): 4,
         ("paramserve_recoveries_total",): 0,
         ("paramserve_parameter_bytes", "0"): 1000,

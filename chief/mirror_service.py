@@ -1,0 +1,78 @@
+"""Takes restore points beside training, on a timer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import first_line
+from .mirrors import Mirrors
+
+log = logging.getLogger(__name__)
+
+# How long a restore point waits for the step under way, so that it falls between two steps.
+PAUSE_SECS = 5.0
+# A server that is new has no copies of its neighbour's variables: they are made soon.
+_SOON_SECS = 0.05
+
+
+class MirrorService:
+    """A thread that takes restore points.
+
+    Args:
+        mirrors: What takes them.
+        session: The chief's session.
+        every_secs: Seconds between two.
+        paused: Makes a context in which no step is applied, given how long to wait for it.
+        extra: What else belongs to a restore point, see `Mirrors.take`.
+    """
+
+    def __init__(
+        self,
+        mirrors: Mirrors,
+        session: Any,
+        every_secs: float,
+        paused: Callable[[float], AbstractContextManager[Any]],
+        extra: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self._mirrors = mirrors
+        self._session = session
+        self._every_secs = every_secs
+        self._paused = paused
+        self._extra = extra
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mirrors", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, after the restore point that it may be taking."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=PAUSE_SECS)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        mirrors = self._mirrors
+        soon = mirrors.point is None or mirrors.is_wanted_soon
+        while not self._ended.wait(_SOON_SECS if soon else self._every_secs):
+            soon = False
+            try:
+                point = mirrors.take(self._session, lambda: self._paused(PAUSE_SECS), self._extra)
+                log.debug("restore point at step %d", point.global_step)
+            except (tf.errors.OpError, RuntimeError) as error:
+                # Whoever recovers makes a new session, and another one of these.
+                if not self._ended.is_set():
+                    log.warning("no restore point: %s", first_line(error))
+                return
