@@ -1,0 +1,256 @@
+"""How long training stands still when a process is killed, and what is lost with it.
+
+`python -m paramserve.benchmarks.recovery` trains the Census example, kills one process after
+another with SIGKILL, and takes the time from each kill to the next global step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..cli.arguments import ending_with_exit_code
+from ..cluster.status_client import StatusClient, find_chief
+from ..errors import JobFailed, ParamserveError, UsageError, WaitTimeout
+from ..protos import status_pb2 as pb
+
+MODEL = Path(__file__).parents[1] / "examples" / "census" / "wide_deep.py"
+LOOK_SECS = 0.02
+MAX_WAIT_SECS = 120.0
+MIRROR_SECS = 2.0
+_SOME_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is killed, in which job.
+
+    Attributes:
+        name: As the command line calls it.
+        role: "ps" or "worker".
+        options: Of `paramserve run`.
+    """
+
+    name: str
+    role: str
+    options: tuple[str, ...]
+
+
+_MIRRORS = ("--mirror-secs", str(MIRROR_SECS))
+SCENARIOS = (
+    Scenario("ps-spare-async", "ps", ("--async", "--spares", "1", *_MIRRORS)),
+    Scenario("ps-spare-sync", "ps", ("--sync", "--spares", "1", *_MIRRORS)),
+    Scenario("ps-async", "ps", ("--async", *_MIRRORS)),
+    Scenario("ps-checkpoint-async", "ps", ("--async", "--save-checkpoint-secs", "5")),
+    Scenario("worker-async", "worker", ("--async", "--lease-secs", "3")),
+    Scenario("worker-sync", "worker", ("--sync", "--lease-secs", "3")),
+)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill, and what came of it.
+
+    Attributes:
+        secs: Seconds from the kill to the next global step.
+        steps_lost: Global steps that were made, and are not in the model any more.
+        secs_lost: What it took to make them.
+    """
+
+    secs: float
+    steps_lost: int
+    secs_lost: float
+
+
+def measure(scenario: Scenario, kills: int, pause_secs: float) -> Iterator[Kill]:
+    """Runs a job of 2 parameter servers and 2 workers, and kills its processes one by one.
+
+    Args:
+        scenario: What to kill.
+        kills: How many of them.
+        pause_secs: From a recovery to the next kill; up to 2 s are added, by chance.
+
+    Raises:
+        JobFailed: The job ended by itself.
+        WaitTimeout: It did not come back.
+    """
+    chance = random.Random(0)
+    with _running_job(scenario.options) as job:
+        for _ in range(kills):
+            job.wait("a spare, and a restore point", job.is_whole)
+            time.sleep(pause_secs + 2 * chance.random())
+            job.wait("a spare, and a restore point", job.is_whole)
+            yield job.kill(scenario.role, chance)
+
+
+class _Job:
+    """A job that runs, seen from outside."""
+
+    def __init__(self, process: subprocess.Popen[bytes], logdir: str, log: Path) -> None:
+        self._process = process
+        self._logdir = logdir
+        self._log = log
+        self._client: StatusClient | None = None
+        self._whole: dict[str, int] = {}
+
+    def status(self) -> pb.JobStatus | None:
+        """What the chief says; None when it does not answer."""
+        if self._process.poll() is not None:
+            raise JobFailed(f"the job ended by itself:\n{self._log.read_text()[-2000:]}")
+        try:
+            if self._client is None:
+                self._client = StatusClient(find_chief(self._logdir), timeout_secs=5)
+            return self._client.status()
+        except ParamserveError:
+            return None
+
+    def is_whole(self, status: pb.JobStatus) -> bool:
+        """Whether everything is there that was there at first, and it trains."""
+        counts = _counts(status)
+        whole = status.phase == "training" and status.global_step >= _SOME_STEPS
+        if whole and not self._whole and len(counts) > 1 and counts.get("worker") == 2:
+            self._whole = counts
+        return whole and bool(self._whole) and counts == self._whole
+
+    def wait(self, what: str, condition: Callable[[pb.JobStatus], bool]) -> pb.JobStatus:
+        """Waits until a condition holds."""
+        deadline = time.monotonic() + MAX_WAIT_SECS
+        while time.monotonic() < deadline:
+            status = self.status()
+            if status is not None and condition(status):
+                return status
+            time.sleep(LOOK_SECS)
+        raise WaitTimeout(f"waited {MAX_WAIT_SECS:g} s for {what}: {self.status()}")
+
+    def kill(self, role: str, chance: random.Random) -> Kill:
+        """Kills one process and waits for the next step."""
+        before = self.wait("its status", lambda _: True)
+        up = [task for task in before.tasks if task.role == role and task.state == "up"]
+        killed = time.monotonic()
+        os.kill(chance.choice(up).pid, signal.SIGKILL)
+        if role == "ps":
+            after = self.wait("a recovery", lambda s: s.recoveries > before.recoveries)
+            lost = max(0, before.global_step - after.recovered_step)
+        else:
+            # One step may have been under way; of the one after it the killed worker had no part.
+            after = self.wait("two steps", lambda s: s.global_step >= before.global_step + 2)
+            lost = 0
+        secs = time.monotonic() - killed
+        return Kill(secs, lost, lost / max(before.steps_per_second, 1e-9))
+
+    def stop(self) -> None:
+        """Asks the job to end."""
+        if self._client is not None:
+            with contextlib.suppress(ParamserveError):
+                self._client.stop()
+            self._client.close()
+
+
+def _counts(status: pb.JobStatus) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for task in status.tasks:
+        kind = task.role if task.state == "up" else task.state
+        if kind in ("ps", "worker", "spare"):
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+@contextlib.contextmanager
+def _running_job(options: Sequence[str]) -> Iterator[_Job]:
+    with tempfile.TemporaryDirectory(prefix="paramserve-recovery-") as folder:
+        log, logdir = Path(folder, "output.txt"), str(Path(folder, "job"))
+        command = [sys.executable, "-m", "paramserve", "run", f"{MODEL}:build"]
+        command += ["--launcher", "process", "--ps", "2", "--workers", "2", "--logdir", logdir]
+        command += ["--max-steps", "1000000", "--max-restarts", "1000", "--no-eval", *options]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        job = _Job(process, logdir, log)
+        try:
+            yield job
+        finally:
+            job.stop()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for signum, secs in ((None, 30), (signal.SIGINT, 20), (signal.SIGKILL, 5)):
+        if signum is not None:
+            process.send_signal(signum)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(secs)
+            return
+
+
+def _table(results: dict[str, list[Kill]]) -> Table:
+    table = Table(title="from SIGKILL to the next global step", title_justify="left")
+    for column in ("killed", "kills", "p50 s", "p95 s", "max s", "steps lost p50", "s lost max"):
+        table.add_column(column, justify="left" if column == "killed" else "right")
+    for name, kills in results.items():
+        secs = sorted(kill.secs for kill in kills)
+        table.add_row(
+            name,
+            str(len(kills)),
+            f"{median(secs):.2f}",
+            f"{_percentile(secs, 0.95):.2f}",
+            f"{secs[-1]:.2f}",
+            f"{median(kill.steps_lost for kill in kills):g}",
+            f"{max(kill.secs_lost for kill in kills):.1f}",
+        )
+    return table
+
+
+def _percentile(ordered: Sequence[float], fraction: float) -> float:
+    """The value that a fraction of all do not exceed."""
+    return ordered[math.ceil(len(ordered) * fraction) - 1]
+
+
+def recovery(
+    scenario: Annotated[
+        list[str] | None, typer.Option("--scenario", "-s", help="May be repeated; default: all.")
+    ] = None,
+    kills: Annotated[int, typer.Option("--kills", min=1, help="Of each scenario.")] = 20,
+    pause_secs: Annotated[
+        float, typer.Option("--pause-secs", min=0.0, help="From a recovery to the next kill.")
+    ] = 3.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures here.")
+    ] = None,
+) -> None:
+    """Kills processes of a job that trains the Census example, and takes the time."""
+    console = Console()
+    with ending_with_exit_code(debug=False):
+        known = {each.name: each for each in SCENARIOS}
+        for name in scenario or ():
+            if name not in known:
+                raise UsageError(f"--scenario {name!r}: expected one of {', '.join(known)}")
+        results: dict[str, list[Kill]] = {}
+        for name in scenario or known:
+            results[name] = []
+            for kill in measure(known[name], kills, pause_secs):
+                results[name].append(kill)
+                console.print(f"{name}: {kill.secs:.2f} s, {kill.steps_lost} steps lost")
+        console.print(_table(results))
+        if json_file is not None:
+            found = {name: [asdict(kill) for kill in each] for name, each in results.items()}
+            json_file.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(recovery)
