@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 
 
 class ExitCode(enum.IntEnum):
@@ -25,12 +26,22 @@ class ExitCode(enum.IntEnum):
     INTERRUPTED = 130
 
 
+# Where in the graph, and in which task.
+_GRAPH_PREFACE = re.compile(
+    r"^.*?Graph execution error:\n+(?:Detected at node .*?\nNode: [^\n]*\n)*"
+    r"|^From /job:[^\n]*\n",
+    re.S | re.M,
+)
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its type when it says nothing.
 
-    TensorFlow's messages go on for pages, and begin with what matters.
+    TensorFlow's messages go on for pages, and begin with what matters; those of a graph, with where
+    the node that failed was made.
     """
     message = str(getattr(error, "message", None) or error)
+    message = _GRAPH_PREFACE.sub("", message)
     return next((line for line in message.splitlines() if line.strip()), type(error).__name__)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from .chief.options import JobOptions, JobResult, new_job_id
+from .cluster.address import parse_address
 from .cluster.data_plane import DataPlane
 from .cluster.launch.child import describe_exit
 from .cluster.launch.interface import Launcher, ProcessHandle, ProcessSpec
 from .cluster.launch.process import ProcessLauncher
-from .cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient
+from .cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
 from .errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
 from .model.loading import split_reference
 from .protos import status_pb2 as pb
@@ -114,7 +116,7 @@ class Job:
         Raises:
             ParamserveError: The job failed; the message says which task and why.
         """
-        _prepare_logdir(self.options.logdir)
+        _prepare_folders(self.options.logdir, self.log_folder)
         launcher = self._open_launcher()
         try:
             return _Run(self, launcher, stop or threading.Event()).run(on_status)
@@ -134,14 +136,16 @@ class Job:
         return ProcessSpec(
             name=f"{role}-{index}",
             arguments=arguments,
-            log_path=str(Path(self.options.logdir, "logs", f"{role}-{index}.log").resolve()),
+            log_path=str(self.log_folder / f"{role}-{index}.log"),
             gpus=self._gpus_per_worker if role == "worker" else 0.0,
             env={} if role == "worker" else _NO_GPU,
         )
 
-    def chief_spec(self) -> ProcessSpec:
-        """The chief's process."""
+    def chief_spec(self, address: str | None = None) -> ProcessSpec:
+        """The chief's process; at the address of an earlier one, if there was one."""
         port, metrics_port = self._ports
+        if address is not None:
+            port = parse_address(address).port
         arguments = (
             "chief",
             self.options.model,
@@ -173,6 +177,13 @@ class Job:
         """Whether one more task may be started again."""
         self._restarts_left -= 1
         return self._restarts_left >= 0
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the processes' output goes: each on its host, also when `logdir` is a URL."""
+        if "://" in self.options.logdir:
+            return Path(tempfile.gettempdir(), f"paramserve-{self._job_id}")
+        return Path(self.options.logdir, "logs").resolve()
 
     @property
     def job_id(self) -> str:
@@ -215,10 +226,9 @@ class _Run:
     def _await_chief(self) -> str | None:
         """The chief's address once it serves; None when it ended before."""
         assert self._chief is not None
-        path = str(Path(self._options.logdir, JOB_FILE).resolve())
         deadline = time.monotonic() + START_SECS
         while time.monotonic() < deadline:
-            content = self._chief.read_file(path)
+            content = self._read(JOB_FILE)
             job = json.loads(content) if content else {}
             if job.get("job_id") == self._job.job_id:
                 return str(job["address"])
@@ -234,7 +244,7 @@ class _Run:
     def _watch(self, client: StatusClient, on_status: Callable[[pb.JobStatus], None]) -> None:
         """Returns when the chief has ended."""
         assert self._chief is not None
-        while self._chief.poll() is None:
+        while self._chief.poll() is None or self._is_chief_back(client.address):
             if self._stop.is_set() and not self._stop_sent:
                 self._stop_sent = True
                 self._ask_to_stop(client)
@@ -246,6 +256,16 @@ class _Run:
             except JobFailed:
                 pass  # The chief is busy, or ended between two looks.
             time.sleep(POLL_SECS)
+
+    def _is_chief_back(self, address: str) -> bool:
+        """Starts a chief that was killed again, where the others look for it."""
+        assert self._chief is not None
+        code = self._chief.poll()
+        if code is None or code >= 0 or self._stop.is_set() or not self._job.take_restart():
+            return False
+        log.warning("%s: %s; starting it again", self._chief.name, describe_exit(code))
+        self._chief = self._launcher.start(self._job.chief_spec(address))
+        return True
 
     def _look_after_tasks(self, client: StatusClient, status: pb.JobStatus) -> None:
         """Starts again what was killed; what failed by itself has told the chief why."""
@@ -295,17 +315,25 @@ class _Run:
         return kind(f"{message}\n{self._tail(culprit)}" if culprit else message)
 
     def _tail(self, handle: ProcessHandle) -> str:
-        path = Path(self._options.logdir, "logs", f"{handle.name}.log")
+        path = self._job.log_folder / f"{handle.name}.log"
         lines = [line for line in handle.log_tail(LOG_LINES) if not _BANNER.match(line)]
         return "\n".join([f"the end of {path}:", *(f"  {line}" for line in lines)])
 
     def _result(self) -> JobResult:
-        assert self._chief is not None
-        path = str(Path(self._options.logdir, RESULT_FILE).resolve())
-        content = self._chief.read_file(path)
+        content = self._read(RESULT_FILE)
         if content is None:
-            raise JobFailed(f"the chief ended well but left no {path}")
+            raise JobFailed(
+                f"the chief ended well but left no {RESULT_FILE} in {self._options.logdir}"
+            )
         return JobResult.from_dict(json.loads(content))
+
+    def _read(self, name: str) -> str | None:
+        """A file that the chief has written; a path is one of the host where it runs."""
+        assert self._chief is not None
+        logdir = self._options.logdir
+        if "://" in logdir:
+            return read_job_file(logdir, name)
+        return self._chief.read_file(str(Path(logdir, name).resolve()))
 
 
 def _checked_spares(spares: int, ps_on_workers: bool) -> int:
@@ -344,7 +372,9 @@ def chief_arguments(options: JobOptions) -> tuple[str, ...]:
     values = {
         "ps": options.num_ps,
         "workers": options.num_workers,
-        "logdir": str(Path(options.logdir).resolve()),
+        "logdir": options.logdir
+        if "://" in options.logdir
+        else str(Path(options.logdir).resolve()),
         "replicas-to-aggregate": options.replicas_to_aggregate,
         "max-steps": options.max_steps,
         "save-checkpoint-secs": options.save_checkpoint_secs or 0,
@@ -386,11 +416,11 @@ def _reference_to(build: Callable[..., Any]) -> str:
     return f"{source}:{build.__name__}"
 
 
-def _prepare_logdir(logdir: str) -> None:
-    path = Path(logdir)
+def _prepare_folders(logdir: str, logs: Path) -> None:
+    """Refuses at once what the chief would refuse later; a URL is for the chief to try."""
     try:
-        path.joinpath("logs").mkdir(parents=True, exist_ok=True)
+        logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--logdir {logdir!r} is not writable: {error.strerror}") from error
-    if not os.access(path, os.W_OK) or not os.access(path / "logs", os.W_OK):
+    if not os.access(logs.parent, os.W_OK) or not os.access(logs, os.W_OK):
         raise UsageError(f"--logdir {logdir!r} is not writable")

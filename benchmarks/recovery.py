@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..cli.arguments import ending_with_exit_code
-from ..cluster.status_client import StatusClient, find_chief
+from ..cluster.status_client import JOB_FILE, StatusClient, find_chief
 from ..errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
 
@@ -44,7 +44,7 @@ class Scenario:
 
     Attributes:
         name: As the command line calls it.
-        role: "ps" or "worker".
+        role: "ps", "worker" or "chief".
         options: Of `paramserve run`.
     """
 
@@ -61,6 +61,8 @@ SCENARIOS = (
     Scenario("ps-checkpoint-async", "ps", ("--async", "--save-checkpoint-secs", "5")),
     Scenario("worker-async", "worker", ("--async", "--lease-secs", "3")),
     Scenario("worker-sync", "worker", ("--sync", "--lease-secs", "3")),
+    Scenario("chief-async", "chief", ("--async",)),
+    Scenario("chief-sync", "chief", ("--sync",)),
 )
 
 
@@ -142,18 +144,26 @@ class _Job:
     def kill(self, role: str, chance: random.Random) -> Kill:
         """Kills one process and waits for the next step."""
         before = self.wait("its status", lambda _: True)
-        up = [task for task in before.tasks if task.role == role and task.state == "up"]
+        up = [t.pid for t in before.tasks if t.role == role and t.state == "up"]
+        pids = [self._chief_pid()] if role == "chief" else up
         killed = time.monotonic()
-        os.kill(chance.choice(up).pid, signal.SIGKILL)
+        os.kill(chance.choice(pids), signal.SIGKILL)
         if role == "ps":
             after = self.wait("a recovery", lambda s: s.recoveries > before.recoveries)
             lost = max(0, before.global_step - after.recovered_step)
+        elif role == "chief":
+            # It answers again, and has seen a step that was made after it had gone.
+            after = self.wait("another chief", lambda s: s.global_step > before.global_step)
+            lost = 0
         else:
             # One step may have been under way; of the one after it the killed worker had no part.
             after = self.wait("two steps", lambda s: s.global_step >= before.global_step + 2)
             lost = 0
         secs = time.monotonic() - killed
         return Kill(secs, lost, lost / max(before.steps_per_second, 1e-9))
+
+    def _chief_pid(self) -> int:
+        return int(json.loads(Path(self._logdir, JOB_FILE).read_text())["pid"])
 
     def stop(self) -> None:
         """Asks the job to end."""

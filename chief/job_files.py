@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import uuid
 from typing import Any
 
-import tensorflow as tf
-
 from ..cluster.spec import Role
 from ..cluster.status_client import JOB_FILE, RESULT_FILE
-from ..errors import UsageError, first_line
+from ..cluster.storage import Storage, open_storage
+from ..cluster.storage_errors import STORAGE_ERRORS, remedy_for
+from ..errors import JobFailed, UsageError, first_line
 from .membership import Membership
 from .options import JobResult
 
+log = logging.getLogger(__name__)
+
 TARGETS_FILE = "metrics_targets.json"
+MEMBERS_FILE = "members.json"
 
 
 class JobFiles:
     """Writes the job's files. Each appears whole or not at all.
 
     Args:
-        logdir: The log directory, local or any that TensorFlow's filesystems reach.
+        logdir: The log directory: a path, a URL or an open storage.
     """
 
-    def __init__(self, logdir: str) -> None:
-        self._logdir = logdir
+    def __init__(self, logdir: str | Storage) -> None:
+        self._storage = open_storage(logdir)
 
     def prepare(self) -> None:
         """Creates the directory and tries to write into it.
@@ -35,15 +39,14 @@ class JobFiles:
         Raises:
             UsageError: It cannot be created or written.
         """
-        probe = self._path(f".write-probe-{uuid.uuid4().hex}")
+        probe = f".write-probe-{uuid.uuid4().hex}"
         try:
-            tf.io.gfile.makedirs(self._logdir)
-            with tf.io.gfile.GFile(probe, "w") as file:
-                file.write("")
-            tf.io.gfile.remove(probe)
-        except (tf.errors.OpError, OSError) as error:
+            self._storage.prepare()
+            self._storage.write_text(probe, "")
+            self._storage.remove(probe)
+        except STORAGE_ERRORS as error:
             raise UsageError(
-                f"--logdir {self._logdir!r} is not writable: {first_line(error)}"
+                f"--logdir {self._storage.logdir!r} is not writable: {first_line(error)}"
             ) from error
 
     def announce(self, job_id: str, address: str, metrics_address: str) -> None:
@@ -56,11 +59,20 @@ class JobFiles:
         }
         self._write(JOB_FILE, job)
 
+    def write_members(self, text: str) -> None:
+        """Writes who is in the job, for a chief that follows this one."""
+        self._storage.write_text(MEMBERS_FILE, text + "\n")
+
+    def read_members(self) -> str | None:
+        """What an earlier chief wrote with `write_members`; None if it ended as it should."""
+        return self._storage.read_text(MEMBERS_FILE)
+
     def withdraw(self) -> None:
-        """Takes back what `announce` and `write_targets` said: nothing runs any more."""
-        for name in (JOB_FILE, TARGETS_FILE):
-            if tf.io.gfile.exists(self._path(name)):
-                tf.io.gfile.remove(self._path(name))
+        """Takes back what was said of a running job: nothing runs any more."""
+        try:
+            self._storage.remove(JOB_FILE, TARGETS_FILE, MEMBERS_FILE)
+        except STORAGE_ERRORS as error:
+            log.warning("%s stays in %s: %s", JOB_FILE, self._storage.logdir, first_line(error))
 
     def write_targets(self, job_id: str, chief: str, membership: Membership) -> None:
         """Lists what to scrape, in the format of Prometheus's file service discovery."""
@@ -79,14 +91,18 @@ class JobFiles:
         self._write(TARGETS_FILE, targets)
 
     def write_result(self, result: JobResult) -> None:
-        """Writes how the job ended."""
-        self._write(RESULT_FILE, dataclasses.asdict(result))
+        """Writes how the job ended.
 
-    def _path(self, name: str) -> str:
-        return str(tf.io.gfile.join(self._logdir, name))
+        Raises:
+            JobFailed: It could not be written.
+        """
+        try:
+            self._write(RESULT_FILE, dataclasses.asdict(result))
+        except STORAGE_ERRORS as error:
+            raise JobFailed(
+                f"the job trained to its end, but {RESULT_FILE} was not written: "
+                f"{first_line(error)}{remedy_for(error)}; the model is in {result.checkpoint}"
+            ) from error
 
     def _write(self, name: str, value: Any) -> None:
-        temporary = self._path(f".{name}-{uuid.uuid4().hex}")
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(json.dumps(value, indent=2) + "\n")
-        tf.io.gfile.rename(temporary, self._path(name), overwrite=True)
+        self._storage.write_text(name, json.dumps(value, indent=2) + "\n")

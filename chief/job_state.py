@@ -14,7 +14,7 @@ from ..cluster.transfer import Traffic
 from ..errors import JobFailed
 from ..model.tokens import SyncCounters
 from ..protos import status_pb2 as pb
-from .checkpoints import Checkpoint
+from .checkpoint_files import Checkpoint
 from .membership import Membership, TaskRecord, TaskState
 from .options import JobOptions
 from .progress import Progress
@@ -57,6 +57,7 @@ class JobState:
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
         checkpoint: The newest one written or restored in this run.
+        checkpoint_trouble: Why the newest one was not written or restored; empty when it was.
         save_checkpoint: Writes a checkpoint; set while the model is initialized.
         loads: What each parameter server holds, by its index.
         traffic: What crosses between it and a worker in a step, by its index.
@@ -78,6 +79,7 @@ class JobState:
     phase: Phase = Phase.WAITING
     detail: str = ""
     checkpoint: Checkpoint | None = None
+    checkpoint_trouble: str = ""
     save_checkpoint: Callable[[], Checkpoint] | None = None
     write_summary: Callable[[bytes, int], None] | None = None
     loads: Mapping[int, ServerLoad] = field(default_factory=dict)
@@ -165,9 +167,9 @@ class JobState:
         return status
 
     def _detail(self) -> str:
-        if self.detail or self.phase not in (Phase.WAITING, Phase.RECOVERING):
-            return self.detail
-        return self.membership.missing()
+        if self.phase in (Phase.WAITING, Phase.RECOVERING):
+            return self.detail or self.membership.missing()
+        return self.detail or self.checkpoint_trouble
 
     def _task(self, record: TaskRecord) -> pb.TaskStatus:
         task, report = record.task, record.report

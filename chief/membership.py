@@ -234,6 +234,21 @@ class Membership:
 
     # -- what the chief does
 
+    def adopt(self, epoch: int, records: list[TaskRecord]) -> bool:
+        """Takes over the tasks of an earlier chief, with a whole lease each.
+
+        Returns:
+            Whether its epoch goes on: all parameter servers were there.
+        """
+        with self.changed:
+            for record in records:
+                record.heard = self._clock()
+                record.session_epoch = epoch if record.task.role is Role.WORKER else 0
+                self._tasks[record.task] = record
+            self._epoch = epoch - 1
+            self._renew_view()
+            return self._view is not None
+
     def expire(self) -> list[Task]:
         """Marks tasks whose lease ran out as lost and returns them."""
         with self.changed:

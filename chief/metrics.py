@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ..cluster.placement import ServerLoad
 from ..cluster.transfer import Traffic
 from ..model.tokens import SyncCounters
-from .checkpoints import Checkpoint
+from .checkpoint_files import Checkpoint
 from .progress import Snapshot
 
 
@@ -50,6 +50,11 @@ class ChiefMetrics:
         )
         self.checkpoint_seconds = Histogram(
             "paramserve_checkpoint_seconds", "Seconds to write a checkpoint", registry=registry
+        )
+        self.checkpoint_failures = Counter(
+            "paramserve_checkpoint_failures",
+            "Checkpoints that were not written, or not in time",
+            registry=registry,
         )
         self.gradients = Counter(
             "paramserve_gradients",

@@ -16,6 +16,7 @@ from ..cluster.runtime import TensorFlowServer, session_config, start_server
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role, Task
 from ..cluster.status_client import StatusClient, find_chief
+from ..cluster.storage import Storage, open_storage
 from ..cluster.transfer import find_traffic, prepare
 from ..errors import ParamserveError, UsageError, first_line
 from ..loops.loop import Task as LoopTask
@@ -24,8 +25,9 @@ from ..model.loading import load_build
 from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
+from .attachment import adopt, to_json
+from .checkpoint_files import find_checkpoints, local_path
 from .evaluation import evaluate
-from .initialization import find_checkpoints
 from .job_files import JobFiles
 from .job_state import JobState, Phase
 from .membership import Membership
@@ -75,11 +77,12 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
     Raises:
         ParamserveError: The job failed; every task has been told to end.
     """
-    files = JobFiles(config.options.logdir)
+    storage = open_storage(config.options.logdir)
+    files = JobFiles(storage)
     files.prepare()
     _refuse_second_chief(config.options.logdir)
     build = load_build(config.options.model)
-    chief = _Chief(config, build, files, stop)
+    chief = _Chief(config, build, storage, files, stop)
     chief.start()
     try:
         result = chief.run()
@@ -96,11 +99,17 @@ class _Chief:
     """The parts of a chief, and their order."""
 
     def __init__(
-        self, config: ChiefConfig, build: BuildFn, files: JobFiles, stop: threading.Event
+        self,
+        config: ChiefConfig,
+        build: BuildFn,
+        storage: Storage,
+        files: JobFiles,
+        stop: threading.Event,
     ) -> None:
         options = config.options
         self._config = config
         self._build = build
+        self._storage = storage
         self._files = files
         self._stop = stop
         self._membership = Membership(
@@ -112,7 +121,8 @@ class _Chief:
         self._registry = make_registry()
         self._metrics = ChiefMetrics(self._registry)
         self._targets_lock = threading.Lock()
-        self._start_step = next((step for step, _ in find_checkpoints(options.logdir)), 0)
+        self._is_attached = adopt(files.read_members(), config.job_id, self._membership)
+        self._start_step = next((step for step, _ in find_checkpoints(storage)), 0)
 
     def start(self) -> None:
         config = self._config
@@ -141,7 +151,7 @@ class _Chief:
             worker_device=CHIEF.device,
             replicas_to_aggregate=options.aggregate,
             data_plane=options.data_plane,
-            task=LoopTask(logdir=options.logdir, start_step=self._start_step),
+            task=LoopTask(logdir=self._storage.directory, start_step=self._start_step),
             defaults=JobDefaults(
                 save_checkpoint_secs=options.save_checkpoint_secs,
                 save_summaries_steps=options.save_summaries_steps,
@@ -153,7 +163,7 @@ class _Chief:
         self._state.traffic = find_traffic(built.graph, [built.train_op])
         built.graph.finalize()
         self._state.last_step = _first_limit(options.max_steps, built.loop.last_step)
-        summaries = SummaryService(options.logdir, built.graph, options.save_summaries_steps)
+        summaries = SummaryService(self._storage, built.graph, options.save_summaries_steps)
         self._state.write_summary = summaries.write_model_summary
         if self._config.train is not None:
             threading.Thread(
@@ -186,17 +196,27 @@ class _Chief:
         self._control.stop()
         self._files.withdraw()
         self._metrics_server.stop()
+        self._storage.close()
 
     def _train(self, built: TrainGraph, mirrors: Mirrors | None, summaries: SummaryService) -> str:
         """Trains on one view after the other until one of them ends the job."""
         options, epoch = self._config.options, 1
-        restorer = Restorer(built, options.logdir, mirrors, options.recovery)
+        restorer = Restorer(
+            *(built, self._storage, mirrors, options.recovery, self._is_attached),
+            on_passed_over=self._note_checkpoint_trouble,
+        )
+        if self._is_attached:
+            log.info("the tasks of an earlier chief of this job are taken over")
+            if options.sync:
+                # Its tokens are out, and gradients of them half counted: workers begin anew.
+                self._membership.renew_epoch()
         self._state.restore_step = lambda: self._newest_restore_step(mirrors)
         while True:
             view = self._membership.await_view(epoch, options.max_wait_secs, self._is_interrupted)
             self._state.raise_if_failed()
             if view is None:
                 return "stopped"
+            self._write_targets()
             try:
                 return self._train_on(view, built, restorer, mirrors, summaries)
             except LOST_ERRORS as error:
@@ -225,6 +245,7 @@ class _Chief:
                 built,
                 session,
                 view,
+                self._storage,
                 restorer,
                 mirrors,
                 summaries,
@@ -247,6 +268,9 @@ class _Chief:
         for task in self._membership.await_no_sessions(options.lease_secs):
             log.warning("%s has not given up its step over epoch %d", task, view.epoch)
 
+    def _note_checkpoint_trouble(self, trouble: str) -> None:
+        self._state.checkpoint_trouble = trouble
+
     def _is_interrupted(self) -> bool:
         return self._stop.is_set() or self._state.is_ending
 
@@ -259,7 +283,7 @@ class _Chief:
             return {}
         self._state.phase = Phase.EVALUATING
         evaluator = TaskContext("evaluator", 0, 1, 0, context.sync, context.params)
-        metrics = evaluate(built.spec, checkpoint.path, evaluator)
+        metrics = evaluate(built.spec, local_path(self._storage, checkpoint.global_step), evaluator)
         summaries.write_evaluation(metrics, checkpoint.global_step)
         return metrics
 
@@ -284,12 +308,12 @@ class _Chief:
     def _write_targets(self) -> None:
         try:
             with self._targets_lock:
-                self._files.write_targets(
-                    self._config.job_id, self._metrics_server.address, self._membership
-                )
+                job_id = self._config.job_id
+                self._files.write_members(to_json(job_id, self._membership))
+                self._files.write_targets(job_id, self._metrics_server.address, self._membership)
         except (tf.errors.OpError, OSError) as error:
             # A full disk should not keep a task from joining.
-            log.warning("the list of metrics targets was not written: %s", error)
+            log.warning("the lists of tasks and metrics targets were not written: %s", error)
 
 
 def _refuse_second_chief(logdir: str) -> None:

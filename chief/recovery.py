@@ -10,8 +10,10 @@ from typing import Any
 
 from ..cluster.address import parse_address
 from ..cluster.spec import ClusterView
+from ..cluster.storage import Storage
 from ..model.graph import TrainGraph
-from .initialization import find_checkpoints, initialize
+from .checkpoint_files import Checkpoint, find_checkpoints
+from .initialization import adopt, initialize
 from .membership import Membership
 from .mirrors import Mirrors, RestorePoint
 
@@ -70,21 +72,31 @@ class Restorer:
 
     Args:
         built: The chief's graph.
-        logdir: Where checkpoints are.
+        logdir: Where checkpoints are: a path, a URL or an open storage.
         mirrors: Restore points in memory, if there are any.
         recovery: "rollback": all servers go back to one point; "partial": only those that are new.
+        attached: Whether the servers hold the model already, of an earlier chief.
+        on_passed_over: See `initialize`.
     """
 
     def __init__(
-        self, built: TrainGraph, logdir: str, mirrors: Mirrors | None, recovery: str
+        self,
+        built: TrainGraph,
+        logdir: str | Storage,
+        mirrors: Mirrors | None,
+        recovery: str,
+        attached: bool = False,
+        on_passed_over: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._built = built
         self._logdir = logdir
         self._mirrors = mirrors
         self._recovery = recovery
+        self._attached = attached
+        self._on_passed_over = on_passed_over
         self._view: ClusterView | None = None
 
-    def restore(self, session: Any, view: ClusterView) -> str | RestorePoint | None:
+    def restore(self, session: Any, view: ClusterView) -> Checkpoint | RestorePoint | None:
         """Initializes or restores the model on the parameter servers of a view.
 
         Args:
@@ -92,15 +104,21 @@ class Restorer:
             view: The parameter servers.
 
         Returns:
-            What it was restored from: the path of a checkpoint or a restore point; None for a
-            fresh start.
+            What it was restored from: a checkpoint or a restore point; None for a fresh start. If
+            the model was there already, the newest checkpoint, or None.
 
         Raises:
             JobFailed: See `initialize`.
             tf.errors.OpError: A parameter server is gone.
         """
+        attached, self._attached = self._attached, False
+        if attached and session.run(self._built.uninitialized).size == 0:
+            session.run(self._built.local_init_op)
+            log.info("the model is there: nothing is restored")
+            self._view = view
+            return adopt(self._built, self._logdir)
         lost = self._lost(view)
-        restored: str | RestorePoint | None
+        restored: Checkpoint | RestorePoint | None
         if self._mirrors is not None and self._are_best(self._mirrors, lost):
             only_lost = self._recovery == "partial" and bool(lost)
             restored = self._mirrors.restore(session, lost, only_lost=only_lost)
@@ -109,7 +127,9 @@ class Restorer:
         else:
             if self._mirrors is not None:
                 self._mirrors.forget()
-            restored = initialize(self._built, session, self._logdir)
+            restored = initialize(
+                self._built, session, self._logdir, on_passed_over=self._on_passed_over
+            )
         self._view = view
         return restored
 

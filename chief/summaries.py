@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.storage import Storage, open_storage
+from ..cluster.storage_errors import STORAGE_ERRORS, remedy_for
+from ..errors import first_line
+from .event_file import EventFiles
 from .progress import Snapshot
+
+log = logging.getLogger(__name__)
+
+v1 = tf.compat.v1
+
+# How many events wait for a slow disk; what comes when there are more is dropped.
+MAX_WAITING = 1000
+# Seconds between two times that events are brought to where readers find them.
+FLUSH_SECS = 30.0
+# How long `flush` and `close` wait for a slow disk.
+MAX_WAIT_SECS = 10.0
+# After an error: seconds in which events are dropped before the next try.
+RETRY_SECS = 10.0
 
 
 class SummaryService:
     """Writes event files into the log directory. Methods may be called from any thread.
 
+    A thread of its own writes. When the log directory takes nothing, or only slowly, events are
+    dropped: training neither stops nor waits for them.
+
     Args:
-        logdir: Where TensorBoard looks.
+        logdir: Where TensorBoard looks: a path, a URL or an open storage.
         graph: The training graph, shown by TensorBoard.
         every_steps: Global steps between two of the job's own scalars; 0 writes none.
+        retry_secs: Seconds in which events are dropped after an error.
     """
 
-    def __init__(self, logdir: str, graph: Any, every_steps: int) -> None:
-        with tf.Graph().as_default():  # The writer refuses to work under eager execution.
-            self._writer = tf.compat.v1.summary.FileWriter(logdir, graph=graph)
+    def __init__(
+        self,
+        logdir: str | Storage,
+        graph: Any,
+        every_steps: int,
+        *,
+        retry_secs: float = RETRY_SECS,
+    ) -> None:
+        self._storage = open_storage(logdir)
+        definition = graph.as_graph_def(add_shapes=True).SerializeToString()
+        first = v1.Event(wall_time=time.time(), graph_def=definition)
+        self._files = EventFiles(self._storage, [first])
         self._every_steps = every_steps
+        self._retry_secs = retry_secs
         self._last_step: int | None = None
+        self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(MAX_WAITING)
+        self._retry_at: float | None = None  # Set while events cannot be written.
+        self._lost = 0
+        self._thread = threading.Thread(target=self._run, name="summaries", daemon=True)
+        self._thread.start()
+        self._put(self._files.open)
 
     def start_session(self, global_step: int) -> None:
         """Marks where a run starts; TensorBoard drops what an earlier run wrote beyond it."""
-        session_log = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-        self._writer.add_session_log(session_log, global_step)
+        self._write(global_step, session_log=v1.SessionLog(status=v1.SessionLog.START))
 
     def write_progress(self, progress: Snapshot, *, force: bool = False) -> None:
         """Writes loss, global_step/sec, examples/sec and the metrics, when they are due."""
@@ -43,27 +84,88 @@ class SummaryService:
             "examples/sec": progress.examples_per_second,
             **{f"metrics/{name}": value for name, value in progress.metrics.items()},
         }
-        self._writer.add_summary(_summary(scalars), step)
+        self._write(step, summary=_summary(scalars))
 
     def write_model_summary(self, summary: bytes, global_step: int) -> None:
         """Writes what a worker evaluated: a serialized `tf.Summary`."""
-        self._writer.add_summary(summary, global_step)
+        self._write(global_step, summary=v1.Summary.FromString(summary))
 
     def write_evaluation(self, metrics: dict[str, float], global_step: int) -> None:
         """Writes the metrics of an evaluation under `eval/`."""
-        self._writer.add_summary(
-            _summary({f"eval/{k}": v for k, v in metrics.items()}), global_step
-        )
+        self._write(global_step, summary=_summary({f"eval/{k}": v for k, v in metrics.items()}))
 
     def flush(self) -> None:
-        """Brings to disk what was written."""
-        self._writer.flush()
+        """Brings to disk what was written, or gives up waiting for it."""
+        is_flushed = threading.Event()
+
+        def flush() -> None:
+            try:
+                self._files.flush()
+            finally:
+                is_flushed.set()
+
+        if not self._thread.is_alive() or not self._put(flush):
+            return
+        if not is_flushed.wait(MAX_WAIT_SECS):
+            log.warning("events for %s wait for a slow disk", self._storage.logdir)
 
     def close(self) -> None:
-        """Flushes and closes the event file."""
-        self._writer.close()
+        """Flushes and closes the event file; what waits for a slow disk is given up."""
+        if not self._thread.is_alive():
+            return
+        if self._put(self._files.close) and self._put(None):
+            self._thread.join(MAX_WAIT_SECS)
+        if self._thread.is_alive():
+            log.warning("events for %s are given up: the disk is slow", self._storage.logdir)
+
+    def _write(self, global_step: int, **content: Any) -> None:
+        event = v1.Event(wall_time=time.time(), step=global_step, **content)
+        if not self._put(lambda: self._write_event(event)):
+            self._lost += 1
+
+    def _put(self, call: Callable[[], None] | None) -> bool:
+        try:
+            self._calls.put_nowait(call)
+        except queue.Full:
+            return False
+        return True
+
+    def _run(self) -> None:
+        flushed = time.monotonic()
+        while True:
+            try:
+                call = self._calls.get(timeout=FLUSH_SECS)
+            except queue.Empty:
+                call = self._files.flush
+            if call is None:
+                return
+            self._do(call)
+            if time.monotonic() - flushed >= FLUSH_SECS:
+                self._do(self._files.flush)
+                flushed = time.monotonic()
+
+    def _do(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except STORAGE_ERRORS as error:
+            if self._retry_at is None:
+                log.warning(
+                    "events are not written to %s: %s%s; training goes on without",
+                    *(self._storage.logdir, first_line(error), remedy_for(error)),
+                )
+            self._retry_at = time.monotonic() + self._retry_secs
+
+    def _write_event(self, event: Any) -> None:
+        if self._retry_at is not None and time.monotonic() < self._retry_at:
+            self._lost += 1
+            return
+        self._files.write(event)
+        if self._retry_at is not None:
+            self._files.flush()  # Only now it is known that the disk takes them.
+            self._retry_at = None
+            log.info("events are written again; at least %d were lost", self._lost)
 
 
 def _summary(scalars: dict[str, float]) -> Any:
-    values = [tf.compat.v1.Summary.Value(tag=t, simple_value=v) for t, v in scalars.items()]
-    return tf.compat.v1.Summary(value=values)
+    values = [v1.Summary.Value(tag=t, simple_value=v) for t, v in scalars.items()]
+    return v1.Summary(value=values)

@@ -12,11 +12,13 @@ import tensorflow as tf
 
 from ..cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
+from ..cluster.storage import Storage
 from ..errors import JobFailed, WaitTimeout, first_line
 from ..model.graph import TrainGraph
 from ..model.tokens import SyncCounters
 from .aggregation import Aggregator
-from .checkpoints import Checkpoint, CheckpointService
+from .checkpoint_files import Checkpoint
+from .checkpoints import CheckpointService
 from .job_state import JobState, Phase
 from .membership import TaskState
 from .metrics import ChiefMetrics
@@ -34,6 +36,8 @@ READ_SECS = 0.25
 READ_TIMEOUT_MS = 10_000
 # How long workers may take to finish their step once they are told to stop.
 WIND_DOWN_SECS = 30.0
+# How long a recovery waits for a checkpoint of the model that was lost.
+CHECKPOINT_GRACE_SECS = 0.5
 
 
 class ServerLost(Exception):
@@ -51,6 +55,7 @@ class Training:
         built: The chief's graph.
         session: The chief's session over `view`.
         view: The parameter servers.
+        storage: The log directory.
         restorer: Gives the model its values.
         mirrors: Restore points in memory, if there are any.
         summaries: Where events go.
@@ -64,6 +69,7 @@ class Training:
         built: TrainGraph,
         session: BoundedCloseSession,
         view: ClusterView,
+        storage: Storage,
         restorer: Restorer,
         mirrors: Mirrors | None,
         summaries: SummaryService,
@@ -95,12 +101,14 @@ class Training:
         self._checkpoints = CheckpointService(
             built,
             session,
-            options.logdir,
+            storage,
             every_secs=built.loop.services.save_checkpoint_secs or None,
             every_steps=options.save_checkpoint_steps,
             global_step=lambda: state.progress.snapshot.global_step,
             paused=paused,
             on_saved=self._note_checkpoint,
+            on_failed=self._note_failed_checkpoint,
+            max_wait_secs=options.max_wait_secs,
         )
 
     def run(self) -> str:
@@ -119,7 +127,7 @@ class Training:
             self._began = time.monotonic()
             records = self._state.membership.records(Role.WORKER)
             self._aggregator.start(len(records), self._token_holders())
-        self._checkpoints.start()
+        self._checkpoints.start(self._state.checkpoint)
         if self._mirrors is not None:
             self._mirrors.start()
         self._state.save_checkpoint = self._checkpoints.save
@@ -302,20 +310,22 @@ class Training:
             self._aggregator.stop()
         if self._mirrors is not None:
             self._mirrors.stop()
-        self._checkpoints.stop()
-        self._summaries.flush()
+        self._checkpoints.stop(max_wait_secs=CHECKPOINT_GRACE_SECS)
 
-    def _note_restored(self, restored: str | RestorePoint | None) -> None:
-        path = restored if isinstance(restored, str) else None
+    def _note_restored(self, restored: Checkpoint | RestorePoint | None) -> None:
         step = self._state.progress.snapshot.global_step
         self._summaries.start_session(step)
         self._metrics.show_parameters(self._built.loads, self._state.traffic)
         self._state.loads = self._built.loads
-        if path is not None:
-            written = tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9
-            self._state.checkpoint = Checkpoint(path, step, written, 0.0)
-            self._metrics.show_checkpoint(self._state.checkpoint)
+        if isinstance(restored, Checkpoint):
+            self._state.checkpoint = restored
+            self._metrics.show_checkpoint(restored)
 
     def _note_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._state.checkpoint = checkpoint
+        self._state.checkpoint_trouble = ""
         self._metrics.show_saved(checkpoint)
+
+    def _note_failed_checkpoint(self, error: JobFailed) -> None:
+        self._state.checkpoint_trouble = str(error)
+        self._metrics.checkpoint_failures.inc()

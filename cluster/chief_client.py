@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT_SECS = 10.0
 # AwaitReady is asked again after so long, so that a waiter never holds a call for hours.
 POLL_SECS = 5.0
+LEAVE_SECS = 15.0
+_NOBODY_THERE = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
 # Before the chief is watched again, when it went away.
 _WATCH_PAUSE_SECS = 0.2
 # A chief that comes up late is noticed at once instead of after gRPC's two minutes of back-off.
@@ -240,15 +246,18 @@ class MembershipClient:
             error=error,
             report=report,
         )
-        try:
-            self._stub.Leave(request, timeout=CALL_TIMEOUT_SECS)
-        except grpc.RpcError as failure:
-            if failure.code() not in (
-                grpc.StatusCode.UNAVAILABLE,
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                grpc.StatusCode.CANCELLED,
-            ):
-                raise
+        # A chief that was killed may be back in a moment, and would take the task as lost.
+        deadline = time.monotonic() + LEAVE_SECS
+        while True:
+            try:
+                self._stub.Leave(request, timeout=CALL_TIMEOUT_SECS)
+                return
+            except grpc.RpcError as failure:
+                if failure.code() not in _NOBODY_THERE:
+                    raise
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.2)
 
     def write_summary(self, global_step: int, summary: bytes) -> None:
         """Hands the chief a serialized `tf.Summary`; one that gets lost is not worth an error."""

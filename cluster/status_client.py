@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from ..errors import JobFailed, UsageError
+from ..errors import JobFailed, UsageError, first_line
 from ..protos import status_pb2 as pb
 from ..protos.status_pb2_grpc import StatusStub
 from .chief_client import CALL_TIMEOUT_SECS, open_channel
@@ -25,17 +25,40 @@ def find_chief(logdir: str) -> str:
     Raises:
         UsageError: None runs there.
     """
-    path = Path(logdir) / JOB_FILE
     try:
-        return str(json.loads(path.read_text())["address"])
-    except FileNotFoundError as error:
-        ended = (Path(logdir) / RESULT_FILE).exists()
-        hint = (
-            f"the last one has ended, see {RESULT_FILE} there" if ended else "is that the --logdir?"
-        )
-        raise UsageError(f"no job runs in {logdir!r} ({JOB_FILE} is not there): {hint}") from error
+        content = read_job_file(logdir, JOB_FILE)
+        if content is not None:
+            return str(json.loads(content)["address"])
+        ended = read_job_file(logdir, RESULT_FILE) is not None
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"{logdir}/{JOB_FILE} cannot be read: {error}") from error
+    hint = f"the last one has ended, see {RESULT_FILE} there" if ended else "is that the --logdir?"
+    raise UsageError(f"no job runs in {logdir!r} ({JOB_FILE} is not there): {hint}")
+
+
+def read_job_file(logdir: str, name: str) -> str | None:
+    """What the chief has written into a log directory; None when it has not.
+
+    Args:
+        logdir: A path of this host, or a URL.
+        name: `JOB_FILE` or `RESULT_FILE`.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if "://" in logdir:
+        # Takes TensorFlow along, which commands do without.
+        from .storage import open_storage
+        from .storage_errors import STORAGE_ERRORS
+
+        try:
+            return open_storage(logdir).read_text(name)
+        except STORAGE_ERRORS as error:
+            raise OSError(first_line(error)) from error
+    try:
+        return Path(logdir, name).read_text()
+    except FileNotFoundError:
+        return None
 
 
 class StatusClient:

@@ -18,6 +18,7 @@ from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.shard_host import ShardHost
 from ..cluster.spec import Role
+from ..cluster.storage import is_direct
 from ..cluster.transfer import transfer_hooks
 from ..cluster.transfer.placed_graph import set_home
 from ..errors import JobFailed, ParamserveError
@@ -216,7 +217,7 @@ class _Worker:
             data_plane=self._data_plane,
             task=Task(
                 is_chief=self._is_first,
-                logdir=job.logdir if self._is_first else None,
+                logdir=job.logdir if self._is_first and is_direct(job.logdir) else None,
                 start_step=job.start_step,
             ),
             defaults=JobDefaults(save_summaries_steps=job.save_summaries_steps),

@@ -1,20 +1,25 @@
 """The checkpoint service: what it saves, when, and how it bears a disk that fails."""
 
-import logging
+import json
+import os
 import queue
 import shutil
+import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import tensorflow as tf
 
+from paramserve.chief import checkpoints
+from paramserve.chief.checkpoint_files import find_checkpoints
 from paramserve.chief.checkpoints import PAUSE_SECS, CheckpointService
-from paramserve.chief.initialization import find_checkpoints, initialize
+from paramserve.chief.initialization import initialize
 from paramserve.errors import JobFailed
 from paramserve.model.loops import JobDefaults
 
 WAIT_SECS = 30.0
+PARTS = ("data-00000-of-00001", "index")
 
 
 class Model:
@@ -26,14 +31,16 @@ class Model:
         self.logdir = str(logdir)
         self.known_step = 0
         self.saved = queue.Queue()
-        options = {"every_secs": None, "every_steps": None, **options}
-        initialize(built, session, self.logdir)
+        self.failed = queue.Queue()
+        options = {"every_secs": None, "every_steps": None, "retry_secs": 0.2, **options}
+        self.restored = initialize(built, session, self.logdir)
         self.service = CheckpointService(
             built,
             session,
             self.logdir,
             global_step=lambda: self.known_step,
             on_saved=self.saved.put,
+            on_failed=self.failed.put,
             **options,
         )
 
@@ -41,6 +48,11 @@ class Model:
         for _ in range(steps):
             self.session.run(self.built.train_op)
         self.known_step += steps
+
+    @property
+    def weight(self):
+        tensor = self.built.graph.get_tensor_by_name("w/Read/ReadVariableOp:0")
+        return self.session.run(tensor).tolist()
 
     @property
     def steps_on_disk(self):
@@ -199,6 +211,65 @@ def test_without_either_it_saves_only_when_asked(make_model):
     assert model.service.save().global_step == 100
 
 
+# What is kept beside the model
+
+
+def sidecars(logdir):
+    return sorted(path.name for path in logdir.glob("*.job.json"))
+
+
+def test_the_state_of_the_job_is_that_of_the_moment_and_comes_back(make_model, logdir):
+    held = threading.Event()
+
+    @contextmanager
+    def paused(timeout_secs):
+        held.set()
+        yield True
+        held.clear()
+
+    def sidecar():
+        assert held.is_set()
+        return {"done": list(range(model.known_step)), "epoch": 1}
+
+    model = make_model(paused=paused, sidecar=sidecar)
+    model.train(3)
+    saved = model.service.save()
+    assert saved.sidecar == {"done": [0, 1, 2], "epoch": 1}
+    assert sidecars(logdir) == ["model.ckpt-3.job.json"]
+    model.train(2)
+    assert initialize(model.built, model.session, model.logdir).sidecar == saved.sidecar
+
+
+def test_it_is_there_before_the_checkpoint_counts(make_model, logdir, monkeypatch):
+    model = make_model(sidecar=lambda: {"shards": 7})
+
+    def die(*_, **__):
+        assert sidecars(logdir) == ["model.ckpt-0.job.json"]
+        raise OSError("killed")
+
+    monkeypatch.setattr(model.built.saver, "save", die)
+    with pytest.raises(JobFailed, match="killed"):
+        model.service.save()
+    assert sidecars(logdir) == []
+    assert model.steps_on_disk == []
+
+
+def test_it_goes_with_its_checkpoint(make_model, logdir):
+    model = make_model(keep_checkpoints=2, sidecar=dict)
+    for _ in range(4):
+        model.train(1)
+        model.service.save()
+    assert sidecars(logdir) == ["model.ckpt-3.job.json", "model.ckpt-4.job.json"]
+
+
+def test_a_checkpoint_without_is_restored_all_the_same(make_model):
+    model = make_model()
+    model.train(2)
+    model.service.save()
+    restored = initialize(model.built, model.session, model.logdir)
+    assert (restored.global_step, restored.sidecar) == (2, None)
+
+
 # Failing
 
 
@@ -221,31 +292,186 @@ def test_a_directory_that_cannot_be_written_is_an_error_of_one_line(make_model, 
     model.train(1)  # Training goes on.
 
 
-def test_the_timer_outlives_a_directory_that_cannot_be_written(make_model, logdir, caplog):
+def test_the_timer_tries_again_until_it_goes_well(make_model, logdir, caplog):
     model = make_model(every_steps=1)
     put_a_file_in_the_way(logdir)
-    with caplog.at_level(logging.ERROR):
-        model.service.start()
-        model.train(1)
-        with pytest.raises(queue.Empty):
-            model.saved.get(timeout=1.0)
-    assert "was not written" in caplog.text
-    assert model.service.is_running
+    model.service.start()
+    model.train(1)
+    for _ in range(2):
+        assert "was not written" in str(model.failed.get(timeout=WAIT_SECS))
+    assert caplog.text.count("the next try is in") >= 1
     logdir.unlink()
     logdir.mkdir()
-    model.train(1)
-    assert model.saved.get(timeout=WAIT_SECS).global_step == 2
+    assert model.saved.get(timeout=WAIT_SECS).global_step == 1  # Without another step.
 
 
-def test_a_failed_try_is_not_repeated_until_the_next_one_is_due(make_model, logdir, caplog):
-    model = make_model(every_steps=5)
+def test_it_tries_less_and_less_often(make_model, logdir):
+    """After 0.2, 0.4, 0.8 seconds and so on: no more than four tries in two seconds."""
+    model = make_model(every_steps=1)
     put_a_file_in_the_way(logdir)
-    with caplog.at_level(logging.ERROR):
-        model.service.start()
-        model.train(5)
-        with pytest.raises(queue.Empty):
-            model.saved.get(timeout=1.0)
-    assert caplog.text.count("was not written") == 1
+    model.service.start()
+    model.train(1)
+    threading.Event().wait(2.0)
+    assert 2 <= model.failed.qsize() <= 4
+
+
+def test_without_a_timer_a_failed_try_is_not_repeated(make_model, logdir):
+    model = make_model()
+    model.service.start()
+    put_a_file_in_the_way(logdir)
+    with pytest.raises(JobFailed):
+        model.service.save()
+    model.failed.get(timeout=WAIT_SECS)
+    with pytest.raises(queue.Empty):
+        model.failed.get(timeout=1.0)
+
+
+def test_an_error_says_which_checkpoint_is_still_good(make_model, logdir):
+    model = make_model()
+    put_a_file_in_the_way(logdir)
+    with pytest.raises(JobFailed, match="there is no whole one yet"):
+        model.service.save()
+    logdir.unlink()
+    saved = model.service.save()
+    model.train(1)
+    put_a_file_in_the_way(logdir)
+    with pytest.raises(JobFailed, match=f"the newest whole one is {saved.path}$"):
+        model.service.save()
+
+
+def test_a_run_that_goes_on_knows_the_one_it_began_with(make_model):
+    make_model().service.save()
+    model = make_model()
+    model.service.start(model.restored)
+    assert model.service.save() is model.restored
+
+
+@pytest.fixture
+def small_disk(logdir):
+    """The log directory is a disk of its own."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(logdir)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only the superuser can mount a small disk")
+    yield logdir
+    subprocess.run(["umount", "--lazy", str(logdir)], check=True)
+
+
+def fill(disk):
+    with suppress(OSError), (disk / "filler").open("wb", 0) as filler:
+        while True:
+            filler.write(bytes(4096))
+
+
+def test_a_full_disk_stops_checkpoints_only(make_model, small_disk):
+    model = make_model(every_steps=1, sidecar=lambda: {"shards": 1})
+    model.train(1)
+    whole = model.service.save()
+    fill(small_disk)
+    model.service.start()
+    model.train(2)
+    message = str(model.failed.get(timeout=WAIT_SECS))
+    assert "No space left on device (free space there, or keep fewer checkpoints)" in message
+    assert f"the newest whole one is {whole.path}" in message
+    model.train(2)
+    assert model.weight == [-5.0] * 3
+    (small_disk / "filler").unlink()
+    assert [model.saved.get(timeout=WAIT_SECS).global_step for _ in range(2)] == [1, 5]
+    assert sorted(path.name for path in small_disk.iterdir()) == [
+        "checkpoint",
+        *(f"model.ckpt-{n}.{end}" for n in (1, 5) for end in (*PARTS, "job.json")),
+    ]
+
+
+def test_a_disk_that_is_read_only_is_named(make_model, small_disk):
+    model = make_model()
+    model.service.save()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    model.train(1)
+    with pytest.raises(JobFailed, match=r"Read-only file system \(make the directory writable\)"):
+        model.service.save()
+    assert initialize(model.built, model.session, model.logdir).global_step == 0
+
+
+def test_a_directory_that_vanished_is_made_again(make_model, logdir):
+    model = make_model(sidecar=lambda: {"shards": 1})
+    model.train(1)
+    first = model.service.save()
+    shutil.rmtree(logdir)
+    again = model.service.save()  # Of the same step, which is on no disk any more.
+    assert again.path == first.path
+    assert sorted(path.name for path in logdir.iterdir()) == [
+        "checkpoint",
+        "model.ckpt-1.data-00000-of-00001",
+        "model.ckpt-1.index",
+        "model.ckpt-1.job.json",
+    ]
+    assert json.loads((logdir / "model.ckpt-1.job.json").read_text())["job"] == {"shards": 1}
+
+
+# Hanging
+
+
+@pytest.fixture
+def hang(monkeypatch):
+    """Makes the next save of a model hang until it is let go."""
+    let_go = threading.Event()
+
+    def make_hang(model):
+        save = model.built.saver.save
+
+        def hang(*args, **kwargs):
+            monkeypatch.setattr(model.built.saver, "save", save)
+            assert let_go.wait(WAIT_SECS)
+            return save(*args, **kwargs)
+
+        monkeypatch.setattr(model.built.saver, "save", hang)
+        return let_go
+
+    yield make_hang
+    let_go.set()
+
+
+def test_a_disk_that_hangs_holds_training_no_longer_than_needed(make_model, hang, monkeypatch):
+    monkeypatch.setattr(checkpoints, "HOLD_SECS", 0.2)
+    let_go_of_training = threading.Event()
+
+    @contextmanager
+    def paused(timeout_secs):
+        yield True
+        let_go_of_training.set()
+
+    model = make_model(paused=paused, every_steps=1, max_wait_secs=WAIT_SECS)
+    let_go_of_disk = hang(model)
+    model.service.start()
+    model.train(1)
+    assert let_go_of_training.wait(WAIT_SECS)
+    assert model.saved.empty()
+    let_go_of_disk.set()
+    assert model.saved.get(timeout=WAIT_SECS).global_step == 1
+
+
+def test_a_save_that_takes_too_long_has_failed_but_may_still_come_true(make_model, hang):
+    model = make_model()
+    model.train(1)
+    let_go = hang(model)
+    with pytest.raises(JobFailed, match=r"takes longer than 0\.3 s .*disk or the network too slow"):
+        model.service.save(max_wait_secs=0.3)
+    with pytest.raises(JobFailed, match="the one before it has not ended yet"):
+        model.service.save()
+    assert model.failed.qsize() == 2
+    let_go.set()
+    assert model.saved.get(timeout=WAIT_SECS).global_step == 1
+    model.train(1)
+    assert model.service.save().global_step == 2
+
+
+def test_the_end_does_not_wait_for_a_save_that_hangs(make_model, hang):
+    model = make_model(every_steps=1, max_wait_secs=WAIT_SECS)
+    hang(model)
+    model.service.start()
+    model.train(1)
+    model.service.stop(max_wait_secs=0.2)
+    assert model.saved.empty()
 
 
 def test_the_timer_ends_with_its_session(make_model):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 
 import pytest
@@ -11,8 +12,10 @@ from paramserve.chief.membership import Membership
 from paramserve.chief.options import JobResult
 from paramserve.cluster.spec import Role
 from paramserve.cluster.status_client import find_chief
-from paramserve.errors import UsageError
+from paramserve.errors import JobFailed, UsageError
 from paramserve.protos import membership_pb2 as pb
+
+RESULT = JobResult(7, 0.5, 70, 1.0, 7.0, {}, "model.ckpt-7", 2, 1, True, "max_steps", "runs/x")
 
 
 @pytest.fixture
@@ -65,14 +68,45 @@ def test_a_running_job_is_found_by_its_log_directory(files, logdir):
 def test_an_ended_job_leaves_only_its_result(files, logdir):
     files.announce("job-1", "10.0.0.7:7077", "")
     files.write_targets("job-1", "10.0.0.7:9100", make_membership())
-    result = JobResult(7, 0.5, 70, 1.0, 7.0, {}, "model.ckpt-7", 2, 1, True, "max_steps", "runs/x")
-    files.write_result(result)
+    files.write_result(RESULT)
     files.withdraw()
     files.withdraw()
     assert [path.name for path in logdir.iterdir()] == ["result.json"]
-    assert JobResult.from_dict(json.loads((logdir / "result.json").read_text())) == result
+    assert JobResult.from_dict(json.loads((logdir / "result.json").read_text())) == RESULT
     with pytest.raises(UsageError, match=r"the last one has ended, see result\.json there"):
         find_chief(str(logdir))
+
+
+def test_files_of_any_kind_of_directory_are_found(tmp_path):
+    logdir = f"local://{tmp_path}/job"
+    files = JobFiles(logdir)
+    files.prepare()
+    files.announce("job-1", "10.0.0.7:7077", "")
+    assert find_chief(logdir) == "10.0.0.7:7077"
+    assert [path.name for path in (tmp_path / "job").iterdir()] == ["job.json"]
+    files.withdraw()
+    with pytest.raises(UsageError, match=r"no job runs in 'local:.*is that the --logdir\?"):
+        find_chief(logdir)
+
+
+def test_a_directory_that_vanished_is_made_again(files, logdir):
+    shutil.rmtree(logdir)
+    files.write_result(RESULT)
+    assert [path.name for path in logdir.iterdir()] == ["result.json"]
+
+
+def test_a_result_that_cannot_be_written_fails_the_job(files, logdir):
+    logdir.rmdir()
+    logdir.write_text("in the way")
+    with pytest.raises(JobFailed, match=r"result\.json was not written: .*in model\.ckpt-7$"):
+        files.write_result(RESULT)
+
+
+def test_a_directory_that_is_gone_does_not_hide_why_a_job_failed(files, logdir, caplog):
+    logdir.rmdir()
+    logdir.write_text("in the way")
+    files.withdraw()
+    assert "job.json stays in" in caplog.text
 
 
 def test_a_file_that_cannot_be_understood_is_named(files, logdir):

@@ -3,11 +3,10 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from paramserve.chief.checkpoints import Checkpoint
+from paramserve.chief.checkpoint_files import Checkpoint
 from paramserve.chief.metrics import ChiefMetrics
 from paramserve.chief.progress import Snapshot
 from paramserve.cluster.placement import ServerLoad
-from paramserve.cluster.spec import Role
 from paramserve.cluster.transfer import Traffic
 from paramserve.model.tokens import SyncCounters
 
@@ -34,6 +33,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_restore_step(30)
     metrics.show_recovery(0.75)
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
+    metrics.checkpoint_failures.inc()
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for family in registry.collect()
@@ -61,6 +61,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_gradients_total", "applied"): 40,
         ("paramserve_gradients_total", "dropped"): 2,
         ("paramserve_tokens_reissued_total",): 1,
+        ("paramserve_checkpoint_failures_total",): 1,
         ("paramserve_checkpoint_step",): 40,
         ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,
         ("paramserve_checkpoint_seconds_count",): 1,

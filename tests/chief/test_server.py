@@ -156,7 +156,7 @@ def test_a_task_that_was_taken_as_lost_learns_it(serve, join):
     client = join(job, Role.WORKER, "a")
     time.sleep(0.5)  # The lease is the server's own, so it has to run out in fact.
     assert job.membership.expire() == [Task(Role.WORKER, 0)]
-    with pytest.raises(LeaseLost, match=r"the lease of worker:0 ran out after 0\.4 s"):
+    with pytest.raises(LeaseLost, match=r"worker:0 was taken as gone: not heard of for"):
         client.heartbeat(None)
     heartbeat = Heartbeat(client, max_silence_secs=60)
     heartbeat.start()

@@ -1,12 +1,29 @@
 """What TensorBoard reads: the job's own scalars, the model's summaries, evaluations."""
 
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+
+import fsspec
 import pytest
 import tensorflow as tf
 
+from paramserve.chief import summaries
 from paramserve.chief.progress import Snapshot
 from paramserve.chief.summaries import SummaryService
 
 v1 = tf.compat.v1
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path, monkeypatch):
+    """Those of the tests go with them."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
@@ -14,11 +31,12 @@ def open_service(tmp_path):
     """Opens a service on the log directory; closes it when the test is over."""
     services = []
 
-    def open_service(every_steps=10):
+    def open_service(every_steps=10, logdir=tmp_path, retry_secs=0.0):
         graph = tf.Graph()
         with graph.as_default():
             v1.placeholder(tf.float32, name="the_models_input")
-        services.append(SummaryService(str(tmp_path), graph, every_steps))
+        service = SummaryService(str(logdir), graph, every_steps, retry_secs=retry_secs)
+        services.append(service)
         return services[-1]
 
     yield open_service
@@ -132,3 +150,107 @@ def test_the_models_graph_is_shown(open_service, read_events):
     open_service().flush()
     graphs = [event.graph_def for event in read_events() if event.graph_def]
     assert b"the_models_input" in graphs[0]
+
+
+def test_what_is_too_much_for_one_moment_is_all_written_in_the_end(open_service, read_events):
+    service = open_service(every_steps=1)
+    for step in range(500):
+        service.write_progress(snapshot(step))
+    service.close()
+    service.close()
+    assert list(scalars(read_events())["loss"]) == list(range(500))
+
+
+# On a disk that takes nothing
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only the superuser can mount a small disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def events_of(disk):
+    """The events of all files of a directory, up to where each can be read."""
+    for file in sorted(disk.glob("events.out.tfevents.*")):
+        with contextlib.suppress(tf.errors.DataLossError):
+            yield from v1.train.summary_iterator(str(file))
+
+
+def test_on_a_full_disk_events_are_lost_and_nothing_else(open_service, small_disk, caplog):
+    service = open_service(every_steps=1, logdir=small_disk)
+    service.write_progress(snapshot(1))
+    service.flush()
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(200 * 1024))
+    large = v1.Summary(value=[v1.Summary.Value(tag="large" * 20_000, simple_value=1.0)])
+    for step in range(2, 5):
+        service.write_model_summary(large.SerializeToString(), step)
+        service.flush()
+    assert caplog.text.count("events are not written to") == 1
+    assert "No space left on device (free space there" in caplog.text
+    filler.unlink()
+    service.write_progress(snapshot(9))
+    service.close()
+    loss = scalars(events_of(small_disk))["loss"]
+    assert {1, 9} <= set(loss)
+
+
+def test_a_directory_that_vanished_is_made_again(open_service, tmp_path, read_events):
+    logdir = tmp_path / "events"
+    service = open_service(every_steps=1, logdir=logdir)
+    service.write_progress(snapshot(1))
+    service.flush()
+    shutil.rmtree(logdir)
+    service.write_progress(snapshot(2))
+    service.flush()  # Now it is noticed.
+    service.write_progress(snapshot(3))
+    service.close()
+    events = list(events_of(logdir))
+    assert list(scalars(events)["loss"]) == [3]
+    assert any(b"the_models_input" in event.graph_def for event in events)
+
+
+def test_after_an_error_the_disk_is_left_in_peace_for_a_while(open_service, tmp_path):
+    logdir = tmp_path / "events"
+    logdir.write_text("in the way")
+    service = open_service(every_steps=1, logdir=logdir, retry_secs=3600.0)
+    service.flush()
+    logdir.unlink()
+    service.write_progress(snapshot(1))
+    service.close()
+    assert not logdir.exists()
+
+
+def test_a_disk_that_hangs_holds_nobody_up(open_service, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(summaries, "MAX_WAITING", 5)
+    monkeypatch.setattr(summaries, "MAX_WAIT_SECS", 0.2)
+    service = open_service(every_steps=1)
+    service.flush()
+    let_go = threading.Event()
+    monkeypatch.setattr(service._files, "write", lambda event: let_go.wait(30))
+    began = time.monotonic()
+    for step in range(100):
+        service.write_progress(snapshot(step))
+    service.flush()
+    service.close()
+    assert time.monotonic() - began < 20
+    assert "slow" in caplog.text
+    let_go.set()
+
+
+def test_events_reach_a_directory_that_only_fsspec_knows(open_service, tmp_path):
+    logdir = f"memory://{uuid.uuid4().hex}/job"
+    service = open_service(every_steps=1, logdir=logdir)
+    service.write_progress(snapshot(1))
+    service.flush()
+    service.write_progress(snapshot(2))
+    service.close()
+    files, root = fsspec.core.url_to_fs(logdir)
+    files.get(root, str(tmp_path / "copy"), recursive=True)
+    assert list(scalars(events_of(tmp_path / "copy"))["loss"]) == [1, 2]

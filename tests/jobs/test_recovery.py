@@ -116,6 +116,37 @@ def test_only_the_lost_shard_goes_back_when_asked(start, logdir):
 
 
 @pytest.mark.parametrize(
+    ("mode", "steps"),
+    [pytest.param("--sync", 700, marks=pytest.mark.faults), ("--async", 1500)],
+)
+def test_a_killed_chief_is_followed_by_another_that_restores_nothing(start, logdir, mode, steps):
+    command, address = start_run(start, logdir, mode, "--max-steps", steps)
+    status = until(lambda: (s := status_of(address)) and s.global_step >= 100 and s, "steps")
+    before = {(t.role, t.index): t.pid for t in status.tasks}
+    chief = command.children()["chief-0"]
+
+    chief.send_signal(signal.SIGKILL)
+    until(lambda: not chief.is_running() or chief.status() == psutil.STATUS_ZOMBIE, "its end")
+    later = until(
+        lambda: (s := status_of(address)) and s.global_step > status.global_step and s,
+        "another chief at the same address",
+    )
+    assert not list(logdir.glob("model.ckpt-*")), "there was nothing to restore"
+    assert {(t.role, t.index): t.pid for t in later.tasks} == before
+    if mode == "--async":
+        # The workers' sessions were never touched: they made steps without a chief.
+        assert later.epoch == status.epoch
+        assert all(task.recoveries == 0 for task in later.tasks)
+
+    assert command.wait() == 0
+    result = result_of(logdir)
+    assert steps <= result["global_step"] <= steps + 1
+    assert result["eval"]["mse"] < 0.1
+    if mode == "--sync":
+        assert result["examples"] == 40 * result["global_step"]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--spares", -1), "--spares -1: expected at least 0"),

@@ -389,7 +389,7 @@ def test_a_service_goes_on_after_it_lost_a_server(target, logdir, monkeypatch):
         expected = session.run({v.op.name: v for v in variables})
         assert lose(session, built.graph, "/job:ps/task:1") > 2
         assert b"beta1_power" in session.run(built.uninitialized)
-        assert initialize(built, session, logdir) == path
+        assert initialize(built, session, logdir).path == path
         session.run(built.train_op)
         assert_same(session.run({v.op.name: v for v in variables}), expected)
 

@@ -1,0 +1,72 @@
+"""What a chief leaves behind for the one that follows it: who is in the job, in the log directory.
+
+Parameter servers and workers outlive their chief. One that is started again with the same job's
+identifier finds them there, and goes on with the model that they hold.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..cluster.spec import Role, Task
+from .membership import Membership, TaskRecord, TaskState
+
+
+def to_json(job_id: str, membership: Membership) -> str:
+    """Who is in a job, for `adopt`."""
+    with membership.changed:
+        tasks = [
+            {
+                "role": str(record.task.role),
+                "index": record.task.index,
+                "state": str(record.state),
+                "address": record.address,
+                "incarnation": record.incarnation,
+                "metrics_address": record.metrics_address,
+                "pid": record.pid,
+            }
+            for record in membership.records()
+        ]
+        return json.dumps({"job_id": job_id, "epoch": membership.epoch, "tasks": tasks}, indent=2)
+
+
+def adopt(text: str | None, job_id: str, membership: Membership) -> bool:
+    """Takes over the tasks that an earlier chief of the same job had.
+
+    Args:
+        text: What `to_json` gave; None if there is nothing.
+        job_id: The job's identifier.
+        membership: Where they are put; nobody is in it yet.
+
+    Returns:
+        Whether there was a job to take over: it had parameter servers, all of them.
+    """
+    left = _read(text)
+    if left.get("job_id") != job_id:
+        return False
+    try:
+        records = [_record(each) for each in left["tasks"]]
+        return membership.adopt(int(left["epoch"]), records)
+    except (KeyError, TypeError, ValueError):
+        return False  # Of another version: the job starts from its checkpoint.
+
+
+def _read(text: str | None) -> dict[str, Any]:
+    try:
+        left = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return left if isinstance(left, dict) else {}
+
+
+def _record(each: dict[str, Any]) -> TaskRecord:
+    return TaskRecord(
+        task=Task(Role.parse(each["role"]), int(each["index"])),
+        address=str(each["address"]),
+        incarnation=str(each["incarnation"]),
+        metrics_address=str(each["metrics_address"]),
+        pid=int(each["pid"]),
+        heard=0.0,
+        state=TaskState(each["state"]),
+    )

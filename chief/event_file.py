@@ -1,0 +1,109 @@
+"""TensorBoard event files, written so that one hears of it when the disk does not take them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import time
+from typing import Any
+
+import tensorflow as tf
+
+from ..cluster.storage import Storage
+from ..cluster.storage_errors import STORAGE_ERRORS
+
+PREFIX = "events.out.tfevents."
+
+
+class EventFiles:
+    """Writes events into a file of a log directory, and into a new one after an error.
+
+    TensorFlow's own writer drops what a full disk or a lost directory does not take, without a
+    word, and leaves half an event, behind which no reader goes. Here both raise; the next event
+    begins a new file, which readers take for the continuation.
+
+    Args:
+        storage: The log directory.
+        first: Events that each new file begins with.
+    """
+
+    def __init__(self, storage: Storage, first: list[Any]) -> None:
+        self._storage = storage
+        self._first = first
+        self._name = ""
+        self._writer: Any = None
+        self._numbers = itertools.count()
+
+    def open(self) -> None:
+        """Opens a file, unless one is open.
+
+        Raises:
+            One of `STORAGE_ERRORS`: It could not be created.
+        """
+        if self._writer is None:
+            with self._giving_up_on_errors():
+                self._open()
+
+    def write(self, event: Any) -> None:
+        """Writes a `tf.compat.v1.Event`.
+
+        Raises:
+            One of `STORAGE_ERRORS`: It could not be written.
+        """
+        self.open()
+        with self._giving_up_on_errors():
+            self._writer.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        """Has everything in the log directory that was written.
+
+        Raises:
+            One of `STORAGE_ERRORS`: Something was lost; what it was is not known.
+        """
+        if self._writer is None:
+            return
+        with self._giving_up_on_errors():
+            self._writer.flush()
+            path = tf.io.gfile.join(self._storage.directory, self._name)
+            if not tf.io.gfile.exists(path):  # A file that was deleted still takes everything.
+                raise FileNotFoundError(f"{path} is gone")
+            self._storage.publish(self._name)
+
+    def close(self) -> None:
+        """Flushes and closes the file.
+
+        Raises:
+            One of `STORAGE_ERRORS`: As of `flush`.
+        """
+        try:
+            self.flush()
+        finally:
+            self._give_up()
+
+    def _open(self) -> None:
+        self._storage.prepare()
+        tf.io.gfile.makedirs(self._storage.directory)
+        # Readers take files in the order of their names.
+        number = next(self._numbers)
+        self._name = f"{PREFIX}{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{number}"
+        path = tf.io.gfile.join(self._storage.directory, self._name)
+        self._writer = tf.io.TFRecordWriter(path)
+        version = tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2")
+        for event in (version, *self._first):
+            self._writer.write(event.SerializeToString())
+
+    @contextlib.contextmanager
+    def _giving_up_on_errors(self) -> Any:
+        try:
+            yield
+        except STORAGE_ERRORS:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(*STORAGE_ERRORS):
+                writer.close()
