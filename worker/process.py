@@ -30,7 +30,6 @@ from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from .hooks import ReportHook, StopHook, TokenHook
-from .kept_input import keep_input
 from .metrics import WorkerMetrics
 from .service_session import ServiceSessionCreator
 from .session import ReleaseThreadsHook
@@ -167,7 +166,6 @@ class _Worker:
 
     def _train(self, build: BuildFn) -> pb.LeaveRequest.Reason:
         built = self._build(build)
-        open_input = keep_input(built.graph)
         set_home(built.graph, self._device)
         loop = built.loop
         limits = [self._registration.job.max_steps or None, loop.last_step]
@@ -181,7 +179,6 @@ class _Worker:
             self._config.max_wait_secs,
             self._data_plane,
             self._told_to_stop,
-            open_input,
         )
         self._client.watch_epochs(creator.notice)
         hooks = [

@@ -38,7 +38,6 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         max_wait_secs: Seconds to wait for the model to be ready.
         data_plane: How tensors cross between tasks.
         cancelled: Whether this worker has to stop.
-        open_input: Run in the first session, see `keep_input`; None for nothing.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         max_wait_secs: float,
         data_plane: DataPlane,
         cancelled: Callable[[], bool],
-        open_input: Any = None,
     ) -> None:
         self._client = client
         self._built = built
@@ -57,7 +55,6 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._max_wait_secs = max_wait_secs
         self._data_plane = data_plane
         self._cancelled = cancelled
-        self._open_input = open_input
         self._session: LeavableSession | None = None
         self._epoch = 0
         self._over = 0
@@ -131,9 +128,6 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             # A server that came back at the same address is empty until the chief has noticed.
             if session.run(self._built.uninitialized).size == 0:
                 session.run(self._built.local_init_with_tables)
-                if self._open_input is not None:
-                    session.run(self._open_input)
-                    self._open_input = None
                 log.info("session over epoch %d", view.epoch)
                 return session
             session.close()

@@ -161,7 +161,7 @@ def test_a_task_that_was_taken_as_lost_learns_it(serve, join):
     heartbeat = Heartbeat(client, max_silence_secs=60)
     heartbeat.start()
     assert heartbeat.stopping.wait(30)
-    with pytest.raises(JobFailed, match="took this task as gone: the lease of worker:0 ran out"):
+    with pytest.raises(JobFailed, match="took this task as gone: worker:0 was taken as gone"):
         heartbeat.check()
     heartbeat.stop()
 

@@ -256,7 +256,7 @@ def test_what_a_process_is_in_a_job_shares_one_lease():
     now[0] = 20.0
 
     assert membership.expire() == [Task(Role.PS, 0), Task(Role.WORKER, 0)]
-    with pytest.raises(UnknownTask, match="lease of ps:0 ran out"):
+    with pytest.raises(UnknownTask, match="ps:0 was taken as gone"):
         membership.heartbeat(Task(Role.PS, 0), "life", None)
 
 
