@@ -15,9 +15,11 @@ from ..errors import JobFailed
 from ..model.tokens import SyncCounters
 from ..protos import status_pb2 as pb
 from .checkpoint_files import Checkpoint
+from .holds import Holds
 from .membership import Membership, TaskRecord, TaskState
 from .options import JobOptions
 from .progress import Progress
+from .shards import Ledger, NoDataset
 
 
 class Phase(enum.StrEnum):
@@ -53,6 +55,8 @@ class JobState:
         job_id: Unique to this run.
         membership: Its tasks.
         progress: Its figures.
+        ledger: Its input, if that is read in shards.
+        holds: Holds its workers, in async mode, while the model is saved.
         last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
@@ -93,6 +97,15 @@ class JobState:
     recovery_secs: float = 0.0
     recovered_step: int = 0
     restore_step: Callable[[], int] = lambda: 0
+
+    ledger: Ledger = field(init=False)
+    holds: Holds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(sync=self.options.sync)
+        self.holds = Holds(
+            lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
+        )
 
     def recovered(self, secs: float, step: int) -> None:
         """Counts a loss that was recovered from."""
@@ -169,7 +182,14 @@ class JobState:
     def _detail(self) -> str:
         if self.phase in (Phase.WAITING, Phase.RECOVERING):
             return self.detail or self.membership.missing()
-        return self.detail or self.checkpoint_trouble
+        return self.detail or self.checkpoint_trouble or self._describe_input()
+
+    def _describe_input(self) -> str:
+        """How far the input is, where it is read in shards."""
+        try:
+            return self.ledger.progress.describe()
+        except NoDataset:
+            return ""
 
     def _task(self, record: TaskRecord) -> pb.TaskStatus:
         task, report = record.task, record.report

@@ -32,6 +32,9 @@ class ChiefMetrics:
             "step_traffic_bytes", "Crossing in one step of a worker", ("ps", "direction")
         )
         self.restore_step = gauge("restore_step", "Global step that a loss now would go back to")
+        self.records_set_aside = gauge(
+            "input_records_set_aside", "Records of the input that could not be read or trained on"
+        )
         self.checkpoint_step = gauge("checkpoint_step", "Global step of the newest checkpoint")
         self.checkpoint_timestamp = gauge(
             "checkpoint_timestamp_seconds", "Unix time of the newest checkpoint"
@@ -101,6 +104,10 @@ class ChiefMetrics:
         for index, each in traffic.items():
             self.traffic_bytes.labels(ps=str(index), direction="pull").set(each.pulled_bytes)
             self.traffic_bytes.labels(ps=str(index), direction="push").set(each.pushed_bytes)
+
+    def show_set_aside(self, records: int) -> None:
+        """Takes over how many records of the input are not read any more."""
+        self.records_set_aside.set(records)
 
     def show_restore_step(self, step: int) -> None:
         """Takes over what a loss now would go back to."""

@@ -37,6 +37,7 @@ from .mirrors import Mirrors
 from .options import JobOptions, JobResult
 from .recovery import Restorer, find_lost
 from .server import ControlServer
+from .shards_servicer import ShardsServicer
 from .status_servicer import StatusServicer
 from .summaries import SummaryService
 from .training import LOST_ERRORS, Training
@@ -131,7 +132,12 @@ class _Chief:
             job_config(config.options, config.job_id, self._start_step),
             self._write_targets,
         )
-        self._control = ControlServer(servicer, StatusServicer(self._state), config.port)
+        self._control = ControlServer(
+            servicer,
+            StatusServicer(self._state),
+            config.port,
+            ShardsServicer(self._state.ledger, self._membership, self._state.holds),
+        )
         self._server: TensorFlowServer = start_server(config.host)
         self._metrics_server = MetricsServer(self._registry, config.host, config.metrics_port)
         self._control.start()

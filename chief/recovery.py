@@ -95,6 +95,7 @@ class Restorer:
         self._attached = attached
         self._on_passed_over = on_passed_over
         self._view: ClusterView | None = None
+        self.found_alive = False
 
     def restore(self, session: Any, view: ClusterView) -> Checkpoint | RestorePoint | None:
         """Initializes or restores the model on the parameter servers of a view.
@@ -112,7 +113,8 @@ class Restorer:
             tf.errors.OpError: A parameter server is gone.
         """
         attached, self._attached = self._attached, False
-        if attached and session.run(self._built.uninitialized).size == 0:
+        self.found_alive = attached and session.run(self._built.uninitialized).size == 0
+        if self.found_alive:
             session.run(self._built.local_init_op)
             log.info("the model is there: nothing is restored")
             self._view = view

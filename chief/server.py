@@ -1,4 +1,4 @@
-"""Builds and binds the chief's gRPC server: membership, status, health, reflection."""
+"""Builds and binds the chief's gRPC server: membership, shards, status, health, reflection."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ..errors import UsageError
-from ..protos import membership_pb2_grpc, status_pb2_grpc
+from ..protos import membership_pb2_grpc, shards_pb2_grpc, status_pb2_grpc
 from .membership_servicer import MembershipServicer
+from .shards_servicer import ShardsServicer
 from .status_servicer import StatusServicer
 
-SERVICES = ("paramserve.Membership", "paramserve.Status")
+SERVICES = ("paramserve.Membership", "paramserve.Shards", "paramserve.Status")
 # Each task that waits to be ready, and each watcher of the status, holds one.
 THREADS = 256
 
@@ -21,17 +22,34 @@ THREADS = 256
 class ControlServer:
     """The chief's gRPC server.
 
+    Args:
+        membership: Serves the job's tasks.
+        status: Serves people and programs.
+        port: The port; 0 takes a free one.
+        shards: Serves the job's input; None: calls for it are answered as unimplemented.
+
+    Raises:
+        UsageError: The port is in use.
+
     Attributes:
         port: The port it listens on.
     """
 
-    def __init__(self, membership: MembershipServicer, status: StatusServicer, port: int) -> None:
+    def __init__(
+        self,
+        membership: MembershipServicer,
+        status: StatusServicer,
+        port: int,
+        shards: ShardsServicer | None = None,
+    ) -> None:
         # Without this option two chiefs could share a port and split the calls between them.
         self._server = grpc.server(
             futures.ThreadPoolExecutor(THREADS, "control"), options=[("grpc.so_reuseport", 0)]
         )
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, self._server)
         status_pb2_grpc.add_StatusServicer_to_server(status, self._server)
+        if shards is not None:
+            shards_pb2_grpc.add_ShardsServicer_to_server(shards, self._server)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from ..errors import ParamserveError, UsageError
 from .job_state import NotTraining
 from .membership import JobClosed, TaskHeld, UnknownTask
+from .shards import NoDataset
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ STATUS_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (TaskHeld, grpc.StatusCode.ALREADY_EXISTS),
     (JobClosed, grpc.StatusCode.FAILED_PRECONDITION),
     (NotTraining, grpc.StatusCode.FAILED_PRECONDITION),
+    (NoDataset, grpc.StatusCode.FAILED_PRECONDITION),
     (UnknownTask, grpc.StatusCode.NOT_FOUND),
     (UsageError, grpc.StatusCode.INVALID_ARGUMENT),
     (ValueError, grpc.StatusCode.INVALID_ARGUMENT),

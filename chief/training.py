@@ -6,7 +6,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import tensorflow as tf
 
@@ -25,6 +26,7 @@ from .metrics import ChiefMetrics
 from .mirror_service import MirrorService
 from .mirrors import Mirrors, RestorePoint
 from .recovery import Restorer
+from .shard_watch import ShardWatch
 from .summaries import SummaryService
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ TICK_SECS = 0.1
 # While the first step after a recovery is awaited.
 LOOK_SECS = 0.02
 READ_SECS = 0.25
+# Sync mode: a worker that waits for input for so long computes no gradients for now.
+STARVED_SECS = 0.5
 READ_TIMEOUT_MS = 10_000
 # How long workers may take to finish their step once they are told to stop.
 WIND_DOWN_SECS = 30.0
@@ -87,14 +91,21 @@ class Training:
         self._aggregator = (
             Aggregator(built.sync, session, state.options.lease_secs) if built.sync else None
         )
+        self._shards = ShardWatch(state.ledger, state.membership, built, session)
         self._began = time.monotonic()
         self._read_at = 0.0
         self._workerless_since = time.monotonic()
         self._gradients = SyncCounters()
         options = state.options
-        paused = self._aggregator.paused if self._aggregator else lambda _: nullcontext()
+        paused: Callable[[float], AbstractContextManager[Any]] = _not_paused
+        if self._aggregator:
+            paused = self._aggregator.paused
+        elif built.input is not None:  # Else nobody could say what the saved model has seen.
+            paused = state.holds.paused
         self._mirrors = (
-            MirrorService(mirrors, session, options.mirror_secs or 0.0, paused)
+            MirrorService(
+                mirrors, session, options.mirror_secs or 0.0, paused, self._shards.snapshot
+            )
             if mirrors is not None
             else None
         )
@@ -106,6 +117,7 @@ class Training:
             every_steps=options.save_checkpoint_steps,
             global_step=lambda: state.progress.snapshot.global_step,
             paused=paused,
+            sidecar=lambda: {"input": self._shards.snapshot()},
             on_saved=self._note_checkpoint,
             on_failed=self._note_failed_checkpoint,
             max_wait_secs=options.max_wait_secs,
@@ -121,6 +133,7 @@ class Training:
         """
         self._state.phase = Phase.INITIALIZING
         restored = self._restorer.restore(self._session, self._view)
+        self._restore_input(restored)
         self._read_progress()
         self._note_restored(restored)
         if self._aggregator:
@@ -146,6 +159,14 @@ class Training:
         finally:
             self._stop_services()
 
+    def _restore_input(self, restored: Checkpoint | RestorePoint | None) -> None:
+        saved = restored.extra if isinstance(restored, RestorePoint) else None
+        if isinstance(restored, Checkpoint):
+            saved = (restored.sidecar or {}).get("input")
+        # Workers that train on without a chief say what they read, within a lease.
+        adopt_secs = self._state.options.lease_secs if self._restorer.found_alive else 0.0
+        self._shards.restore(saved, adopt_secs=adopt_secs)
+
     # -- while training
 
     def _supervise(self) -> str:
@@ -157,6 +178,7 @@ class Training:
             with membership.changed:
                 membership.changed.wait(LOOK_SECS if self._state.lost_at else TICK_SECS)
             self._look_after_tasks()
+            self._shards.look()
             if membership.view != self._view:
                 raise ServerLost(membership.missing())
             if self._aggregator:
@@ -204,7 +226,7 @@ class Training:
             self._workerless_since = time.monotonic()
             return None
         ended = any(record.state is TaskState.END_OF_INPUT for record in workers)
-        if ended and len(workers) >= options.trainers:
+        if ended and len(workers) >= options.trainers and self._shards.is_exhausted:
             return "end_of_input"
         waited = time.monotonic() - self._workerless_since
         if waited > options.max_wait_secs:
@@ -233,7 +255,12 @@ class Training:
         They get a lease to come in: steps are then of gradients of all from the first one on.
         """
         membership, options = self._state.membership, self._state.options
-        holders = {r.task.index: r.incarnation for r in membership.up(Role.WORKER)}
+        starved = self._state.ledger.starved(STARVED_SECS)
+        holders = {
+            r.task.index: r.incarnation
+            for r in membership.up(Role.WORKER)
+            if r.task not in starved  # Nobody is to wait for the gradient of one that waits.
+        }
         if time.monotonic() - self._began < options.lease_secs:
             known = {record.task.index for record in membership.records(Role.WORKER)}
             holders |= dict.fromkeys(set(range(options.trainers)) - known, "")
@@ -256,6 +283,7 @@ class Training:
         snapshot = self._state.progress.update(self._read_at, int(step), int(examples), reports)
         self._metrics.show_progress(snapshot)
         self._metrics.show_restore_step(self._state.restore_step())
+        self._metrics.show_set_aside(self._shards.records_set_aside)
 
     def _count_gradients(self) -> None:
         if self._aggregator is not None and self._aggregator.is_running:
@@ -329,3 +357,8 @@ class Training:
     def _note_failed_checkpoint(self, error: JobFailed) -> None:
         self._state.checkpoint_trouble = str(error)
         self._metrics.checkpoint_failures.inc()
+
+
+def _not_paused(timeout_secs: float) -> AbstractContextManager[Any]:
+    """Nothing is held: workers of an async job apply their updates by themselves."""
+    return nullcontext()

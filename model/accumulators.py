@@ -88,6 +88,12 @@ class GradientAccumulators:
                 ([each.place for each in members], _bucket(members, bucket_bytes, name))
             )
 
+    @property
+    def sources(self) -> list[Operation]:
+        """What computes this worker's gradients."""
+        tensors = tf.nest.flatten([pair[0] for pair in self._pairs], expand_composites=True)
+        return [each.op for each in tensors if each is not None]
+
     def push(self, step: Tensor, steps: dict[str, Tensor] | None = None) -> list[Operation]:
         """Hands this worker's gradients over.
 

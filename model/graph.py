@@ -17,6 +17,7 @@ from ..cluster.data_plane import DataPlane
 from ..cluster.placement import ServerLoad, on_cluster, server_loads
 from ..errors import JobFailed, ParamserveError, UsageError
 from ..loops.loop import Loop, Task
+from .input_counts import Counters, InputCounts, find_counts
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loading import describe
 from .loops import JobDefaults, make_loop
@@ -50,6 +51,7 @@ class TrainGraph:
         train_op: One step of a worker, as an operation.
         step_after: int64 scalar, the global step once `train_op` is done.
         step_examples: int64 scalar, examples of this worker's step.
+        input: What it reads in shards, and how often each batch was applied; None: nothing.
         sync: Sync mode's operations; None in async mode.
         summary_op: The model's merged summaries (serialized); None when it has none.
         init_op: Initializes what the parameter servers hold; the model's own, if it has one.
@@ -70,6 +72,7 @@ class TrainGraph:
     train_op: Operation
     step_after: Tensor
     step_examples: Tensor
+    input: InputCounts | None
     sync: SyncOps | None
     summary_op: Tensor | None
     init_op: Operation
@@ -129,13 +132,11 @@ def build_train_graph(
         )
         spec = _call(build, context)
         with _explaining("the training operations could not be built"):
+            counters = Counters(
+                global_step, examples, find_counts(graph, spec.position, global_step.device)
+            )
             train = _train_ops(
-                spec,
-                context,
-                global_step,
-                examples,
-                replicas_to_aggregate,
-                data_plane.transfer_bucket_bytes,
+                spec, context, counters, replicas_to_aggregate, data_plane.transfer_bucket_bytes
             )
             with tf.control_dependencies([train["train_op"]]):
                 train_op = tf.identity(spec.loss, name="train_op")
@@ -150,13 +151,14 @@ def build_train_graph(
             global_step=global_step,
             examples=examples,
             step_examples=_scalar_int64(spec.examples),
+            input=counters.input,
             summary_op=_chosen(loop.scaffold.summary_op, v1.summary.merge_all),
             saver=_chosen(
                 loop.scaffold.saver, lambda: _saver(worker_device, defaults.keep_checkpoints)
             ),
             loads=server_loads(v1.global_variables()),
             **train,
-            **_init_ops(loop, [global_step, examples]),
+            **_init_ops(loop, counters.variables),
         )
 
 
@@ -196,8 +198,7 @@ def _call(build: BuildFn, context: TaskContext) -> TrainSpec:
 def _train_ops(
     spec: TrainSpec,
     context: TaskContext,
-    global_step: Variable,
-    examples: Variable,
+    counters: Counters,
     replicas_to_aggregate: int,
     bucket_bytes: int,
 ) -> dict[str, Any]:
@@ -207,32 +208,41 @@ def _train_ops(
     if spec.train_op is not None:
         if context.sync:
             raise UsageError("TrainSpec.train_op cannot be aggregated: give optimizer=, or --async")
-        step = _counted(spec.train_op, examples, count)
+        step = _counted(spec.train_op, counters, count)
     elif context.sync:
         sync = synchronize(
             spec.optimizer,
             _gradients(spec),
-            global_step=global_step,
-            examples=examples,
+            global_step=counters.global_step,
+            examples=counters.examples,
             examples_in_step=count,
             replicas_to_aggregate=replicas_to_aggregate,
             num_workers=context.num_workers,
             worker_index=context.index,
             bucket_bytes=bucket_bytes,
+            input_counts=counters.input,
         )
         step = sync.train_op
     else:
-        apply = spec.optimizer.apply_gradients(_gradients(spec), global_step)
-        step = _counted(apply, examples, count)
+        apply = spec.optimizer.apply_gradients(_gradients(spec), counters.global_step)
+        step = _counted(apply, counters, count)
     with tf.control_dependencies([step]):
-        after = sync.token_step if sync else tf.identity(global_step.read_value())
+        after = sync.token_step if sync else tf.identity(counters.global_step.read_value())
     return {"train_op": tf.group(step, *updates), "step_after": after, "sync": sync}
 
 
-def _counted(train_op: Any, examples: Variable, count: Tensor) -> Operation:
-    """Counts a step's examples once it is done: not those of a step whose input has ended."""
-    with tf.control_dependencies([train_op]):
-        return examples.assign_add(count, read_value=False)
+def _counted(train_op: Any, counters: Counters, count: Tensor) -> Operation:
+    """Counts what a step read once it is done: not that of a step whose input has ended."""
+    examples, read = counters.examples, counters.input
+    if read is None:
+        with tf.control_dependencies([train_op]):
+            return examples.assign_add(count, read_value=False)
+    # Examples and batches cross as one tensor to the server that needs both.
+    figures = tf.concat([[count], read.batches], 0)
+    with tf.control_dependencies([train_op]), v1.device(examples.device):
+        figures = tf.identity(figures)
+        counted = examples.assign_add(figures[0], read_value=False)
+        return tf.group(counted, read.add(figures[1:]))
 
 
 def _keras_updates(spec: TrainSpec) -> list[Operation]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UsageError
+from .input_plan import SHARD_BATCHES, InputPlan
+from .input_source import InputSource, OpenFile, Read, WholeInput
 
 # TensorFlow and Keras are untyped; these names only tell a reader what is meant.
 Tensor = Any
@@ -30,6 +32,7 @@ class TaskContext:
         num_ps: Parameter servers; 0 when everything is local, as in an evaluator.
         sync: Whether gradients of the workers are aggregated into common steps.
         params: What the user gave as `--param key=value`.
+        input: Deals the shards of `shards` and `file_shards`; by default everything is read here.
     """
 
     role: str = "worker"
@@ -38,11 +41,113 @@ class TaskContext:
     num_ps: int = 0
     sync: bool = True
     params: Mapping[str, str] = field(default_factory=dict)
+    input: InputSource = field(default_factory=WholeInput, repr=False, compare=False)
 
     @property
     def is_chief(self) -> bool:
         """Whether this is the chief, which builds the graph but runs no input."""
         return self.role == "chief"
+
+    def shards(
+        self,
+        num_records: int,
+        *,
+        batch_size: int,
+        read: Read | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        shard_records: int | None = None,
+        name: str = "train",
+    ) -> Any:
+        """The job's common input, of which each worker reads what the chief deals to it.
+
+        Relative to the model, also to one that was restored, each record counts once in an epoch.
+        All tasks have to give the same arguments. Example::
+
+            dataset = task.shards(len(labels), batch_size=128, read=batch_of, epochs=3)
+            position, (x, y) = tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()
+            ...
+            return TrainSpec(loss=loss, optimizer=optimizer, examples=tf.size(y), position=position)
+
+        Args:
+            num_records: Records in one epoch; they are numbered from 0.
+            batch_size: Records of a step; the last batch may be smaller.
+            read: Makes a batch out of record numbers, an int64 tensor of shape [records], by
+                TensorFlow operations, some batches ahead of the steps. A batch that it fails for
+                is tried again, and then set aside and reported. None: the numbers are the batch.
+            epochs: How often all records are read; None: without end.
+            seed: Of the order.
+            shuffle: Whether the order of shards, and of records within a shard, is another one in
+                each epoch; else it is that of the numbers.
+            shard_records: Records that a worker is dealt at a time, neighbours by number; a
+                multiple of `batch_size`. None: of 1 to 16 batches.
+            name: Of the dataset, for people.
+
+        Returns:
+            A `tf.data.Dataset` of `(position, batch)`, with the position for `TrainSpec.position`.
+
+        Raises:
+            UsageError: A number is out of range, or there are too few shards for the workers.
+        """
+        if shard_records is None:
+            batches = -(-num_records // max(1, batch_size))
+            shard_records = batch_size * min(SHARD_BATCHES, max(1, batches // 32))
+        plan = InputPlan(name, num_records, batch_size, shard_records, epochs, seed, shuffle)
+        self._check_share(plan, "a smaller shard_records or batch_size")
+        from .input import make_dataset  # It needs TensorFlow, which a command line does not.
+
+        return make_dataset(plan, self.input, read=read)
+
+    def file_shards(
+        self,
+        files: Mapping[str, int],
+        open_file: OpenFile,
+        *,
+        batch_size: int,
+        read: Read | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        name: str = "train",
+    ) -> Any:
+        """As `shards`, with files of which a worker reads one at a time, from its beginning on.
+
+        Args:
+            files: How many records each file has, by its name.
+            open_file: Makes the dataset of a file's records in their order, such as
+                `tf.data.TFRecordDataset`. It should not parse them: that is for `read`.
+            batch_size: Records of a step, all of one file; its last batch may be smaller.
+            read: Makes a batch out of a batch of records; otherwise as in `shards`. None: they are
+                the batch.
+            epochs: As in `shards`.
+            seed: As in `shards`.
+            shuffle: Whether the order of the files is another one in each epoch.
+            name: Of the dataset, for people.
+
+        Returns:
+            A `tf.data.Dataset` of `(position, batch)`, with the position for `TrainSpec.position`.
+
+        Raises:
+            UsageError: A number is out of range, or there are too few files for the workers.
+        """
+        if empty := [file for file, records in files.items() if records < 1]:
+            raise UsageError(f"file {empty[0]!r} has {files[empty[0]]} records: leave it out")
+        sizes = tuple(files.items())
+        total = sum(files.values())
+        plan = InputPlan(name, total, batch_size, 0, epochs, seed, shuffle, sizes)
+        self._check_share(plan, "more and smaller files")
+        from .input import make_dataset
+
+        return make_dataset(plan, self.input, read=read, open_file=open_file)
+
+    def _check_share(self, plan: InputPlan, remedy: str) -> None:
+        # One in the hands of each worker, and one that each may take next.
+        if self.num_workers > 1 and plan.num_shards < 2 * self.num_workers:
+            raise UsageError(
+                f"dataset {plan.name!r} has {plan.num_shards} shards for {self.num_workers} "
+                f"workers, expected 2 for each: give {remedy}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +176,8 @@ class TrainSpec:
             step, for models that bring their own. Async only: the service cannot aggregate
             gradients it does not see.
         examples: Examples in one worker's step: an int, or a scalar integer tensor.
+        position: What the step has read, as `TaskContext.shards` yields it; an int64 tensor of
+            shape [3], or [batches, 3] for several batches. None: the input is the model's own.
         variables: What to train; by default the graph's trainable variables (of
             `keras_model` where that is given).
         keras_model: A Keras 3 model called in the build function. Its state updates (moving
@@ -95,6 +202,7 @@ class TrainSpec:
     optimizer: Any = None
     train_op: Operation | Tensor | None = None
     examples: Tensor | int = 1
+    position: Tensor | None = None
     variables: Sequence[Variable] | None = None
     keras_model: Any = None
     metrics: Mapping[str, Tensor] = field(default_factory=dict)

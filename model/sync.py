@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from ..cluster.data_plane import BUCKET_BYTES
 from .accumulators import GradientAccumulators, Tally
+from .input_counts import BatchTally, Counters, InputCounts
 from .sparse_mean import Leftover
 from .spec import GradientsAndVariables, Operation, Tensor, Variable
 from .tokens import Ledger, TokenQueues
@@ -79,6 +80,7 @@ def synchronize(
     num_workers: int,
     worker_index: int = 0,
     bucket_bytes: int = BUCKET_BYTES,
+    input_counts: InputCounts | None = None,
 ) -> SyncOps:
     """Adds synchronous aggregation of `gradients` to the current graph.
 
@@ -96,8 +98,10 @@ def synchronize(
         num_workers: Workers planned; more than `replicas_to_aggregate` are backup workers.
         worker_index: Which of the workers this is, if it is one.
         bucket_bytes: Bytes up to which gradients are pushed together.
+        input_counts: Counts the batches that are applied, if the input is read in shards.
     """
-    parts = _Parts(gradients, global_step, examples, bucket_bytes)
+    counters = Counters(global_step, examples, input_counts)
+    parts = _Parts(gradients, counters, bucket_bytes)
     has_own_queues = replicas_to_aggregate == num_workers
     tokens = TokenQueues(num_workers + 1 if has_own_queues else 1, global_step.device, _NAME)
     queues = len(tokens.queues)
@@ -146,17 +150,20 @@ class _Parts:
     def __init__(
         self,
         gradients: GradientsAndVariables,
-        global_step: Variable,
-        examples: Variable,
+        counters: Counters,
         bucket_bytes: int,
     ) -> None:
-        self._device = global_step.device
-        self._global_step, self._examples = global_step, examples
+        self._device = counters.global_step.device
+        self._counters = counters
         self._gradients = GradientAccumulators(gradients, bucket_bytes=bucket_bytes, name=_NAME)
         self.tally = Tally(2, self._device, _NAME)
         self.ledger = Ledger(self._device, _NAME)
+        self._batches = [BatchTally(counters.input, self._device, _NAME)] if counters.input else []
 
     def push(self, step: Tensor, examples: Tensor, worker: int) -> list[Operation]:
+        # Not before there are gradients: a worker that dies while it computes them counts nothing.
+        with tf.control_dependencies(self._gradients.sources):
+            step = tf.identity(step)
         # Step and examples cross as one tensor to the server that needs both.
         header = tf.stack([step, examples])
         with v1.device(self._device):
@@ -165,22 +172,27 @@ class _Parts:
         return [
             self.ledger.push(worker, number),
             self.tally.push(figures, number),
+            *(each.push(number) for each in self._batches),
             *self._gradients.push(step, {self._device: number}),
         ]
 
     def apply(self, optimizer: Any, replicas: int) -> list[Operation]:
         sums = self.tally.take(replicas)
-        update = optimizer.apply_gradients(self._gradients.take(replicas), self._global_step)
-        with v1.device(self._examples.device):
-            counted = self._examples.assign_add(sums[1], read_value=False)
-        return [update, counted, self.ledger.apply(CHIEF_ROW, sums[0])]
+        counters = self._counters
+        update = optimizer.apply_gradients(self._gradients.take(replicas), counters.global_step)
+        with v1.device(counters.examples.device):
+            counted = counters.examples.assign_add(sums[1], read_value=False)
+        batches = [each.apply(replicas) for each in self._batches]
+        return [update, counted, *batches, self.ledger.apply(CHIEF_ROW, sums[0])]
 
     def start(self) -> list[Operation]:
-        step = self._global_step.read_value()
-        return [self.tally.start(step), *self._gradients.start(step)]
+        step = self._counters.global_step.read_value()
+        batches = [each.start(step) for each in self._batches]
+        return [self.tally.start(step), *batches, *self._gradients.start(step)]
 
     def leftovers(self) -> list[Leftover]:
-        return [self.tally.leftover(), *self._gradients.leftovers()]
+        batches = [each.leftover() for each in self._batches]
+        return [self.tally.leftover(), *batches, *self._gradients.leftovers()]
 
 
 def _local_variable(name: str) -> Variable:

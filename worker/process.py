@@ -30,9 +30,11 @@ from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from .hooks import ReportHook, StopHook, TokenHook
+from .input import InputHook, LeasedInput
 from .metrics import WorkerMetrics
 from .service_session import ServiceSessionCreator
 from .session import ReleaseThreadsHook
+from .shards_client import ShardsClient
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +120,12 @@ class _Worker:
         self._shard: ShardHost | None = None
         self._device = registration.task.device
         self._report: ReportHook | None = None
+        self._input = LeasedInput(
+            ShardsClient(client),
+            lease_secs=registration.job.lease_secs,
+            max_wait_secs=config.max_wait_secs,
+            cancelled=self._told_to_stop,
+        )
         self._heartbeat = Heartbeat(
             client,
             report=lambda: self._report.report() if self._report else None,
@@ -205,7 +213,9 @@ class _Worker:
     def _build(self, build: BuildFn) -> TrainGraph:
         job, task = self._registration.job, self._registration.task
         params = {**job.params, **self._config.params}
-        context = TaskContext("worker", task.index, job.num_workers, job.num_ps, job.sync, params)
+        context = TaskContext(
+            "worker", task.index, job.num_workers, job.num_ps, job.sync, params, self._input
+        )
         return build_train_graph(
             build,
             context,
@@ -223,6 +233,8 @@ class _Worker:
     def _service_hooks(self, built: TrainGraph, stop_hook: StopHook) -> list[Any]:
         hooks: list[Any] = [TokenHook(built)] if built.sync else []
         hooks += [stop_hook, self._report]
+        if built.input is not None:
+            hooks.append(InputHook(self._input, built.spec.position))
         services = built.loop.services
         if built.summary_op is not None and (
             services.save_summaries_steps or services.save_summaries_secs
@@ -245,6 +257,7 @@ class _Worker:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()
 
     def _leave(self, reason: pb.LeaveRequest.Reason, error: str = "") -> None:
+        self._input.stop()
         self._heartbeat.stop()
         report = self._report.report() if self._report else None
         self._client.leave(reason, error, report)

@@ -31,6 +31,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.count_gradients(SyncCounters(applied=30, dropped=2, reissued=1))
     metrics.count_gradients(SyncCounters(applied=10))
     metrics.show_restore_step(30)
+    metrics.show_set_aside(7)
     metrics.show_recovery(0.75)
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     metrics.checkpoint_failures.inc()
@@ -50,6 +51,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_tasks_up", "worker"): 3,
         ("paramserve_tasks_up", "spare"): 1,
         ("paramserve_restore_step",): 30,
+        ("paramserve_input_records_set_aside",): 7,
         ("paramserve_recovery_seconds_count",): 1,
         ("paramserve_recovery_seconds_sum",): 0.75,
         ("paramserve_epoch",): 4,

@@ -1,0 +1,142 @@
+"""What of the input failed, how often, and what is therefore not read any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..model.input_plan import InputPlan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Batches that are not read any more, or not in one epoch.
+
+    Attributes:
+        shard: Of which shard.
+        batches: Their numbers within it.
+        records: How many records they hold.
+        epoch: The epoch that goes without them.
+        for_good: Whether later ones do so too, as these hold the same records there.
+        what: The records, for people.
+        error: Why, for people.
+    """
+
+    shard: int
+    batches: tuple[int, ...]
+    records: int
+    epoch: int
+    for_good: bool
+    what: str
+    error: str
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.what}: {self.error}"
+
+
+@dataclass
+class _Trouble:
+    """A shard that failed: where, how often there, and whether it is read alone."""
+
+    batch: int
+    times: int
+    alone: bool
+
+
+class Failures:
+    """Counts failures by shard, and sets aside what fails again and again.
+
+    A worker may be killed for any reason in the middle of a shard, and it may have read ahead of
+    what was applied. So failures count together only if they are at the same batch; and what has
+    failed twice there is to be read alone and batch by batch, so that the next one is a proof.
+
+    Args:
+        max_failures: Failures of one batch after which it is set aside; at least 3.
+
+    Raises:
+        UsageError: It is less.
+    """
+
+    def __init__(self, max_failures: int) -> None:
+        if max_failures < 3:
+            raise UsageError(
+                f"max_failures={max_failures}: expected at least 3, as two of them do not tell "
+                "which batch it was"
+            )
+        self._max_failures = max_failures
+        self._troubles: dict[int, _Trouble] = {}
+        self._aside: dict[int, set[int]] = {}
+        self.set_aside: tuple[SetAside, ...] = ()
+
+    def note(
+        self, plan: InputPlan, shard: int, epoch: int, failed: list[int], error: str
+    ) -> SetAside | None:
+        """Counts a failure of a shard; at the last one, these batches are set aside."""
+        before = self._troubles.get(shard)
+        is_same = before is not None and before.batch == failed[0]
+        times = before.times + 1 if before is not None and is_same else 1
+        alone = times > 1 or (before is not None and before.alone)
+        self._troubles[shard] = _Trouble(failed[0], times, alone)
+        what = plan.describe(shard, epoch, failed)
+        log.warning("%s: failure %d of %d: %s", what, times, self._max_failures, error)
+        if times < self._max_failures:
+            return None
+        starts = plan.batch_size * np.array(failed)
+        records = int(np.minimum(plan.batch_size, plan.sizes[shard] - starts).sum())
+        reason = f"failed {times} times, at last because {error}"
+        aside = SetAside(shard, tuple(failed), records, epoch, plan.is_fixed, what, reason)
+        until = "any more" if aside.for_good else f"in epoch {epoch + 1}"
+        log.error("set aside, and not read %s: %s", until, aside.describe())
+        self._put_aside(aside)
+        return aside
+
+    def forget(self, shard: int) -> None:
+        """Counts anew: the shard was read to its end."""
+        self._troubles.pop(shard, None)
+
+    @property
+    def troubled(self) -> list[int]:
+        """Shards that are to be read alone, until one is read to its end."""
+        return [shard for shard, trouble in self._troubles.items() if trouble.alone]
+
+    def is_troubled(self, shard: int) -> bool:
+        """Whether a shard is one of them."""
+        return shard in self.troubled
+
+    @property
+    def shards_aside(self) -> list[int]:
+        """Shards of which something is set aside for good."""
+        return list(self._aside)
+
+    def batches_aside(self, shard: int) -> set[int]:
+        """Batches of a shard that are set aside for good, by their numbers within it."""
+        return self._aside.get(shard, set())
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """What is set aside, as JSON-able dicts."""
+        return [{**asdict(each), "batches": list(each.batches)} for each in self.set_aside]
+
+    def restore(self, saved: Sequence[Mapping[str, Any]]) -> list[SetAside]:
+        """Adds what `snapshot` gave; what is known here already stays so.
+
+        Returns:
+            What is known only here: it was set aside later than that.
+        """
+        before = [SetAside(**{**each, "batches": tuple(each["batches"])}) for each in saved]
+        for each in before:
+            if each not in self.set_aside:
+                self._put_aside(each)
+        return [each for each in self.set_aside if each not in before]
+
+    def _put_aside(self, aside: SetAside) -> None:
+        if aside.for_good:
+            self._aside.setdefault(aside.shard, set()).update(aside.batches)
+        self.set_aside = (*self.set_aside, aside)

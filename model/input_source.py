@@ -1,0 +1,65 @@
+"""Who deals the shards of a task's input; no TensorFlow, as command lines import it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .input_plan import InputPlan
+
+# Makes a batch out of what it is of: record numbers, int64 of shape [records], or a file's records.
+Read = Callable[[Any], Any]
+# Makes the dataset of a file's records, in their order, of the file's name, a string scalar.
+OpenFile = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A shard to read now.
+
+    Attributes:
+        number: Counts this task's leases, from 0.
+        shard: Which shard.
+        epoch: In the order of which epoch.
+        batches: Which batches, as numbers within the shard, in order.
+    """
+
+    number: int
+    shard: int
+    epoch: int
+    batches: tuple[int, ...]
+
+
+class InputSource(Protocol):
+    """Where a task's shards come from."""
+
+    def leases(self, plan: InputPlan, *, marked: bool) -> Iterator[Lease]:
+        """Yields shards to read, until there are no more; called for each new iterator.
+
+        By asking for the next one, the dataset says that it has read the one before to its end.
+
+        Args:
+            plan: What is read.
+            marked: Whether `mark` tells which batches could be read.
+        """
+
+    def mark(self, number: int, batch: int) -> None:
+        """Notes that a batch of a lease could be read; `batch` is its number in the dataset."""
+
+
+class WholeInput:
+    """A source that yields everything: for a process without a chief."""
+
+    def leases(self, plan: InputPlan, *, marked: bool) -> Iterator[Lease]:
+        """Yields every shard of every epoch."""
+        number = epoch = 0
+        while plan.epochs is None or epoch < plan.epochs:
+            for shard in plan.order(epoch):
+                batches = tuple(range(int(plan.batch_counts[shard])))
+                yield Lease(number, int(shard), epoch, batches)
+                number += 1
+            epoch += 1
+
+    def mark(self, number: int, batch: int) -> None:
+        """Nobody asks."""

@@ -1,0 +1,67 @@
+"""Real jobs whose workers share out the input: what every record counted is in the checkpoint."""
+
+import os
+import signal
+
+import tensorflow as tf
+
+from .conftest import MODELS, find_chief_or_none, result_of, status_of, step_of, until
+
+COUNTED = f"{MODELS / 'counted.py'}:build"
+SLOW = ("--param", "slow=0.02")
+
+
+def run(start, logdir, *options):
+    command = start(
+        *("run", COUNTED, "--launcher", "process", "--workers", 2, "--logdir", logdir),
+        *("--lease-secs", 3, *options),
+    )
+    return command, until(lambda: find_chief_or_none(logdir))
+
+
+def seen(logdir):
+    """How often each record was applied, by how many records."""
+    values = tf.train.load_variable(result_of(logdir)["checkpoint"], "seen")
+    return {float(times): int((values == times).sum()) for times in sorted(set(values))}
+
+
+def pid_of(address, role, index):
+    tasks = {(t.role, t.index): t.pid for t in status_of(address).tasks if t.state == "up"}
+    return tasks[role, index]
+
+
+def test_servers_and_workers_are_killed_and_every_record_counts_once_in_each_epoch(start, logdir):
+    command, address = run(
+        *(start, logdir, "--sync", "--ps", 2, "--spares", 1, "--mirror-secs", 0.5),
+        *("--param", "epochs=3", "--param", "records=4800", *SLOW),
+    )
+    until(lambda: (s := status_of(address)) and s.restore_step >= 20, "a restore point")
+    os.kill(pid_of(address, "ps", 0), signal.SIGKILL)
+    until(lambda: (s := status_of(address)) and s.recoveries == 1, "a recovery")
+    os.kill(pid_of(address, "worker", 1), signal.SIGKILL)
+
+    assert command.wait() == 0
+    result = result_of(logdir)
+    assert result["reason"] == "end_of_input"
+    counts = tf.train.load_variable(result["checkpoint"], "paramserve/input")
+    assert set(counts) == {3}
+    # A step may be the mean over more gradients than two, if tokens had to be issued again.
+    assert all(2.0 < times <= 3.0 for times in seen(logdir))
+    assert result["examples"] == 3 * 4800
+
+
+def test_an_interrupted_job_goes_on_where_it_was_and_poison_is_set_aside(start, logdir):
+    options = ("--async", "--ps", 1, "--param", "epochs=2", "--param", "poison=7", *SLOW)
+    command, address = run(start, logdir, *options)
+    until(lambda: step_of(address) >= 60)
+    command.interrupt()
+    command.wait()
+    again, _ = run(start, logdir, *options)
+
+    assert again.wait() == 0
+    assert result_of(logdir)["reason"] == "end_of_input"
+    # Record 7 shares a batch with nine others, which differ between the two epochs.
+    counts = seen(logdir)
+    assert sum(counts.values()) == 1200
+    assert sum(times * records for times, records in counts.items()) == 2 * (1200 - 10)
+    assert max(counts) == 2.0

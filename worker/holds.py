@@ -1,0 +1,138 @@
+"""A worker's side of holds: no step is under way while the model is being saved."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from .shards_client import ChiefSilent
+
+log = logging.getLogger(__name__)
+
+# A hold of which nothing is heard for so long is over: its chief is gone.
+SILENCE_SECS = 4.0
+_RETRY_SECS = 0.5
+_LOOK_SECS = 0.2
+
+
+class HoldClient(Protocol):
+    """What `ShardsClient` gives."""
+
+    def watch_holds(self) -> Iterator[tuple[int, bool]]:
+        """Yields holds as the chief tells of them."""
+
+    def answer_hold(self, number: int) -> None:
+        """Says that no step is under way."""
+
+
+class HoldWatch:
+    """Watches for holds in a thread, answers them between steps, and keeps steps waiting.
+
+    Args:
+        client: Asks the chief.
+        is_idle: Whether a step that is under way can only be waiting for input.
+        cancelled: Whether the worker has to stop; then no hold keeps it.
+    """
+
+    def __init__(
+        self,
+        client: HoldClient,
+        is_idle: Callable[[], bool],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._client = client
+        self._is_idle = is_idle
+        self._cancelled = cancelled
+        self._changed = threading.Condition()
+        self._number = self._answered = 0
+        self._is_held = False
+        self._heard = 0.0
+        self._is_in_step = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hold-watch", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread, if it does not run."""
+        if not self._thread.is_alive() and not self._ended.is_set():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it, once the client is closed, and every hold."""
+        self._ended.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
+
+    def begin_step(self) -> None:
+        """Waits until no hold lasts."""
+        self.wait()
+        with self._changed:
+            self._is_in_step = True
+        if self._lasts():  # It came just now.
+            self.end_step()
+            self.begin_step()
+
+    def end_step(self) -> None:
+        """Says that the step is done, or has failed."""
+        with self._changed:
+            self._is_in_step = False
+        self._answer()
+
+    def wait(self) -> None:
+        """Waits until no hold lasts, and answers the one that does."""
+        with self._changed:
+            # The chief counts on those it has told of holds; a first step would come too soon.
+            self._changed.wait_for(lambda: self._heard or not self._is_wanted, SILENCE_SECS)
+            self._heard = self._heard or time.monotonic()
+        while self._lasts():
+            self._answer()
+            with self._changed:
+                self._changed.wait(_LOOK_SECS)
+
+    def _lasts(self) -> bool:
+        with self._changed:
+            is_fresh = time.monotonic() - self._heard < SILENCE_SECS
+            return self._is_held and is_fresh and self._is_wanted
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self.is_running and not self._ended.is_set() and not self._cancelled()
+
+    def _answer(self) -> None:
+        with self._changed:
+            number = self._number
+            is_due = self._is_held and self._answered != number
+            if not is_due or (self._is_in_step and not self._is_idle()):
+                return
+            self._answered = number
+        try:
+            self._client.answer_hold(number)
+        except ChiefSilent as error:
+            log.debug("a hold was not answered: %s", error)
+            self._answered = 0
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                for number, is_held in self._client.watch_holds():
+                    self._note(number, is_held)
+                    if self._ended.is_set():
+                        return
+            except ChiefSilent as error:
+                log.debug("the watch of holds broke: %s", error)
+                self._note(self._number, False)
+            self._ended.wait(_RETRY_SECS)
+
+    def _note(self, number: int, is_held: bool) -> None:
+        with self._changed:
+            self._number, self._is_held = number, is_held
+            self._heard = time.monotonic()
+            self._changed.notify_all()
+        self._answer()

@@ -1,0 +1,376 @@
+"""A worker's input: shards leased from the chief, and what became of their batches.
+
+Three parties call in: the dataset asks for shards and says what it could read; a hook says what
+came to a step; a thread tells the chief. A lease ends when each of its batches has come to a step,
+or is known to have been lost on the way. Whether a step was applied is not asked here: the
+parameter servers have counted that, and the chief compares.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from ..errors import UsageError, WaitTimeout
+from ..model.input_plan import InputPlan
+from ..model.input_source import Lease
+from ..protos import shards_pb2 as pb
+from .holds import HoldWatch
+from .shards_client import ChiefSilent, ShardsClient, TaskUnknown
+
+log = logging.getLogger(__name__)
+
+# How long the chief may take to find a shard before it says that there is none now.
+WAIT_SECS = 1.0
+# Between two reports when nothing happens, and before a silent chief is asked again.
+REPORT_SECS = 1.0
+REPORT_TIMEOUT_SECS = 10.0
+RETRY_SECS = 0.2
+# For the question whether leases still hold, which keeps a step waiting.
+CHECK_SECS = 5.0
+# Without any step for so long, and for so many times the longest step, what has not come to a step
+# will not come any more.
+IDLE_SECS = 60.0
+IDLE_STEPS = 10
+
+# What people read about batches that never came to a step.
+UNREADABLE = "the input could not read it, see the log of the worker"
+LOST = "it was lost on the way to a step"
+
+
+@dataclass
+class _Open:
+    """A lease that has not ended, and those of its batches that have not come to a step."""
+
+    held: pb.HeldShard
+    batches: frozenset[int]
+    left: set[int]
+    readable: set[int] = field(default_factory=set)
+    missed: int = 0
+    error: str = ""
+
+
+class LeasedInput:
+    """The shards of one worker; an `InputSource`.
+
+    Example::
+
+        source = LeasedInput(ShardsClient(client), lease_secs=10.0, max_wait_secs=600.0)
+        built = build_train_graph(build, TaskContext("worker", ..., input=source), ...)
+        hooks = [InputHook(source, built.spec.position), ...]
+        ...
+        source.stop()
+
+    Args:
+        client: Asks the chief.
+        lease_secs: Seconds after which the chief takes a silent task as gone, and deals its shards
+            to others.
+        max_wait_secs: Seconds for which the chief may be silent.
+        cancelled: Whether this worker has to stop; asked now and then.
+        clock: Seconds from any origin.
+    """
+
+    def __init__(
+        self,
+        client: ShardsClient,
+        *,
+        lease_secs: float,
+        max_wait_secs: float,
+        cancelled: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._lease_secs = lease_secs
+        self._max_wait_secs = max_wait_secs
+        self._cancelled = cancelled
+        self._clock = clock
+        self._dataset: pb.Dataset | None = None
+        self._lock = threading.RLock()
+        self._asking = threading.Lock()
+        self._open: dict[int, _Open] = {}
+        self._finished: list[pb.FinishedShard] = []
+        self._next_number = self._valid_from = 0
+        self._must_drain = False
+        self._heard = self._progressed = clock()
+        self._longest_step = 0.0
+        self._holds = HoldWatch(client, is_idle=lambda: not self._open, cancelled=cancelled)
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- the dataset's side
+
+    def leases(self, plan: InputPlan, *, marked: bool) -> Iterator[Lease]:
+        """Yields what the chief deals, until it says that there is no more.
+
+        Raises:
+            UsageError: The chief has another dataset.
+            WaitTimeout: The chief was silent for too long.
+        """
+        self.void()  # A new iterator has nothing of what one before it had read ahead.
+        self._start(plan)
+        while (lease := self._next_lease(plan)) is not None:
+            self._holds.wait()  # Else an idle worker could begin a step in a hold.
+            yield lease
+            if marked:
+                self._note_unreadable(lease.number)
+
+    def mark(self, number: int, batch: int) -> None:
+        """Notes that a batch of a lease could be read."""
+        with self._lock:
+            if number in self._open:
+                self._open[number].readable.add(batch)
+
+    # -- the steps' side
+
+    def begin_step(self) -> None:
+        """Waits while the model is being saved, so that no step falls into that."""
+        self._holds.begin_step()
+
+    def end_step(self) -> None:
+        """Says that no step is under way."""
+        self._holds.end_step()
+
+    def complete(self, positions: Sequence[Sequence[int]], step_secs: float = 0.0) -> None:
+        """Notes batches that came to a step, applied or not.
+
+        Args:
+            positions: As the dataset has yielded them: batch, epoch and lease.
+            step_secs: Seconds that the step took.
+        """
+        with self._lock:
+            self._progressed = self._clock()
+            self._longest_step = max(self._longest_step, step_secs)
+            for batch, _, number in positions:
+                if number in self._open:
+                    self._open[number].left.discard(batch)
+                    if not self._open[number].left:
+                        self._finish(number)
+                # Batches come in order, or nearly: what is two leases behind was lost on the way.
+                for behind in [n for n in self._open if n <= number - 2]:
+                    self._lose(behind)
+
+    def void(self) -> None:
+        """Gives back all that is read, as a step of it may have been lost."""
+        with self._lock:
+            self._valid_from = self._next_number
+            self._must_drain |= bool(self._open)
+            for number in list(self._open):
+                self._finish(number, broken_off=True)
+
+    def check(self) -> bool:
+        """Says whether what comes to the next step may be trained on, as far as can be known.
+
+        The chief is asked only when it has not been heard of for so long that it may have taken
+        this worker as gone: a process that was stopped for a while learns so before its next step.
+        """
+        if self._open and self._clock() - self._heard > self._lease_secs:
+            self._report(CHECK_SECS)
+        return not self._must_drain
+
+    def drain(self, next_positions: Callable[[], Sequence[Sequence[int]]]) -> None:
+        """Throws away what was made of leases that were given back.
+
+        One batch too many goes with it; it is dealt again.
+
+        Args:
+            next_positions: Takes the next batch, or batches, out of the input.
+        """
+        thrown = 0
+        while self._must_drain:
+            positions = next_positions()
+            thrown += len(positions)
+            if all(number >= self._valid_from for _, _, number in positions):
+                self._must_drain = False
+                self.complete(positions)
+        log.info("%d batches of leases that are void were thrown away", thrown)
+
+    def stop(self) -> None:
+        """Gives back what is still read, and ends the thread."""
+        self.void()
+        self._holds.stop()
+        self._ended.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=15)
+            self._report(CHECK_SECS)
+        self._client.close()
+
+    # -- inner workings
+
+    def _start(self, plan: InputPlan) -> None:
+        with self._lock:
+            self._dataset = plan.to_proto()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="input-reports", daemon=True)
+                self._thread.start()
+            self._holds.start()
+
+    def _next_lease(self, plan: InputPlan) -> Lease | None:
+        heard = self._clock()
+        while not (self._cancelled() or self._ended.is_set()):
+            try:
+                reply = self._ask(plan)
+                heard = self._clock()
+            except (ChiefSilent, TaskUnknown) as error:
+                self._check_silence(heard, error)
+                self._ended.wait(RETRY_SECS)
+                continue
+            if isinstance(reply, Lease) or reply is None:
+                return reply
+            self._give_up_idle()
+        return None
+
+    def _ask(self, plan: InputPlan) -> Lease | Literal["wait"] | None:
+        """Asks the chief once; None: there are no more shards."""
+        with self._asking:
+            with self._lock:
+                valid_from, finished = self._valid_from, list(self._finished)
+                held = [opened.held for opened in self._open.values()]
+            reply = self._client.lease(plan.to_proto(), held, finished, WAIT_SECS)
+            with self._lock:
+                self._note_answer(finished)
+                if reply.end:
+                    return None
+                if not reply.HasField("lease"):
+                    return "wait"
+                lease = self._take(plan, reply.lease)
+                if self._valid_from != valid_from:
+                    self._finish(lease.number)  # Was dealt before all of it was given back.
+                    return "wait"
+                return lease
+
+    def _take(self, plan: InputPlan, lease: pb.ShardLease) -> Lease:
+        held, number = lease.held, self._next_number
+        self._next_number += 1
+        first = int(plan.first_batches[held.shard])
+        batches = frozenset(first + batch for batch in lease.batches)
+        self._open[number] = _Open(held, batches, set(batches))
+        return Lease(number, held.shard, held.epoch, tuple(lease.batches))
+
+    def _finish(self, number: int, *, broken_off: bool = False) -> None:
+        opened = self._open.pop(number)
+        self._finished.append(
+            pb.FinishedShard(
+                held=opened.held, missed=opened.missed, error=opened.error, broken_off=broken_off
+            )
+        )
+        self._wake.set()
+
+    def _lose(self, number: int) -> None:
+        opened = self._open[number]
+        opened.missed, opened.error = opened.missed + len(opened.left), opened.error or LOST
+        self._finish(number, broken_off=True)
+
+    def _note_unreadable(self, number: int) -> None:
+        """What was not marked until its lease was read to the end will not come to a step."""
+        with self._lock:
+            if (opened := self._open.get(number)) is None:
+                return
+            unreadable = opened.batches - opened.readable
+            if unreadable:
+                opened.missed, opened.error = len(unreadable), UNREADABLE
+                opened.left -= unreadable
+            if not opened.left:
+                self._finish(number)
+
+    def _give_up_idle(self) -> None:
+        """Ends leases of which nothing can be on its way any more: the input waits for others."""
+        patience = max(IDLE_SECS, IDLE_STEPS * self._longest_step)
+        with self._lock:
+            if self._clock() - self._progressed < patience:
+                return
+            for number in list(self._open):
+                self._lose(number)
+
+    def _check_silence(self, heard: float, error: Exception) -> None:
+        if (silence := self._clock() - heard) > self._max_wait_secs:
+            raise WaitTimeout(
+                f"max_wait_secs={self._max_wait_secs:g} ran out: no shard of the input for "
+                f"{silence:.0f} s: {error}; is the chief running?"
+            )
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._wake.wait(REPORT_SECS)
+            self._wake.clear()
+            self._report(REPORT_TIMEOUT_SECS)
+
+    def _report(self, timeout_secs: float) -> None:
+        """Tells the chief what is finished, and gives up what it takes as void."""
+        with self._lock:
+            finished = list(self._finished)
+            held = [opened.held for opened in self._open.values()]
+            if self._dataset is None or not (finished or held):
+                self._heard = self._clock()
+                return
+        try:
+            void = self._client.report(self._dataset, held, finished, timeout_secs)
+        except TaskUnknown:
+            self.void()
+            self._heard = self._clock()
+            return
+        except (ChiefSilent, UsageError) as error:
+            log.debug("the chief did not take the report of the input: %s", error)
+            return
+        with self._lock:
+            self._note_answer(finished)
+            if any(opened.held.lease in void for opened in self._open.values()):
+                log.warning("the chief has dealt what this worker read to others")
+                self.void()
+
+    def _note_answer(self, finished: Sequence[pb.FinishedShard]) -> None:
+        self._heard = self._clock()
+        told = {each.held.lease for each in finished}
+        self._finished = [each for each in self._finished if each.held.lease not in told]
+
+
+class InputHook(tf.compat.v1.train.SessionRunHook):
+    """Tells the source what came to a step, and keeps void batches away from steps.
+
+    Args:
+        source: This worker's shards.
+        position: `TrainSpec.position`.
+    """
+
+    def __init__(self, source: LeasedInput, position: Any) -> None:
+        self._source = source
+        self._position = position
+        self._sessions = 0
+        self._started = 0.0
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Another session than the first: what was on its way in the one before may be lost."""
+        self._sessions += 1
+        self._source.end_step()
+        if self._sessions > 1:
+            self._source.void()
+
+    def before_run(self, run_context: Any) -> Any:
+        """Asks for the positions of the step, once what is void is out of the way."""
+        if not self._source.check():
+            with suppress(tf.errors.OutOfRangeError):  # The step will see that for itself.
+                self._source.drain(lambda: self._positions(run_context.session))
+        self._source.begin_step()
+        self._started = time.perf_counter()
+        return tf.compat.v1.train.SessionRunArgs(self._position)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Notes what the step has read."""
+        self._source.end_step()
+        positions = run_values.results.reshape(-1, 3).tolist()
+        self._source.complete(positions, time.perf_counter() - self._started)
+
+    def end(self, session: Any) -> None:
+        """The last step is done."""
+        self._source.end_step()
+
+    def _positions(self, session: Any) -> list[list[int]]:
+        return session.run(self._position).reshape(-1, 3).tolist()

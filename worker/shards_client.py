@@ -1,0 +1,151 @@
+"""A worker's side of the shards service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import grpc
+
+from ..cluster.chief_client import CALL_TIMEOUT_SECS, MembershipClient, open_channel
+from ..errors import UsageError
+from ..protos import membership_pb2
+from ..protos import shards_pb2 as pb
+from ..protos.shards_pb2_grpc import ShardsStub
+
+
+class ChiefSilent(Exception):
+    """The chief does not answer, or is not as far as to have an answer; it may later."""
+
+
+class TaskUnknown(Exception):
+    """The chief took this life of the task as gone."""
+
+
+class ShardsClient:
+    """Asks the chief for shards, in the name of a task that is registered.
+
+    Args:
+        client: Knows the chief, and who this task is.
+    """
+
+    def __init__(self, client: MembershipClient) -> None:
+        self._client = client
+        self._address = client.address
+        self._channel = open_channel(self._address)
+        self._shards = ShardsStub(self._channel)
+
+    def lease(
+        self,
+        dataset: pb.Dataset,
+        held: Sequence[pb.HeldShard],
+        finished: Sequence[pb.FinishedShard],
+        wait_secs: float,
+    ) -> pb.LeaseResponse:
+        """Asks for a shard.
+
+        Args:
+            dataset: What the task reads.
+            held: What it reads already: all of it, as the chief takes back the rest.
+            finished: What it is done with.
+            wait_secs: Seconds for which the chief may wait for a shard.
+
+        Raises:
+            ChiefSilent, TaskUnknown: As they say.
+            UsageError: The chief has another dataset.
+        """
+        request = pb.LeaseRequest(
+            task=self._task(),
+            incarnation=self._client.registration.incarnation,
+            dataset=dataset,
+            held=held,
+            finished=finished,
+            wait_secs=wait_secs,
+        )
+        try:
+            return self._stub.Lease(request, timeout=wait_secs + CALL_TIMEOUT_SECS)
+        except (grpc.RpcError, ValueError) as error:
+            raise _translated(error) from error
+
+    def report(
+        self,
+        dataset: pb.Dataset,
+        held: Iterable[pb.HeldShard],
+        finished: Iterable[pb.FinishedShard],
+        timeout_secs: float = CALL_TIMEOUT_SECS,
+    ) -> set[int]:
+        """Says what is finished; returns which of the held leases are void.
+
+        Raises:
+            ChiefSilent, TaskUnknown, UsageError: As `lease`.
+        """
+        request = pb.ReportRequest(
+            task=self._task(),
+            incarnation=self._client.registration.incarnation,
+            dataset=dataset,
+            held=held,
+            finished=finished,
+        )
+        try:
+            return set(self._stub.Report(request, timeout=timeout_secs).void_leases)
+        except (grpc.RpcError, ValueError) as error:
+            raise _translated(error) from error
+
+    def watch_holds(self) -> Iterator[tuple[int, bool]]:
+        """Yields the number of the newest hold, and whether it lasts, until the channel is closed.
+
+        Raises:
+            ChiefSilent: The chief has gone.
+        """
+        request = pb.WatchHoldsRequest(
+            task=self._task(), incarnation=self._client.registration.incarnation
+        )
+        try:
+            for hold in self._stub.WatchHolds(request):
+                yield hold.number, hold.held
+        except (grpc.RpcError, ValueError) as error:
+            raise ChiefSilent(str(error)) from error
+
+    def answer_hold(self, number: int) -> None:
+        """Says that no step is under way, and none will be begun until the hold is over.
+
+        Raises:
+            ChiefSilent: The chief does not answer.
+        """
+        request = pb.AnswerHoldRequest(
+            task=self._task(),
+            incarnation=self._client.registration.incarnation,
+            number=number,
+        )
+        try:
+            self._stub.AnswerHold(request, timeout=CALL_TIMEOUT_SECS)
+        except (grpc.RpcError, ValueError) as error:
+            raise ChiefSilent(str(error)) from error
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+    @property
+    def _stub(self) -> ShardsStub:
+        """The service of the chief there is now: one that follows may be at another address."""
+        if self._client.address != self._address:
+            self._channel.close()
+            self._address = self._client.address
+            self._channel = open_channel(self._address)
+            self._shards = ShardsStub(self._channel)
+        return self._shards
+
+    def _task(self) -> membership_pb2.TaskId:
+        task = self._client.registration.task
+        return membership_pb2.TaskId(role=task.role, index=task.index)
+
+
+def _translated(error: Exception) -> Exception:
+    if not isinstance(error, grpc.RpcError):
+        return ChiefSilent(str(error))  # The channel is closed.
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return UsageError(details)
+    if code is grpc.StatusCode.NOT_FOUND:
+        return TaskUnknown(details)
+    return ChiefSilent(details or code.name)
