@@ -1,12 +1,13 @@
-"""Who deals the shards of a task's input; no TensorFlow, as command lines import it."""
+"""Who deals the shards of a task's input; no TensorFlow or NumPy: command lines import it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .input_plan import InputPlan
+if TYPE_CHECKING:
+    from .input_plan import InputPlan
 
 # Makes a batch out of what it is of: record numbers, int64 of shape [records], or a file's records.
 Read = Callable[[Any], Any]

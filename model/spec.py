@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .input_plan import SHARD_BATCHES, InputPlan
 from .input_source import InputSource, OpenFile, Read, WholeInput
+
+if TYPE_CHECKING:
+    from .input_plan import InputPlan
 
 # TensorFlow and Keras are untyped; these names only tell a reader what is meant.
 Tensor = Any
@@ -90,13 +92,15 @@ class TaskContext:
         Raises:
             UsageError: A number is out of range, or there are too few shards for the workers.
         """
+        # Not above: NumPy's threads would take the signals of a process that only has options read.
+        from .input import make_dataset
+        from .input_plan import SHARD_BATCHES, InputPlan
+
         if shard_records is None:
             batches = -(-num_records // max(1, batch_size))
             shard_records = batch_size * min(SHARD_BATCHES, max(1, batches // 32))
         plan = InputPlan(name, num_records, batch_size, shard_records, epochs, seed, shuffle)
         self._check_share(plan, "a smaller shard_records or batch_size")
-        from .input import make_dataset  # It needs TensorFlow, which a command line does not.
-
         return make_dataset(plan, self.input, read=read)
 
     def file_shards(
@@ -131,14 +135,15 @@ class TaskContext:
         Raises:
             UsageError: A number is out of range, or there are too few files for the workers.
         """
+        from .input import make_dataset
+        from .input_plan import InputPlan
+
         if empty := [file for file, records in files.items() if records < 1]:
             raise UsageError(f"file {empty[0]!r} has {files[empty[0]]} records: leave it out")
         sizes = tuple(files.items())
         total = sum(files.values())
         plan = InputPlan(name, total, batch_size, 0, epochs, seed, shuffle, sizes)
         self._check_share(plan, "more and smaller files")
-        from .input import make_dataset
-
         return make_dataset(plan, self.input, read=read, open_file=open_file)
 
     def _check_share(self, plan: InputPlan, remedy: str) -> None:
