@@ -34,6 +34,8 @@ START_SECS = 120.0
 END_SECS = 20.0
 LOG_LINES = 15
 SPARE = "spare"
+# Phases of a job in which its tasks are started, and started again.
+_RUNNING = ("waiting", "initializing", "training", "recovering", "scaling")
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 # What TensorFlow says at every start, whatever TF_CPP_MIN_LOG_LEVEL; it helps nobody find a fault.
@@ -201,6 +203,7 @@ class _Run:
         self._stop = stop
         self._chief: ProcessHandle | None = None
         self._tasks: dict[tuple[str, int], ProcessHandle] = {}
+        self._wanted = {"worker": job.options.num_workers, "ps": job.options.num_ps}
         self._stop_sent = False
 
     def run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
@@ -213,8 +216,7 @@ class _Run:
                 ("worker", self._options.num_workers),
             ):
                 for index in range(count):
-                    spec = self._job.task_spec(role, index, address)
-                    self._tasks[role, index] = self._launcher.start(spec)
+                    self._start(role, index, address)
             with StatusClient(address, timeout_secs=2.0) as client:
                 self._watch(client, on_status)
         code = self._chief.poll()
@@ -222,6 +224,10 @@ class _Run:
             raise self._failure(self._chief, code)
         self._await_tasks()
         return self._result()
+
+    def _start(self, role: str, index: int, chief: str) -> None:
+        spec = self._job.task_spec(role, index, chief)
+        self._tasks[role, index] = self._launcher.start(spec)
 
     def _await_chief(self) -> str | None:
         """The chief's address once it serves; None when it ended before."""
@@ -251,7 +257,8 @@ class _Run:
             try:
                 status = client.status()
                 on_status(status)
-                if status.phase in ("waiting", "initializing", "training", "recovering"):
+                if status.phase in _RUNNING:
+                    self._start_what_is_wanted(client.address, status)
                     self._look_after_tasks(client, status)
             except JobFailed:
                 pass  # The chief is busy, or ended between two looks.
@@ -266,6 +273,15 @@ class _Run:
         log.warning("%s: %s; starting it again", self._chief.name, describe_exit(code))
         self._chief = self._launcher.start(self._job.chief_spec(address))
         return True
+
+    def _start_what_is_wanted(self, chief: str, status: pb.JobStatus) -> None:
+        """Starts tasks for a job that was told to grow; where it shrinks, the chief dismisses."""
+        for index in range(self._wanted["worker"], status.wanted_workers):
+            self._start("worker", index, chief)
+        for _ in range(self._wanted["ps"], status.wanted_ps):
+            # It stands by until the model is made ready for it.
+            self._start(SPARE, sum(role == SPARE for role, _ in self._tasks), chief)
+        self._wanted = {"worker": status.wanted_workers, "ps": status.wanted_ps}
 
     def _look_after_tasks(self, client: StatusClient, status: pb.JobStatus) -> None:
         """Starts again what was killed; what failed by itself has told the chief why."""

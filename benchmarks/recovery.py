@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import random
 import signal
@@ -16,22 +15,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from ..cli.arguments import ending_with_exit_code
 from ..cluster.status_client import JOB_FILE, StatusClient, find_chief
 from ..errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
+from .kills import Kill, kill_table
+from .recovery_peers import PEERS, SAVE_SECS, WORKLOAD, measure_peer
 
-MODEL = Path(__file__).parents[1] / "examples" / "census" / "wide_deep.py"
+CENSUS = Path(__file__).parents[1] / "examples" / "census" / "wide_deep.py"
+PLAIN = Path(__file__).parent / "recovery_model.py"
 LOOK_SECS = 0.02
 MAX_WAIT_SECS = 120.0
 MIRROR_SECS = 2.0
@@ -46,11 +46,15 @@ class Scenario:
         name: As the command line calls it.
         role: "ps", "worker" or "chief".
         options: Of `paramserve run`.
+        model: The file of the model.
+        peer: Another system that trains, in place of ours; "": none.
     """
 
     name: str
     role: str
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    model: Path = CENSUS
+    peer: str = ""
 
 
 _MIRRORS = ("--mirror-secs", str(MIRROR_SECS))
@@ -64,21 +68,16 @@ SCENARIOS = (
     Scenario("chief-async", "chief", ("--async",)),
     Scenario("chief-sync", "chief", ("--sync",)),
 )
-
-
-@dataclass(frozen=True)
-class Kill:
-    """One kill, and what came of it.
-
-    Attributes:
-        secs: Seconds from the kill to the next global step.
-        steps_lost: Global steps that were made, and are not in the model any more.
-        secs_lost: What it took to make them.
-    """
-
-    secs: float
-    steps_lost: int
-    secs_lost: float
+# The same workload, and the same kills, for all: a checkpoint every few seconds, and no spare.
+_SAVING = ("--async", "--save-checkpoint-secs", str(SAVE_SECS), "--param", f"workload={WORKLOAD}")
+COMPARED = tuple(
+    scenario
+    for role in ("ps", "worker", "chief")
+    for scenario in (
+        Scenario(f"compared-{role}-paramserve", role, _SAVING, PLAIN),
+        *(Scenario(f"compared-{role}-{peer}", role, peer=peer) for peer in PEERS),
+    )
+)
 
 
 def measure(scenario: Scenario, kills: int, pause_secs: float) -> Iterator[Kill]:
@@ -93,8 +92,11 @@ def measure(scenario: Scenario, kills: int, pause_secs: float) -> Iterator[Kill]
         JobFailed: The job ended by itself.
         WaitTimeout: It did not come back.
     """
+    if scenario.peer:
+        yield from measure_peer(scenario.peer, scenario.role, kills, pause_secs)
+        return
     chance = random.Random(0)
-    with _running_job(scenario.options) as job:
+    with _running_job(scenario) as job:
         for _ in range(kills):
             job.wait("a spare, and a restore point", job.is_whole)
             time.sleep(pause_secs + 2 * chance.random())
@@ -183,12 +185,13 @@ def _counts(status: pb.JobStatus) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _running_job(options: Sequence[str]) -> Iterator[_Job]:
+def _running_job(scenario: Scenario) -> Iterator[_Job]:
     with tempfile.TemporaryDirectory(prefix="paramserve-recovery-") as folder:
         log, logdir = Path(folder, "output.txt"), str(Path(folder, "job"))
-        command = [sys.executable, "-m", "paramserve", "run", f"{MODEL}:build"]
+        command = [sys.executable, "-m", "paramserve", "run", f"{scenario.model}:build"]
         command += ["--launcher", "process", "--ps", "2", "--workers", "2", "--logdir", logdir]
-        command += ["--max-steps", "1000000", "--max-restarts", "1000", "--no-eval", *options]
+        command += ["--max-steps", "1000000", "--max-restarts", "1000", "--no-eval"]
+        command += scenario.options
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         job = _Job(process, logdir, log)
@@ -208,29 +211,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _table(results: dict[str, list[Kill]]) -> Table:
-    table = Table(title="from SIGKILL to the next global step", title_justify="left")
-    for column in ("killed", "kills", "p50 s", "p95 s", "max s", "steps lost p50", "s lost max"):
-        table.add_column(column, justify="left" if column == "killed" else "right")
-    for name, kills in results.items():
-        secs = sorted(kill.secs for kill in kills)
-        table.add_row(
-            name,
-            str(len(kills)),
-            f"{median(secs):.2f}",
-            f"{_percentile(secs, 0.95):.2f}",
-            f"{secs[-1]:.2f}",
-            f"{median(kill.steps_lost for kill in kills):g}",
-            f"{max(kill.secs_lost for kill in kills):.1f}",
-        )
-    return table
-
-
-def _percentile(ordered: Sequence[float], fraction: float) -> float:
-    """The value that a fraction of all do not exceed."""
-    return ordered[math.ceil(len(ordered) * fraction) - 1]
-
-
 def recovery(
     scenario: Annotated[
         list[str] | None, typer.Option("--scenario", "-s", help="May be repeated; default: all.")
@@ -246,7 +226,7 @@ def recovery(
     """Kills processes of a job that trains the Census example, and takes the time."""
     console = Console()
     with ending_with_exit_code(debug=False):
-        known = {each.name: each for each in SCENARIOS}
+        known = {each.name: each for each in (*SCENARIOS, *COMPARED)}
         for name in scenario or ():
             if name not in known:
                 raise UsageError(f"--scenario {name!r}: expected one of {', '.join(known)}")
@@ -256,7 +236,7 @@ def recovery(
             for kill in measure(known[name], kills, pause_secs):
                 results[name].append(kill)
                 console.print(f"{name}: {kill.secs:.2f} s, {kill.steps_lost} steps lost")
-        console.print(_table(results))
+        console.print(kill_table(results))
         if json_file is not None:
             found = {name: [asdict(kill) for kill in each] for name, each in results.items()}
             json_file.write_text(json.dumps(found, indent=2) + "\n")

@@ -28,7 +28,14 @@ def to_json(job_id: str, membership: Membership) -> str:
             }
             for record in membership.records()
         ]
-        return json.dumps({"job_id": job_id, "epoch": membership.epoch, "tasks": tasks}, indent=2)
+        job = {
+            "job_id": job_id,
+            "epoch": membership.epoch,
+            "num_ps": membership.num_ps,
+            "layout": membership.layout,
+            "tasks": tasks,
+        }
+        return json.dumps(job, indent=2)
 
 
 def adopt(text: str | None, job_id: str, membership: Membership) -> bool:
@@ -47,7 +54,9 @@ def adopt(text: str | None, job_id: str, membership: Membership) -> bool:
         return False
     try:
         records = [_record(each) for each in left["tasks"]]
-        return membership.adopt(int(left["epoch"]), records)
+        return membership.adopt(
+            int(left["epoch"]), records, int(left["num_ps"]), int(left["layout"])
+        )
     except (KeyError, TypeError, ValueError):
         return False  # Of another version: the job starts from its checkpoint.
 

@@ -18,6 +18,7 @@ from .checkpoint_files import Checkpoint
 from .holds import Holds
 from .membership import Membership, TaskRecord, TaskState
 from .options import JobOptions
+from .plan import Plan
 from .progress import Progress
 from .shards import Ledger, NoDataset
 
@@ -30,12 +31,14 @@ class Phase(enum.StrEnum):
         WAITING -> INITIALIZING -> TRAINING -> STOPPING -> EVALUATING -> DONE
                         ^             |
                         +- RECOVERING +      any of them -> FAILED
+                        +-- SCALING --+
     """
 
     WAITING = "waiting"
     INITIALIZING = "initializing"
     TRAINING = "training"
     RECOVERING = "recovering"
+    SCALING = "scaling"
     STOPPING = "stopping"
     EVALUATING = "evaluating"
     DONE = "done"
@@ -56,7 +59,8 @@ class JobState:
         membership: Its tasks.
         progress: Its figures.
         ledger: Its input, if that is read in shards.
-        holds: Holds its workers, in async mode, while the model is saved.
+        holds: Holds its workers, in async mode, while the model is saved or moved.
+        plan: How many workers and parameter servers are wanted.
         last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
@@ -72,6 +76,10 @@ class JobState:
         recoveries: Losses of parameter servers that this run has recovered from.
         recovery_secs: How long the newest recovery took, from the loss to the next step.
         recovered_step: The global step that it went back to.
+        moved_at: Monotonic time at which a move to other parameter servers began, until steps are
+            made again.
+        resizes: Changes of the number of parameter servers in this run.
+        resize_secs: How long steps stood still for the newest one.
         restore_step: Gives the global step that a loss now would go back to.
     """
 
@@ -97,11 +105,16 @@ class JobState:
     recovery_secs: float = 0.0
     recovered_step: int = 0
     restore_step: Callable[[], int] = lambda: 0
+    moved_at: float | None = None
+    resizes: int = 0
+    resize_secs: float = 0.0
 
     ledger: Ledger = field(init=False)
     holds: Holds = field(init=False)
+    plan: Plan = field(init=False)
 
     def __post_init__(self) -> None:
+        self.plan = Plan(self.options, self.membership.num_ps)
         self.ledger = Ledger(sync=self.options.sync)
         self.holds = Holds(
             lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
@@ -111,6 +124,17 @@ class JobState:
         """Counts a loss that was recovered from."""
         self.recoveries += 1
         self.recovery_secs, self.recovered_step = secs, step
+
+    def resized(self, secs: float) -> None:
+        """Counts a change of the number of parameter servers, after which steps are made again."""
+        self.moved_at = None
+        self.resizes += 1
+        self.resize_secs = secs
+
+    @property
+    def is_awaiting_step(self) -> bool:
+        """Whether the first step after a loss or a move is awaited."""
+        return self.lost_at is not None or self.moved_at is not None
 
     def request_stop(self, error: str = "") -> None:
         """Asks the job to end; the first reason given stays."""
@@ -172,6 +196,11 @@ class JobState:
             gradients_applied=self.gradients.applied,
             gradients_dropped=self.gradients.dropped,
             tokens_reissued=self.gradients.reissued,
+            wanted_workers=self.plan.workers,
+            wanted_ps=self.plan.ps,
+            num_ps=self.membership.num_ps,
+            resizes=self.resizes,
+            resize_secs=self.resize_secs,
         )
         if self.checkpoint is not None:
             status.checkpoint = self.checkpoint.path
@@ -180,7 +209,7 @@ class JobState:
         return status
 
     def _detail(self) -> str:
-        if self.phase in (Phase.WAITING, Phase.RECOVERING):
+        if self.phase in (Phase.WAITING, Phase.RECOVERING, Phase.SCALING):
             return self.detail or self.membership.missing()
         return self.detail or self.checkpoint_trouble or self._describe_input()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..cluster.spec import ClusterView, Member, Role, Task
@@ -53,6 +53,7 @@ class TaskRecord:
 
     Attributes:
         session_epoch: The epoch that it was last told to be ready; 0 while it asks for one.
+        is_dismissed: Whether it is told to leave, though the job goes on.
     """
 
     task: Task
@@ -65,6 +66,7 @@ class TaskRecord:
     report: pb.WorkerReport = field(default_factory=pb.WorkerReport)
     error: str = ""
     session_epoch: int = 0
+    is_dismissed: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -103,6 +105,7 @@ class Membership:
         self._clock = clock
         self._tasks: dict[Task, TaskRecord] = {}
         self._epoch = 0
+        self._layout = 0
         self._view: ClusterView | None = None
         self._ready_epoch = 0
         self._suspected = False
@@ -216,9 +219,9 @@ class Membership:
                 self._suspected = True
             self.changed.notify_all()
             self.changed.wait_for(
-                lambda: self._stopping or self._is_ready(min_epoch), timeout=timeout_secs
+                lambda: self._is_over_for(record) or self._is_ready(min_epoch), timeout=timeout_secs
             )
-            if self._stopping:
+            if self._is_over_for(record):
                 raise JobClosed("the job is ending")
             if not self._is_ready(min_epoch):
                 return None
@@ -234,13 +237,16 @@ class Membership:
 
     # -- what the chief does
 
-    def adopt(self, epoch: int, records: list[TaskRecord]) -> bool:
+    def adopt(
+        self, epoch: int, records: list[TaskRecord], num_ps: int | None = None, layout: int = 0
+    ) -> bool:
         """Takes over the tasks of an earlier chief, with a whole lease each.
 
         Returns:
             Whether its epoch goes on: all parameter servers were there.
         """
         with self.changed:
+            self._num_ps, self._layout = num_ps or self._num_ps, layout
             for record in records:
                 record.heard = self._clock()
                 record.session_epoch = epoch if record.task.role is Role.WORKER else 0
@@ -332,6 +338,50 @@ class Membership:
         with self.changed:
             self._renew_view()
 
+    def candidates(self, num_ps: int) -> tuple[Member, ...] | None:
+        """The servers for another number of places: those of the view, then spares.
+
+        Returns:
+            The servers; None while there are too few of them, or one of the view is lost.
+        """
+        with self.changed:
+            if self._view is None:
+                return None
+            spares = [r for r in self.alive(Role.PS) if r.state is TaskState.SPARE]
+            free = [Member(r.address, r.incarnation) for r in spares if not r.is_dismissed]
+            servers = (*self._view.ps, *free)[:num_ps]
+            return servers if len(servers) == num_ps else None
+
+    def resize(self, servers: Sequence[Member]) -> None:
+        """Begins an epoch in which the model is spread over other servers; see `candidates`.
+
+        A spare takes the place in which it is listed, and a server that is not listed any more is
+        dismissed. One that was lost meanwhile is missing in its place.
+        """
+        with self.changed:
+            lives = {record.incarnation: record for record in self.records(Role.PS)}
+            for record in lives.values():
+                del self._tasks[record.task]
+            self._num_ps, self._layout = len(servers), self._layout + 1
+            for index, member in enumerate(servers):
+                record = lives.pop(member.incarnation)
+                record.task = Task(Role.PS, index)
+                record.state = TaskState.UP if record.is_alive else record.state
+                self._tasks[record.task] = record
+            for record in filter(lambda left: left.is_alive, lives.values()):
+                record.is_dismissed |= record.state is TaskState.UP
+                record.task, record.state = self._place_spare(), TaskState.SPARE
+                self._tasks[record.task] = record
+            self._renew_view()
+            self._fill_places()
+
+    def dismiss(self, role: Role, above: int) -> None:
+        """Tells the tasks of a role from an index on to leave, though the job goes on."""
+        with self.changed:
+            for record in self.up(role):
+                record.is_dismissed |= record.task.index >= above
+            self.changed.notify_all()
+
     def begin_stop(self, *roles: Role) -> None:
         """Tells tasks of these roles to end; nobody can join any more."""
         with self.changed:
@@ -355,9 +405,20 @@ class Membership:
         """The parameter servers of the newest epoch; None while one is missing."""
         return self._view
 
-    def is_stopping(self, role: Role) -> bool:
-        """Whether tasks of this role have been told to end."""
-        return role in self._stopping
+    @property
+    def num_ps(self) -> int:
+        """Places of parameter servers."""
+        return self._num_ps
+
+    @property
+    def layout(self) -> int:
+        """Counts the changes of `num_ps`."""
+        return self._layout
+
+    def is_stopping(self, task: Task) -> bool:
+        """Whether a task has been told to end."""
+        record = self._tasks.get(task)
+        return task.role in self._stopping or (record is not None and record.is_dismissed)
 
     def records(self, role: Role | None = None) -> list[TaskRecord]:
         """Every task that ever was, by role and index."""
@@ -391,6 +452,9 @@ class Membership:
             return "waiting for nothing"
 
     # -- inner workings; the lock is held
+
+    def _is_over_for(self, record: TaskRecord | None) -> bool:
+        return bool(self._stopping) or (record is not None and record.is_dismissed)
 
     def _is_ready(self, min_epoch: int) -> bool:
         return (
@@ -460,7 +524,9 @@ class Membership:
         """Puts spares in the places of parameter servers that were lost."""
         for index in range(self._num_ps):
             held = self._tasks.get(Task(Role.PS, index))
-            spares = [r for r in self.alive(Role.PS) if r.state is TaskState.SPARE]
+            spares = [
+                r for r in self.alive(Role.PS) if r.state is TaskState.SPARE and not r.is_dismissed
+            ]
             # A place that nobody has held yet is for whoever comes at the start.
             if held is None or held.is_alive or not spares:
                 continue
@@ -477,7 +543,7 @@ class Membership:
             return
         self._epoch += 1
         members = tuple(Member(r.address, r.incarnation) for r in servers)
-        self._view = ClusterView(self._epoch, members)
+        self._view = ClusterView(self._epoch, members, self._layout)
         self.changed.notify_all()
 
     def _describe_gaps(self) -> Iterator[str]:

@@ -24,7 +24,8 @@ class MembershipServicer(Base):
 
     Args:
         state: The job.
-        config: What every task is told when it registers.
+        config: What every task is told when it registers, with the number of parameter servers
+            of that time.
         on_change: Called after a task has come, or a worker has gone.
     """
 
@@ -51,9 +52,10 @@ class MembershipServicer(Base):
             spare=request.spare,
         )
         self._on_change()
-        return pb.RegisterResponse(
-            task=pb.TaskId(role=task.role, index=task.index), job=self._config
-        )
+        job = pb.JobConfig()
+        job.CopyFrom(self._config)
+        job.num_ps, job.layout = self._membership.num_ps, self._membership.layout
+        return pb.RegisterResponse(task=pb.TaskId(role=task.role, index=task.index), job=job)
 
     @with_status_codes
     def Heartbeat(
@@ -63,9 +65,12 @@ class MembershipServicer(Base):
         task = _task(request.task)
         report = request.report if request.HasField("report") else None
         task = self._membership.heartbeat(task, request.incarnation, report)
+        next_num_ps, next_layout = self._state.plan.next or (0, 0)
         return pb.HeartbeatResponse(
+            next_num_ps=next_num_ps,
+            next_layout=next_layout,
             epoch=self._membership.epoch,
-            stop=self._membership.is_stopping(task.role),
+            stop=self._membership.is_stopping(task),
             write_summaries=self._writes_summaries(task),
             task=pb.TaskId(role=task.role, index=task.index),
         )
@@ -131,4 +136,4 @@ def _task(task: pb.TaskId) -> Task:
 
 def _view_proto(view: ClusterView) -> pb.View:
     servers = [pb.ParameterServer(address=m.address, incarnation=m.incarnation) for m in view.ps]
-    return pb.View(epoch=view.epoch, ps=servers)
+    return pb.View(epoch=view.epoch, ps=servers, layout=view.layout)

@@ -51,6 +51,12 @@ class ChiefMetrics:
             buckets=(0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
             registry=registry,
         )
+        self.resize_seconds = Histogram(
+            "paramserve_resize_seconds",
+            "Seconds for which steps stood still for a move to other servers",
+            buckets=(0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
+            registry=registry,
+        )
         self.checkpoint_seconds = Histogram(
             "paramserve_checkpoint_seconds", "Seconds to write a checkpoint", registry=registry
         )
@@ -99,6 +105,8 @@ class ChiefMetrics:
         self, loads: Mapping[int, ServerLoad], traffic: Mapping[int, Traffic]
     ) -> None:
         """Takes over where the bytes are, and how many of them cross."""
+        self.parameter_bytes.clear()  # There may be fewer servers now.
+        self.traffic_bytes.clear()
         for index, load in loads.items():
             self.parameter_bytes.labels(ps=str(index)).set(load.bytes)
         for index, each in traffic.items():
@@ -116,6 +124,10 @@ class ChiefMetrics:
     def show_recovery(self, secs: float) -> None:
         """Counts how long a recovery took."""
         self.recovery_seconds.observe(secs)
+
+    def show_resize(self, secs: float) -> None:
+        """Counts how long steps stood still for a move."""
+        self.resize_seconds.observe(secs)
 
     def show_saved(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint that was just written."""

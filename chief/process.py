@@ -14,28 +14,27 @@ from ..cluster.deadline import Deadline
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, session_config, start_server
 from ..cluster.session import open_session
-from ..cluster.spec import ClusterView, Role, Task
+from ..cluster.spec import ClusterView, Role
 from ..cluster.status_client import StatusClient, find_chief
 from ..cluster.storage import Storage, open_storage
-from ..cluster.transfer import find_traffic, prepare
 from ..errors import ParamserveError, UsageError, first_line
 from ..loops.loop import Task as LoopTask
-from ..model.graph import TrainGraph, build_train_graph
 from ..model.loading import load_build
-from ..model.loops import JobDefaults
-from ..model.spec import BuildFn, TaskContext
+from ..model.spec import BuildFn, TaskContext, TrainSpec
 from ..protos import membership_pb2 as pb
 from .attachment import adopt, to_json
 from .checkpoint_files import find_checkpoints, local_path
 from .evaluation import evaluate
 from .job_files import JobFiles
 from .job_state import JobState, Phase
+from .layout import CHIEF, Layout, build_layout
 from .membership import Membership
 from .membership_servicer import MembershipServicer
 from .metrics import ChiefMetrics
-from .mirrors import Mirrors
 from .options import JobOptions, JobResult
 from .recovery import Restorer, find_lost
+from .relocation import Resized, drop_layout, move_model
+from .scaling import Resizing
 from .server import ControlServer
 from .shards_servicer import ShardsServicer
 from .status_servicer import StatusServicer
@@ -43,8 +42,6 @@ from .summaries import SummaryService
 from .training import LOST_ERRORS, Training
 
 log = logging.getLogger(__name__)
-
-CHIEF = Task(Role.CHIEF, 0)
 
 
 @dataclass(frozen=True)
@@ -123,6 +120,7 @@ class _Chief:
         self._metrics = ChiefMetrics(self._registry)
         self._targets_lock = threading.Lock()
         self._is_attached = adopt(files.read_members(), config.job_id, self._membership)
+        self._state.plan.ps = self._membership.num_ps
         self._start_step = next((step for step, _ in find_checkpoints(storage)), 0)
 
     def start(self) -> None:
@@ -147,27 +145,8 @@ class _Chief:
         log.info("chief of job %s serves on %s", config.job_id, self._address)
 
     def run(self) -> JobResult:
-        options = self._config.options
-        context = TaskContext(
-            "chief", 0, options.trainers, options.num_ps, options.sync, options.params
-        )
-        built = build_train_graph(
-            self._build,
-            context,
-            worker_device=CHIEF.device,
-            replicas_to_aggregate=options.aggregate,
-            data_plane=options.data_plane,
-            task=LoopTask(logdir=self._storage.directory, start_step=self._start_step),
-            defaults=JobDefaults(
-                save_checkpoint_secs=options.save_checkpoint_secs,
-                save_summaries_steps=options.save_summaries_steps,
-                keep_checkpoints=options.keep_checkpoints,
-            ),
-        )
-        mirrors = Mirrors(built, options.num_ps, CHIEF) if options.mirror_secs else None
-        prepare(built.graph, options.data_plane, built.steps)
-        self._state.traffic = find_traffic(built.graph, [built.train_op])
-        built.graph.finalize()
+        layout = self._build_layout(self._membership.num_ps, self._membership.layout)
+        options, built = self._config.options, layout.built
         self._state.last_step = _first_limit(options.max_steps, built.loop.last_step)
         summaries = SummaryService(self._storage, built.graph, options.save_summaries_steps)
         self._state.write_summary = summaries.write_model_summary
@@ -179,9 +158,9 @@ class _Chief:
                 daemon=True,
             ).start()
         try:
-            reason = self._train(built, mirrors, summaries)
+            reason = self._train(layout, summaries)
             self._membership.begin_stop(Role.PS)
-            metrics = self._evaluate(built, context, reason, summaries)
+            metrics = self._evaluate(built.spec, reason, summaries)
         finally:
             summaries.close()
         result = self._result(reason, metrics)
@@ -204,56 +183,92 @@ class _Chief:
         self._metrics_server.stop()
         self._storage.close()
 
-    def _train(self, built: TrainGraph, mirrors: Mirrors | None, summaries: SummaryService) -> str:
+    def _build_layout(self, num_ps: int, number: int) -> Layout:
+        task = LoopTask(logdir=self._storage.directory, start_step=self._start_step)
+        return build_layout(self._build, self._config.options, num_ps, number, task)
+
+    def _train(self, layout: Layout, summaries: SummaryService) -> str:
         """Trains on one view after the other until one of them ends the job."""
         options, epoch = self._config.options, 1
-        restorer = Restorer(
-            *(built, self._storage, mirrors, options.recovery, self._is_attached),
-            on_passed_over=self._note_checkpoint_trouble,
-        )
+        restorer = self._restorer(layout)
+        restorer.is_attached = self._is_attached
+        resizing = self._resizing(layout)
         if self._is_attached:
             log.info("the tasks of an earlier chief of this job are taken over")
             if options.sync:
                 # Its tokens are out, and gradients of them half counted: workers begin anew.
                 self._membership.renew_epoch()
-        self._state.restore_step = lambda: self._newest_restore_step(mirrors)
+        self._state.restore_step = lambda: self._newest_restore_step(restorer)
         while True:
             view = self._membership.await_view(epoch, options.max_wait_secs, self._is_interrupted)
             self._state.raise_if_failed()
             if view is None:
                 return "stopped"
             self._write_targets()
+            self._state.traffic = layout.traffic
             try:
-                return self._train_on(view, built, restorer, mirrors, summaries)
+                return self._train_on(view, layout, restorer, resizing, summaries)
+            except Resized as resized:
+                layout, restorer = self._resize(view, resized, layout, restorer)
+                resizing = self._resizing(layout)
             except LOST_ERRORS as error:
                 log.warning("epoch %d is lost: %s", view.epoch, first_line(error))
                 self._recover(view)
-                epoch = view.epoch + 1
+            epoch = view.epoch + 1
 
-    def _newest_restore_step(self, mirrors: Mirrors | None) -> int:
-        point, checkpoint = mirrors.point if mirrors else None, self._state.checkpoint
+    def _resizing(self, layout: Layout) -> Resizing:
+        heartbeat_secs = self._config.options.heartbeat_secs
+        return Resizing(
+            *(self._state.plan, self._membership, layout, self._build_layout), heartbeat_secs
+        )
+
+    def _restorer(self, layout: Layout) -> Restorer:
+        return Restorer(
+            *(layout.built, self._storage, layout.mirrors, self._config.options.recovery),
+            on_passed_over=self._note_checkpoint_trouble,
+        )
+
+    def _resize(
+        self, view: ClusterView, resized: Resized, layout: Layout, restorer: Restorer
+    ) -> tuple[Layout, Restorer]:
+        """Moves the model; if that fails, the old layout still has it."""
+        try:
+            move_model(self._server, view, resized, self._config.options.lease_secs)
+        except LOST_ERRORS as error:
+            log.warning("the model could not be moved, and stays: %s", first_line(error))
+            restorer.found = resized.point
+            self._recover(view)
+            return layout, restorer
+        self._membership.resize(resized.servers)
+        drop_layout(view, layout.number)
+        restorer = self._restorer(resized.layout)
+        restorer.found = resized.point
+        return resized.layout, restorer
+
+    def _newest_restore_step(self, restorer: Restorer) -> int:
+        point, checkpoint = restorer.point, self._state.checkpoint
         return max(point.global_step if point else 0, checkpoint.global_step if checkpoint else 0)
 
     def _train_on(
         self,
         view: ClusterView,
-        built: TrainGraph,
+        layout: Layout,
         restorer: Restorer,
-        mirrors: Mirrors | None,
+        resizing: Resizing,
         summaries: SummaryService,
     ) -> str:
         config = session_config(view, CHIEF, self._server.address)
         deadline = Deadline.after(self._config.options.lease_secs)
-        session = open_session(self._server.target, built.graph, config, deadline)
+        session = open_session(self._server.target, layout.built.graph, config, deadline)
         try:
             training = Training(
                 self._state,
-                built,
+                layout,
                 session,
                 view,
                 self._storage,
                 restorer,
-                mirrors,
+                resizing,
                 summaries,
                 self._metrics,
                 self._is_interrupted,
@@ -281,15 +296,15 @@ class _Chief:
         return self._stop.is_set() or self._state.is_ending
 
     def _evaluate(
-        self, built: TrainGraph, context: TaskContext, reason: str, summaries: SummaryService
+        self, spec: TrainSpec, reason: str, summaries: SummaryService
     ) -> dict[str, float]:
-        checkpoint = self._state.checkpoint
-        wanted = self._config.options.evaluate and reason != "stopped"
+        checkpoint, options = self._state.checkpoint, self._config.options
+        wanted = options.evaluate and reason != "stopped"
         if checkpoint is None or not wanted:
             return {}
         self._state.phase = Phase.EVALUATING
-        evaluator = TaskContext("evaluator", 0, 1, 0, context.sync, context.params)
-        metrics = evaluate(built.spec, local_path(self._storage, checkpoint.global_step), evaluator)
+        evaluator = TaskContext("evaluator", 0, 1, 0, options.sync, options.params)
+        metrics = evaluate(spec, local_path(self._storage, checkpoint.global_step), evaluator)
         summaries.write_evaluation(metrics, checkpoint.global_step)
         return metrics
 
@@ -305,7 +320,7 @@ class _Chief:
             eval=metrics,
             checkpoint=self._state.checkpoint.path if self._state.checkpoint else "",
             workers=options.trainers,
-            ps=options.num_ps,
+            ps=self._membership.num_ps,
             sync=options.sync,
             reason=reason,
             logdir=options.logdir,

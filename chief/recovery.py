@@ -75,8 +75,11 @@ class Restorer:
         logdir: Where checkpoints are: a path, a URL or an open storage.
         mirrors: Restore points in memory, if there are any.
         recovery: "rollback": all servers go back to one point; "partial": only those that are new.
-        attached: Whether the servers hold the model already, of an earlier chief.
         on_passed_over: See `initialize`.
+
+    Attributes:
+        is_attached: Whether the servers hold the model already, of an earlier chief.
+        found: Where the model stands that the servers hold already, if it was moved there.
     """
 
     def __init__(
@@ -85,17 +88,22 @@ class Restorer:
         logdir: str | Storage,
         mirrors: Mirrors | None,
         recovery: str,
-        attached: bool = False,
         on_passed_over: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._built = built
         self._logdir = logdir
         self._mirrors = mirrors
         self._recovery = recovery
-        self._attached = attached
         self._on_passed_over = on_passed_over
         self._view: ClusterView | None = None
+        self.is_attached = False
+        self.found: RestorePoint | None = None
         self.found_alive = False
+
+    @property
+    def point(self) -> RestorePoint | None:
+        """The newest restore point in memory."""
+        return self._mirrors.point if self._mirrors is not None else None
 
     def restore(self, session: Any, view: ClusterView) -> Checkpoint | RestorePoint | None:
         """Initializes or restores the model on the parameter servers of a view.
@@ -112,13 +120,16 @@ class Restorer:
             JobFailed: See `initialize`.
             tf.errors.OpError: A parameter server is gone.
         """
-        attached, self._attached = self._attached, False
-        self.found_alive = attached and session.run(self._built.uninitialized).size == 0
-        if self.found_alive:
+        attached, found = self.is_attached, self.found
+        self.is_attached, self.found = False, None
+        is_there = (attached or found is not None) and self._is_whole(session)
+        self.found_alive = is_there and attached
+        if is_there:
             session.run(self._built.local_init_op)
             log.info("the model is there: nothing is restored")
             self._view = view
-            return adopt(self._built, self._logdir)
+            checkpoint = adopt(self._built, self._logdir)
+            return checkpoint if attached else found
         lost = self._lost(view)
         restored: Checkpoint | RestorePoint | None
         if self._mirrors is not None and self._are_best(self._mirrors, lost):
@@ -134,6 +145,9 @@ class Restorer:
             )
         self._view = view
         return restored
+
+    def _is_whole(self, session: Any) -> bool:
+        return bool(session.run(self._built.uninitialized).size == 0)
 
     def _lost(self, view: ClusterView) -> frozenset[int]:
         before = self._view.ps if self._view is not None else ()

@@ -58,3 +58,12 @@ class StatusServicer(Base):
         """Ends the job."""
         self._state.request_stop(request.error)
         return pb.StopResponse()
+
+    @with_status_codes
+    def Scale(self, request: pb.ScaleRequest, context: grpc.ServicerContext) -> pb.ScaleResponse:
+        """Asks for another number of workers or parameter servers."""
+        self._state.plan.ask(
+            workers=request.workers if request.HasField("workers") else None,
+            ps=request.ps if request.HasField("ps") else None,
+        )
+        return pb.ScaleResponse()

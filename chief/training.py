@@ -14,18 +14,20 @@ import tensorflow as tf
 from ..cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
 from ..cluster.storage import Storage
-from ..errors import JobFailed, WaitTimeout, first_line
-from ..model.graph import TrainGraph
+from ..errors import JobFailed, ParamserveError, WaitTimeout, first_line
 from ..model.tokens import SyncCounters
 from .aggregation import Aggregator
 from .checkpoint_files import Checkpoint
 from .checkpoints import CheckpointService
 from .job_state import JobState, Phase
+from .layout import Layout
 from .membership import TaskState
 from .metrics import ChiefMetrics
 from .mirror_service import MirrorService
-from .mirrors import Mirrors, RestorePoint
+from .mirrors import RestorePoint
 from .recovery import Restorer
+from .relocation import Resized
+from .scaling import Resizing
 from .shard_watch import ShardWatch
 from .summaries import SummaryService
 
@@ -40,6 +42,9 @@ STARVED_SECS = 0.5
 READ_TIMEOUT_MS = 10_000
 # How long workers may take to finish their step once they are told to stop.
 WIND_DOWN_SECS = 30.0
+# How long a move waits for the steps under way, so that it falls between two steps.
+PAUSE_SECS = 5.0
+NOTHING: frozenset[int] = frozenset()
 # How long a recovery waits for a checkpoint of the model that was lost.
 CHECKPOINT_GRACE_SECS = 0.5
 
@@ -56,12 +61,12 @@ class Training:
 
     Args:
         state: The job.
-        built: The chief's graph.
+        layout: The chief's graph, and what belongs to it.
         session: The chief's session over `view`.
         view: The parameter servers.
         storage: The log directory.
         restorer: Gives the model its values.
-        mirrors: Restore points in memory, if there are any.
+        resizing: Says when there can be another number of parameter servers.
         summaries: Where events go.
         metrics: What Prometheus sees.
         interrupted: Whether this process was asked to end.
@@ -70,21 +75,22 @@ class Training:
     def __init__(
         self,
         state: JobState,
-        built: TrainGraph,
+        layout: Layout,
         session: BoundedCloseSession,
         view: ClusterView,
         storage: Storage,
         restorer: Restorer,
-        mirrors: Mirrors | None,
+        resizing: Resizing,
         summaries: SummaryService,
         metrics: ChiefMetrics,
         interrupted: Callable[[], bool],
     ) -> None:
         self._state = state
-        self._built = built
+        self._built = built = layout.built
         self._session = session
         self._view = view
         self._restorer = restorer
+        self._resizing = resizing
         self._summaries = summaries
         self._metrics = metrics
         self._interrupted = interrupted
@@ -96,17 +102,15 @@ class Training:
         self._read_at = 0.0
         self._workerless_since = time.monotonic()
         self._gradients = SyncCounters()
-        options = state.options
-        paused: Callable[[float], AbstractContextManager[Any]] = _not_paused
-        if self._aggregator:
-            paused = self._aggregator.paused
-        elif built.input is not None:  # Else nobody could say what the saved model has seen.
-            paused = state.holds.paused
+        options, snapshot = state.options, self._shards.snapshot
+        self._held: Callable[[float], AbstractContextManager[Any]] = (
+            self._aggregator.paused if self._aggregator else state.holds.paused
+        )
+        # Without leased input, nobody could say what a saved model has seen.
+        paused = self._held if self._aggregator or built.input is not None else _not_paused
         self._mirrors = (
-            MirrorService(
-                mirrors, session, options.mirror_secs or 0.0, paused, self._shards.snapshot
-            )
-            if mirrors is not None
+            MirrorService(layout.mirrors, session, options.mirror_secs or 0.0, paused, snapshot)
+            if layout.mirrors is not None
             else None
         )
         self._checkpoints = CheckpointService(
@@ -117,7 +121,7 @@ class Training:
             every_steps=options.save_checkpoint_steps,
             global_step=lambda: state.progress.snapshot.global_step,
             paused=paused,
-            sidecar=lambda: {"input": self._shards.snapshot()},
+            sidecar=lambda: {"input": snapshot()},
             on_saved=self._note_checkpoint,
             on_failed=self._note_failed_checkpoint,
             max_wait_secs=options.max_wait_secs,
@@ -127,6 +131,7 @@ class Training:
         """Trains until there is a reason to end, winds down and returns the reason.
 
         Raises:
+            Resized: There is to be another number of parameter servers, and all is ready for it.
             JobFailed: A task failed, or someone stopped the job as failed.
             WaitTimeout: No worker was there for too long.
             ServerLost, tf.errors.OpError: The model on the parameter servers is lost.
@@ -176,14 +181,16 @@ class Training:
         )
         while (reason := self._reason_to_end()) is None:
             with membership.changed:
-                membership.changed.wait(LOOK_SECS if self._state.lost_at else TICK_SECS)
+                membership.changed.wait(LOOK_SECS if self._state.is_awaiting_step else TICK_SECS)
             self._look_after_tasks()
             self._shards.look()
             if membership.view != self._view:
                 raise ServerLost(membership.missing())
+            if self._resizing.look(self._view):
+                self._make_way()
             if self._aggregator:
                 self._aggregator.check()
-            is_looking = membership.is_suspected or self._state.lost_at is not None
+            is_looking = membership.is_suspected or self._state.is_awaiting_step
             if is_looking or time.monotonic() - self._read_at >= READ_SECS:
                 self._read_progress()
                 membership.cleared()
@@ -192,15 +199,49 @@ class Training:
         return reason
 
     def _note_first_step(self, restored_step: int) -> None:
-        """Ends a recovery: the model has gone on from where it was put back to."""
+        """Ends a recovery, or a move: the model has gone on from where it was put."""
         step, lost_at = self._state.progress.snapshot.global_step, self._state.lost_at
-        if lost_at is None or step <= restored_step:
+        if step <= restored_step:
+            return
+        if self._state.moved_at is not None:
+            self._state.resized(time.monotonic() - self._state.moved_at)
+            self._metrics.show_resize(self._state.resize_secs)
+            log.info("training goes on, %.2f s after the move began", self._state.resize_secs)
+        if lost_at is None:
             return
         self._state.lost_at = None
         took = time.monotonic() - lost_at
         self._state.recovered(took, restored_step)
         self._metrics.show_recovery(took)
         log.info("training goes on %.2f s after the loss, from step %d", took, restored_step)
+
+    def _make_way(self) -> None:
+        """Has all workers stop between two steps and give up their sessions, for a move.
+
+        Raises:
+            Resized: They have.
+        """
+        membership = self._state.membership
+        try:
+            ready = self._resizing.take()
+        except ParamserveError as error:
+            log.error("the number of parameter servers stays: %s", error)
+            self._resizing.give_up()
+            return
+        if ready is None:
+            return
+        began = time.monotonic()
+        self._stop_services(but_aggregator=True)
+        with self._held(PAUSE_SECS):
+            self._state.phase, self._state.moved_at = Phase.SCALING, began
+            noted = self._shards.snapshot()
+            membership.mark_unready()
+            # Held until they have: a step that began now would be lost.
+            for task in membership.await_no_sessions(self._state.options.lease_secs):
+                log.warning("%s has not given up its step for the move", task)
+            step = int(self._session.run(self._built.global_step))
+        servers, layout, move = ready
+        raise Resized(servers, layout, move, RestorePoint(-1, step, NOTHING, NOTHING, noted))
 
     def _reason_to_end(self) -> str | None:
         state = self._state
@@ -332,9 +373,9 @@ class Training:
         except (JobFailed, ServerLost, tf.errors.OpError) as error:
             log.warning("no checkpoint could be saved after the failure: %s", first_line(error))
 
-    def _stop_services(self) -> None:
+    def _stop_services(self, but_aggregator: bool = False) -> None:
         self._state.save_checkpoint = None
-        if self._aggregator:
+        if self._aggregator and not but_aggregator:
             self._aggregator.stop()
         if self._mirrors is not None:
             self._mirrors.stop()

@@ -12,9 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..cluster.status_client import StatusClient, find_chief
-from ..errors import UsageError
+from ..errors import JobFailed, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
 from . import arguments as args
+
+SCALE_LOOK_SECS = 0.1
 
 Chief = Annotated[
     str | None, typer.Option("--chief", help="HOST:PORT of the chief's control service.")
@@ -49,6 +51,65 @@ def checkpoint(chief: Chief = None, logdir: Logdir = None, debug: args.Debug = F
     with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
         saved = job.save_checkpoint()
         typer.echo(f"{saved.path} (global step {saved.global_step})")
+
+
+def scale(
+    chief: Chief = None,
+    logdir: Logdir = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Workers that the job is to have.")
+    ] = None,
+    ps: Annotated[
+        int | None, typer.Option("--ps", help="Parameter servers that the job is to have.")
+    ] = None,
+    max_wait_secs: args.MaxWaitSecs = 600.0,
+    debug: args.Debug = False,
+) -> None:
+    """Changes how many workers or parameter servers a running job has, and waits until it has them.
+
+    The model moves between the parameter servers while steps stand still for a moment; nothing is
+    restored. `paramserve run` starts and ends the processes. A job that was started by hand waits
+    for those that you start: workers, and parameter servers with --spare.
+    """
+    with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
+        before = job.status()
+        job.scale(workers=workers, ps=ps)
+        _await_scaled(job, before, ps, max_wait_secs)
+
+
+def _await_scaled(
+    job: StatusClient, before: pb.JobStatus, ps: int | None, max_wait_secs: float
+) -> None:
+    deadline = time.monotonic() + max_wait_secs
+    while missing := _missing(answer := job.status(), before):
+        if ps not in (None, answer.wanted_ps):
+            raise JobFailed(
+                f"the job stays at {answer.num_ps} parameter servers: the model does not build "
+                f"with {ps}, see the chief's log"
+            )
+        if answer.phase in ("stopping", "evaluating", "done", "failed"):
+            raise JobFailed(f"the job is {answer.phase}, and will not have {missing} any more")
+        if time.monotonic() > deadline:
+            raise WaitTimeout(
+                f"--max-wait-secs {max_wait_secs:g} ran out: the job has not {missing} yet; "
+                "it goes on without this command, see `paramserve status`"
+            )
+        time.sleep(SCALE_LOOK_SECS)
+    has_moved = answer.resizes > before.resizes
+    paused = f"; steps stood still for {answer.resize_secs:.2f} s" if has_moved else ""
+    typer.echo(
+        f"{answer.wanted_workers} workers and {answer.num_ps} parameter servers at global step "
+        f"{answer.global_step}{paused}"
+    )
+
+
+def _missing(answer: pb.JobStatus, before: pb.JobStatus) -> str:
+    """What a job is to have, and has not; empty when it has."""
+    is_moving = answer.wanted_ps != before.num_ps and answer.resizes == before.resizes
+    if is_moving or answer.num_ps != answer.wanted_ps:
+        return f"{answer.wanted_ps} parameter servers"
+    workers = sum(task.role == "worker" and task.state == "up" for task in answer.tasks)
+    return f"{answer.wanted_workers} workers" if workers != answer.wanted_workers else ""
 
 
 def to_json(answer: pb.JobStatus) -> str:

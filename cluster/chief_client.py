@@ -278,4 +278,5 @@ class MembershipClient:
 
 
 def _view(view: Any) -> ClusterView:
-    return ClusterView(view.epoch, tuple(Member(p.address, p.incarnation) for p in view.ps))
+    servers = tuple(Member(p.address, p.incarnation) for p in view.ps)
+    return ClusterView(view.epoch, servers, view.layout)

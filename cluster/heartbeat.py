@@ -24,6 +24,7 @@ class Heartbeat:
     Args:
         client: A registered client.
         report: Called for each heartbeat; None for tasks with nothing to report.
+        on_answer: Called with each answer.
         max_silence_secs: Seconds without an answer after which the chief is given up.
     """
 
@@ -32,10 +33,12 @@ class Heartbeat:
         client: MembershipClient,
         *,
         report: Callable[[], pb.WorkerReport | None] = lambda: None,
+        on_answer: Callable[[pb.HeartbeatResponse], None] = lambda _: None,
         max_silence_secs: float,
     ) -> None:
         self._client = client
         self._report = report
+        self._on_answer = on_answer
         self._max_silence_secs = max_silence_secs
         self._ended = threading.Event()
         self._error: Exception | None = None
@@ -74,6 +77,7 @@ class Heartbeat:
             try:
                 self.latest = self._client.heartbeat(self._report())
                 heard = time.monotonic()
+                self._on_answer(self.latest)
             except LeaseLost as error:
                 return self._fail(JobFailed(f"the chief took this task as gone: {error}"))
             except grpc.RpcError as error:

@@ -32,6 +32,11 @@ class LeavableSession(BoundedCloseSession):
         super().__init__(target, graph, config)
         threading.Thread(target=self._serve, name="session-runner", daemon=True).start()
 
+    @property
+    def is_left(self) -> bool:
+        """Whether no call begins any more."""
+        return bool(self._left)
+
     def leave(self, reason: str) -> None:
         """Has the call under way, and all later ones, fail.
 

@@ -100,10 +100,12 @@ class ClusterView:
     Attributes:
         epoch: Counts changes of the parameter servers.
         ps: Every parameter server, in the order of its task index.
+        layout: Counts changes of their number, and so of how the model is spread over them.
     """
 
     epoch: int
     ps: tuple[Member, ...]
+    layout: int = 0
 
     def __post_init__(self) -> None:
         if self.epoch < 0:

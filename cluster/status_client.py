@@ -102,6 +102,15 @@ class StatusClient:
         """Writes a checkpoint and returns when it is whole."""
         return self._call(self._stub.SaveCheckpoint, pb.SaveCheckpointRequest(), 10)
 
+    def scale(self, *, workers: int | None = None, ps: int | None = None) -> None:
+        """Asks for another number of workers or parameter servers, and returns at once.
+
+        Raises:
+            JobFailed: Nothing answers.
+            UsageError: The job cannot have so many.
+        """
+        self._call(self._stub.Scale, pb.ScaleRequest(workers=workers, ps=ps))
+
     def close(self) -> None:
         """Closes the channel."""
         self._channel.close()
@@ -118,4 +127,6 @@ class StatusClient:
                 raise JobFailed(
                     f"no job answers at {self.address}: is the chief running?"
                 ) from error
+            if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                raise UsageError(str(error.details())) from error
             raise JobFailed(f"the job at {self.address} refused: {error.details()}") from error

@@ -7,7 +7,7 @@ land on the same parameter servers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,9 @@ class TrainGraph:
             task that runs the model needs.
         uninitialized: Names of the global variables that are not initialized.
         saver: Saves and restores what `init_op` initializes.
+        whole_saver: One of every variable, also where the model's own `saver` knows only some.
+        num_ps: Parameter servers that the variables are spread over.
+        layout: Counts changes of that number in a job.
         loads: What each parameter server holds, optimizer slots included, by its index.
     """
 
@@ -81,7 +84,14 @@ class TrainGraph:
     local_init_with_tables: Operation
     uninitialized: Tensor
     saver: Any
+    whole_saver: Any
+    num_ps: int
+    layout: int = 0
     loads: dict[int, ServerLoad] = field(default_factory=dict)
+
+    def container(self) -> AbstractContextManager[Any]:
+        """Within it, ops of this graph keep their state apart from that of other layouts."""
+        return _container(self.graph, self.layout)
 
     @property
     def steps(self) -> tuple[Operation, ...]:
@@ -98,6 +108,7 @@ def build_train_graph(
     task: Task | None = None,
     defaults: JobDefaults | None = None,
     data_plane: DataPlane | None = None,
+    layout: int = 0,
 ) -> TrainGraph:
     """Builds the model and everything around it for one task.
 
@@ -109,6 +120,8 @@ def build_train_graph(
         task: Where the training loop runs; None: in a chief that starts afresh.
         defaults: The job's options, for what the model leaves open; None: the usual ones.
         data_plane: How parameters are stored and cross between tasks; None: as usual.
+        layout: Counts changes of the number of parameter servers in this job. State of different
+            layouts may lie on the same server at one time, under the same names.
 
     Raises:
         UsageError: The build function raised, returned something else than a `TrainSpec`, or
@@ -120,6 +133,7 @@ def build_train_graph(
     graph = tf.Graph()
     with (
         graph.as_default(),
+        _container(graph, layout),
         on_cluster(context.num_ps, worker_device, max_shard_bytes=data_plane.max_shard_bytes),
     ):
         global_step = v1.train.get_or_create_global_step()
@@ -144,7 +158,11 @@ def build_train_graph(
             loop = make_loop(
                 spec, train_op=train_op, global_step=global_step, task=task, defaults=defaults
             )
+        saver = loop.scaffold.saver
+        own_saver = _saver(worker_device, defaults.keep_checkpoints)
         return TrainGraph(
+            num_ps=context.num_ps,
+            layout=layout,
             graph=graph,
             spec=spec,
             loop=loop,
@@ -153,9 +171,8 @@ def build_train_graph(
             step_examples=_scalar_int64(spec.examples),
             input=counters.input,
             summary_op=_chosen(loop.scaffold.summary_op, v1.summary.merge_all),
-            saver=_chosen(
-                loop.scaffold.saver, lambda: _saver(worker_device, defaults.keep_checkpoints)
-            ),
+            saver=own_saver if saver is None else saver,
+            whole_saver=own_saver,
             loads=server_loads(v1.global_variables()),
             **train,
             **_init_ops(loop, counters.variables),
@@ -276,6 +293,16 @@ def _scalar_int64(examples: Tensor | int) -> Tensor:
     if count.shape.rank not in (0, None):
         raise UsageError(f"TrainSpec.examples has shape {count.shape}, expected a scalar count")
     return count
+
+
+def container_name(layout: int) -> str:
+    """The container on the parameter servers in which a layout's state lies."""
+    return f"paramserve-{layout}"
+
+
+def _container(graph: Any, layout: int) -> AbstractContextManager[Any]:
+    manager: AbstractContextManager[Any] = graph.container(container_name(layout))
+    return manager
 
 
 def _saver(worker_device: str, keep_checkpoints: int) -> Any:

@@ -34,7 +34,7 @@ class RegisterRequest(_message.Message):
     def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., spare: bool = ...) -> None: ...
 
 class JobConfig(_message.Message):
-    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir", "data_plane", "ps_on_workers")
+    __slots__ = ("job_id", "sync", "num_ps", "num_workers", "replicas_to_aggregate", "max_steps", "save_summaries_steps", "heartbeat_secs", "lease_secs", "params", "start_step", "logdir", "data_plane", "ps_on_workers", "layout")
     class ParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class JobConfig(_message.Message):
     LOGDIR_FIELD_NUMBER: _ClassVar[int]
     DATA_PLANE_FIELD_NUMBER: _ClassVar[int]
     PS_ON_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     sync: bool
     num_ps: int
@@ -70,7 +71,8 @@ class JobConfig(_message.Message):
     logdir: str
     data_plane: DataPlane
     ps_on_workers: bool
-    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ..., start_step: _Optional[int] = ..., logdir: _Optional[str] = ..., data_plane: _Optional[_Union[DataPlane, _Mapping]] = ..., ps_on_workers: bool = ...) -> None: ...
+    layout: int
+    def __init__(self, job_id: _Optional[str] = ..., sync: bool = ..., num_ps: _Optional[int] = ..., num_workers: _Optional[int] = ..., replicas_to_aggregate: _Optional[int] = ..., max_steps: _Optional[int] = ..., save_summaries_steps: _Optional[int] = ..., heartbeat_secs: _Optional[float] = ..., lease_secs: _Optional[float] = ..., params: _Optional[_Mapping[str, str]] = ..., start_step: _Optional[int] = ..., logdir: _Optional[str] = ..., data_plane: _Optional[_Union[DataPlane, _Mapping]] = ..., ps_on_workers: bool = ..., layout: _Optional[int] = ...) -> None: ...
 
 class DataPlane(_message.Message):
     __slots__ = ("transfer_bucket_bytes", "storage", "max_shard_bytes", "wire_dtype", "stale_pull", "local_steps", "max_staleness", "top_k")
@@ -134,16 +136,20 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("epoch", "stop", "write_summaries", "task")
+    __slots__ = ("epoch", "stop", "write_summaries", "task", "next_layout", "next_num_ps")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     WRITE_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    NEXT_LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_NUM_PS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     stop: bool
     write_summaries: bool
     task: TaskId
-    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ...) -> None: ...
+    next_layout: int
+    next_num_ps: int
+    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ...) -> None: ...
 
 class AwaitReadyRequest(_message.Message):
     __slots__ = ("task", "min_epoch", "timeout_secs", "lost_epoch")
@@ -166,12 +172,14 @@ class ParameterServer(_message.Message):
     def __init__(self, address: _Optional[str] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class View(_message.Message):
-    __slots__ = ("epoch", "ps")
+    __slots__ = ("epoch", "ps", "layout")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PS_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     ps: _containers.RepeatedCompositeFieldContainer[ParameterServer]
-    def __init__(self, epoch: _Optional[int] = ..., ps: _Optional[_Iterable[_Union[ParameterServer, _Mapping]]] = ...) -> None: ...
+    layout: int
+    def __init__(self, epoch: _Optional[int] = ..., ps: _Optional[_Iterable[_Union[ParameterServer, _Mapping]]] = ..., layout: _Optional[int] = ...) -> None: ...
 
 class AwaitReadyResponse(_message.Message):
     __slots__ = ("ready", "view", "missing", "stop")

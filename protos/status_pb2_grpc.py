@@ -54,6 +54,11 @@ class StatusStub(object):
                 request_serializer=paramserve_dot_protos_dot_status__pb2.StopRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_status__pb2.StopResponse.FromString,
                 _registered_method=True)
+        self.Scale = channel.unary_unary(
+                '/paramserve.Status/Scale',
+                request_serializer=paramserve_dot_protos_dot_status__pb2.ScaleRequest.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_status__pb2.ScaleResponse.FromString,
+                _registered_method=True)
 
 
 class StatusServicer(object):
@@ -88,6 +93,15 @@ class StatusServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Scale(self, request, context):
+        """Asks for another number of workers or parameter servers, and returns at once. Whoever started
+        the job starts what is missing; a parameter server comes in as a spare. Those that are too many
+        are told to leave. INVALID_ARGUMENT: the job cannot have so many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StatusServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +124,11 @@ def add_StatusServicer_to_server(servicer, server):
                     servicer.Stop,
                     request_deserializer=paramserve_dot_protos_dot_status__pb2.StopRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_status__pb2.StopResponse.SerializeToString,
+            ),
+            'Scale': grpc.unary_unary_rpc_method_handler(
+                    servicer.Scale,
+                    request_deserializer=paramserve_dot_protos_dot_status__pb2.ScaleRequest.FromString,
+                    response_serializer=paramserve_dot_protos_dot_status__pb2.ScaleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +239,33 @@ class Status(object):
             '/paramserve.Status/Stop',
             paramserve_dot_protos_dot_status__pb2.StopRequest.SerializeToString,
             paramserve_dot_protos_dot_status__pb2.StopResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paramserve.Status/Scale',
+            paramserve_dot_protos_dot_status__pb2.ScaleRequest.SerializeToString,
+            paramserve_dot_protos_dot_status__pb2.ScaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,7 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
+
+import tensorflow as tf
 
 from .shards_client import ChiefSilent
 
@@ -35,6 +37,8 @@ class HoldWatch:
         client: Asks the chief.
         is_idle: Whether a step that is under way can only be waiting for input.
         cancelled: Whether the worker has to stop; then no hold keeps it.
+        is_left: Whether no step can begin any more in the worker's session, so that nothing is to
+            be held: the next step fails, and the worker comes back with another session.
     """
 
     def __init__(
@@ -42,7 +46,9 @@ class HoldWatch:
         client: HoldClient,
         is_idle: Callable[[], bool],
         cancelled: Callable[[], bool] = lambda: False,
+        is_left: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_left = is_left
         self._client = client
         self._is_idle = is_idle
         self._cancelled = cancelled
@@ -99,7 +105,7 @@ class HoldWatch:
     def _lasts(self) -> bool:
         with self._changed:
             is_fresh = time.monotonic() - self._heard < SILENCE_SECS
-            return self._is_held and is_fresh and self._is_wanted
+            return self._is_held and is_fresh and self._is_wanted and not self._is_left()
 
     @property
     def _is_wanted(self) -> bool:
@@ -136,3 +142,31 @@ class HoldWatch:
             self._heard = time.monotonic()
             self._changed.notify_all()
         self._answer()
+
+
+class HoldHook(tf.compat.v1.train.SessionRunHook):
+    """Keeps steps waiting while the model is being moved, for a model that leases no input.
+
+    Args:
+        holds: Watches for that.
+    """
+
+    def __init__(self, holds: HoldWatch) -> None:
+        self._holds = holds
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """No step is under way in a session that is new."""
+        self._holds.start()
+        self._holds.end_step()
+
+    def before_run(self, run_context: Any) -> None:
+        """Waits until a step may begin."""
+        self._holds.begin_step()
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """The step is done."""
+        self._holds.end_step()
+
+    def end(self, session: Any) -> None:
+        """The last step is done."""
+        self._holds.end_step()

@@ -24,12 +24,15 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
     Its fetches ride along with each step, so it costs no run of its own.
 
     Args:
-        built: The worker's graph.
         metrics: What Prometheus sees.
+
+    Attributes:
+        built: The worker's graph; to be set before the first step, and whenever there is another.
     """
 
-    def __init__(self, built: TrainGraph, metrics: WorkerMetrics) -> None:
-        self._built = built
+    built: TrainGraph
+
+    def __init__(self, metrics: WorkerMetrics) -> None:
         self._metrics = metrics
         self._report = pb.WorkerReport()
         self._lock = threading.Lock()
@@ -46,11 +49,11 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
     def before_run(self, run_context: Any) -> Any:
         """Asks for the figures of the step."""
         self._started = time.perf_counter()
-        spec = self._built.spec
+        spec = self.built.spec
         fetches = {
             "loss": spec.loss,
-            "step": self._built.step_after,
-            "examples": self._built.step_examples,
+            "step": self.built.step_after,
+            "examples": self.built.step_examples,
             "metrics": dict(spec.metrics),
         }
         return v1.train.SessionRunArgs(fetches)
@@ -74,7 +77,7 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
                 metrics={name: float(value) for name, value in results["metrics"].items()},
                 recoveries=max(0, self._sessions - 1),
             )
-        if math.isnan(loss) and not self._built.loop.tolerates_nan:
+        if math.isnan(loss) and not self.built.loop.tolerates_nan:
             raise JobFailed(
                 f"the loss is NaN at global step {self.global_step}; a smaller learning rate or "
                 "clipped gradients (TrainSpec.transform_gradients) may help"

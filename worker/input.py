@@ -74,6 +74,7 @@ class LeasedInput:
             to others.
         max_wait_secs: Seconds for which the chief may be silent.
         cancelled: Whether this worker has to stop; asked now and then.
+        is_left: Whether no step can begin any more in the worker's session.
         clock: Seconds from any origin.
     """
 
@@ -84,6 +85,7 @@ class LeasedInput:
         lease_secs: float,
         max_wait_secs: float,
         cancelled: Callable[[], bool] = lambda: False,
+        is_left: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -100,7 +102,9 @@ class LeasedInput:
         self._must_drain = False
         self._heard = self._progressed = clock()
         self._longest_step = 0.0
-        self._holds = HoldWatch(client, is_idle=lambda: not self._open, cancelled=cancelled)
+        self._holds = HoldWatch(
+            client, is_idle=lambda: not self._open, cancelled=cancelled, is_left=is_left
+        )
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -29,10 +30,12 @@ from ..model.loading import describe, load_build
 from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
+from .graphs import Graphs
+from .holds import HoldHook, HoldWatch
 from .hooks import ReportHook, StopHook, TokenHook
 from .input import InputHook, LeasedInput
 from .metrics import WorkerMetrics
-from .service_session import ServiceSessionCreator
+from .service_session import LayoutChanged, ServiceSessionCreator
 from .session import ReleaseThreadsHook
 from .shards_client import ShardsClient
 
@@ -87,10 +90,8 @@ def run_worker(config: WorkerConfig, stop: threading.Event) -> None:
             pid=os.getpid(),
             stop=stop,
         )
-        worker = _Worker(
-            config, client, registration, server, WorkerMetrics(metrics_registry), stop
-        )
-        worker.run(build)
+        metrics = WorkerMetrics(metrics_registry)
+        _Worker(build, config, client, registration, server, metrics, stop).run()
     except JobStopping:
         log.info("the job is ending")
     finally:
@@ -103,6 +104,7 @@ class _Worker:
 
     def __init__(
         self,
+        build: BuildFn,
         config: WorkerConfig,
         client: MembershipClient,
         registration: Registration,
@@ -114,39 +116,46 @@ class _Worker:
         self._client = client
         self._registration = registration
         self._server = server
-        self._metrics = metrics
         self._stop = stop
         self._data_plane = DataPlane.from_proto(registration.job.data_plane)
         self._shard: ShardHost | None = None
         self._device = registration.task.device
-        self._report: ReportHook | None = None
+        self._report = ReportHook(metrics)
+        self._creator: ServiceSessionCreator | None = None
+        self._graphs = Graphs(functools.partial(self._build, build))
         self._input = LeasedInput(
             ShardsClient(client),
             lease_secs=registration.job.lease_secs,
             max_wait_secs=config.max_wait_secs,
             cancelled=self._told_to_stop,
+            is_left=self._is_left,
+        )
+        self._holds_client = ShardsClient(client)
+        self._holds = HoldWatch(
+            self._holds_client, lambda: False, self._told_to_stop, is_left=self._is_left
         )
         self._heartbeat = Heartbeat(
             client,
-            report=lambda: self._report.report() if self._report else None,
+            report=self._report.report,
+            on_answer=self._look_ahead,
             max_silence_secs=config.max_wait_secs,
         )
 
-    def run(self, build: BuildFn) -> None:
+    def run(self) -> None:
         """Trains, then leaves with the reason; a failure is told to the chief and raised.
 
         A shard of the parameters is held until the chief has saved it.
         """
         self._heartbeat.start()
         try:
-            self._train_and_leave(build)
+            self._train_and_leave()
         finally:
             if self._shard is not None:
                 self._shard.serve(self._stop)
 
-    def _train_and_leave(self, build: BuildFn) -> None:
+    def _train_and_leave(self) -> None:
         try:
-            reason = self._train_until_told(build)
+            reason = self._train_until_told()
             self._heartbeat.check()
         except Exception as error:
             failure = self._as_failure(error)
@@ -154,10 +163,18 @@ class _Worker:
             raise failure from error
         self._leave(reason)
 
-    def _train_until_told(self, build: BuildFn) -> pb.LeaveRequest.Reason:
+    def _train_until_told(self) -> pb.LeaveRequest.Reason:
+        job = self._registration.job
+        num_ps, layout = job.num_ps, job.layout
+        self._client.watch_epochs(self._notice)
         try:
             self._take_shard()
-            return self._train(build)
+            while True:
+                try:
+                    return self._train(self._graphs.take(num_ps, layout))
+                except LayoutChanged as change:
+                    log.info("%s: the graph is built anew", change)
+                    num_ps, layout = change.num_ps, change.layout
         except JobStopping:
             return pb.LeaveRequest.DONE
 
@@ -172,15 +189,15 @@ class _Worker:
         self._device = host.join(index, address, incarnation, self._stop).device
         self._shard = host
 
-    def _train(self, build: BuildFn) -> pb.LeaveRequest.Reason:
-        built = self._build(build)
+    def _train(self, built: TrainGraph) -> pb.LeaveRequest.Reason:
+        """Trains on one layout of the model."""
         set_home(built.graph, self._device)
         loop = built.loop
         limits = [self._registration.job.max_steps or None, loop.last_step]
         last_step = min((limit for limit in limits if limit is not None), default=None)
         stop_hook = StopHook(built, last_step, self._told_to_stop)
-        self._report = ReportHook(built, self._metrics)
-        creator = ServiceSessionCreator(
+        self._report.built = built
+        self._creator = creator = ServiceSessionCreator(
             self._client,
             built,
             self._server,
@@ -188,7 +205,6 @@ class _Worker:
             self._data_plane,
             self._told_to_stop,
         )
-        self._client.watch_epochs(creator.notice)
         hooks = [
             *transfer_hooks(
                 self._data_plane,
@@ -210,11 +226,22 @@ class _Worker:
     def _is_first(self) -> bool:
         return self._registration.task.index == 0
 
-    def _build(self, build: BuildFn) -> TrainGraph:
+    def _look_ahead(self, answer: pb.HeartbeatResponse) -> None:
+        if answer.next_num_ps:
+            self._graphs.foresee(answer.next_num_ps, answer.next_layout)
+
+    def _notice(self, epoch: int) -> None:
+        if self._creator is not None:
+            self._creator.notice(epoch)
+
+    def _is_left(self) -> bool:
+        return self._creator is not None and self._creator.is_left
+
+    def _build(self, build: BuildFn, num_ps: int, layout: int) -> TrainGraph:
         job, task = self._registration.job, self._registration.task
         params = {**job.params, **self._config.params}
         context = TaskContext(
-            "worker", task.index, job.num_workers, job.num_ps, job.sync, params, self._input
+            "worker", task.index, job.num_workers, num_ps, job.sync, params, self._input
         )
         return build_train_graph(
             build,
@@ -228,6 +255,7 @@ class _Worker:
                 start_step=job.start_step,
             ),
             defaults=JobDefaults(save_summaries_steps=job.save_summaries_steps),
+            layout=layout,
         )
 
     def _service_hooks(self, built: TrainGraph, stop_hook: StopHook) -> list[Any]:
@@ -235,6 +263,8 @@ class _Worker:
         hooks += [stop_hook, self._report]
         if built.input is not None:
             hooks.append(InputHook(self._input, built.spec.position))
+        elif not built.sync:
+            hooks.append(HoldHook(self._holds))
         services = built.loop.services
         if built.summary_op is not None and (
             services.save_summaries_steps or services.save_summaries_secs
@@ -259,8 +289,9 @@ class _Worker:
     def _leave(self, reason: pb.LeaveRequest.Reason, error: str = "") -> None:
         self._input.stop()
         self._heartbeat.stop()
-        report = self._report.report() if self._report else None
-        self._client.leave(reason, error, report)
+        self._holds.stop()
+        self._holds_client.close()
+        self._client.leave(reason, error, self._report.report())
         log.info("%s left: %s", self._registration.task, pb.LeaveRequest.Reason.Name(reason))
 
     @staticmethod

@@ -26,6 +26,20 @@ FIRST_ATTEMPT_SECS = 2.0
 LAST_ATTEMPT_SECS = 15.0
 
 
+class LayoutChanged(Exception):
+    """The model is spread over another number of parameter servers than the graph was built for.
+
+    Attributes:
+        num_ps: Parameter servers now.
+        layout: Counts the changes of that number.
+    """
+
+    def __init__(self, view: ClusterView) -> None:
+        super().__init__(f"the model lies on {len(view.ps)} parameter servers now")
+        self.num_ps = len(view.ps)
+        self.layout = view.layout
+
+
 class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
     """Waits until the model is ready, then opens a session over its parameter servers.
 
@@ -74,15 +88,23 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         if session is not None and self._epoch <= epoch:
             session.leave(f"epoch {self._epoch} is over")
 
+    @property
+    def is_left(self) -> bool:
+        """Whether no step can begin any more in the newest session."""
+        session = self._session
+        return session is not None and session.is_left
+
     def create_session(self) -> Any:
         """Opens a session.
 
         Raises:
             WaitTimeout: The model was not ready in time.
             JobStopping: The job is ending.
+            LayoutChanged: The graph is of a layout that is over.
         """
         if not self._built.graph.finalized:  # Not earlier: hooks may add to it when they begin.
-            prepare(self._built.graph, self._data_plane, self._built.steps)
+            with self._built.container():
+                prepare(self._built.graph, self._data_plane, self._built.steps)
             self._built.graph.finalize()
         deadline = Deadline.after(self._max_wait_secs)
         attempt_secs = FIRST_ATTEMPT_SECS
@@ -94,6 +116,8 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
                 lost_epoch=lost_epoch,
                 cancelled=self._cancelled,
             )
+            if view.layout != self._built.layout:
+                raise LayoutChanged(view)
             session = self._open(view, Deadline.after(attempt_secs))
             attempt_secs = min(2 * attempt_secs, LAST_ATTEMPT_SECS)
             if session is not None and self._take(session, view.epoch):

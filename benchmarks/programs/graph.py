@@ -42,11 +42,16 @@ def build_step(
         The op that trains, and the global step, int64.
     """
     step = v1.train.get_or_create_global_step()
-    variables = {spec.name: _variable(spec) for spec in workload.variables}
+    variables = create_variables(workload)
     if workload.tf_loss is None:
         return _transfer_step(workload, list(variables.values()), step, worker_device), step
     loss = workload.tf_loss(variables, take_batch(workload))
     return optimizer().minimize(loss, global_step=step), step
+
+
+def create_variables(workload: Workload) -> dict[str, Any]:
+    """The variables of a workload, by name, in the default graph and its default device."""
+    return {spec.name: _variable(spec) for spec in workload.variables}
 
 
 def take_batch(workload: Workload) -> dict[str, Any]:
@@ -68,9 +73,13 @@ def initial_value(spec: VariableSpec) -> Callable[[], Any]:
 
 def read_step(session: Any, step: Any) -> Callable[[], int]:
     """Reads the global step as it is on its parameter server."""
-    # The hooks of a monitored session are for training steps.
-    raw = session._tf_sess() if hasattr(session, "_tf_sess") else session
-    return lambda: int(raw.run(step))
+
+    def read() -> int:
+        # The hooks of a monitored session are for training steps. A recovery replaces the raw one.
+        raw = session._tf_sess() if hasattr(session, "_tf_sess") else session
+        return int(raw.run(step))
+
+    return read
 
 
 def count_step(session: Any, train_op: Any) -> Callable[[], Mapping[str, float]]:

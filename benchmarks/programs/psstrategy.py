@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -35,14 +36,39 @@ def run(task: Task) -> None:
     )
     strategy = tf.distribute.ParameterServerStrategy(resolver)
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-    step, iterations = _build(task.find_workload(), strategy)
+    step, variables = _build(task.find_workload(), strategy)
     task.is_open()
     schedule = _keep_in_flight(coordinator, step, _IN_FLIGHT * len(cluster["worker"]))
-    task.train(schedule, lambda: int(iterations.numpy()))
+    if "checkpoint_dir" in task.options:
+        schedule = _saving(coordinator, schedule, variables, task.options)
+    task.train(schedule, lambda: int(variables["iterations"].numpy()))
 
 
-def _build(workload: Workload, strategy: Any) -> tuple[Any, Any]:
-    """The step, a `tf.function`, and the number of updates so far."""
+def _saving(
+    coordinator: Any,
+    schedule: Callable[[], None],
+    variables: dict[str, Any],
+    options: Mapping[str, Any],
+) -> Callable[[], None]:
+    """Restores the newest checkpoint, and saves one from time to time between two steps."""
+    checkpoint = tf.train.Checkpoint(**variables)
+    manager = tf.train.CheckpointManager(checkpoint, options["checkpoint_dir"], max_to_keep=5)
+    checkpoint.restore(manager.latest_checkpoint)
+    saved = time.monotonic()
+
+    def schedule_and_save() -> None:
+        nonlocal saved
+        schedule()
+        if time.monotonic() - saved > options["save_checkpoint_secs"]:
+            coordinator.join()
+            manager.save()
+            saved = time.monotonic()
+
+    return schedule_and_save
+
+
+def _build(workload: Workload, strategy: Any) -> tuple[Any, dict[str, Any]]:
+    """The step, a `tf.function`; and all variables, with "iterations", the number of updates."""
     with strategy.scope():
         variables = {
             spec.name: tf.Variable(initial_value(spec)(), name=spec.name)
@@ -59,7 +85,7 @@ def _build(workload: Workload, strategy: Any) -> tuple[Any, Any]:
             _descend(variable, gradient, workload.learning_rate)
         iterations.assign_add(1)
 
-    return tf.function(lambda: strategy.run(replica_step)), iterations
+    return tf.function(lambda: strategy.run(replica_step)), {**variables, "iterations": iterations}
 
 
 def _keep_in_flight(coordinator: Any, step: Any, count: int) -> Callable[[], None]:

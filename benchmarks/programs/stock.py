@@ -39,7 +39,12 @@ def run(task: Task) -> None:
             # Its session would look for the model every 30 seconds.
             task.await_open("worker")
         with v1.train.MonitoredTrainingSession(
-            server.target, is_chief=task.index == 0, hooks=hooks, config=config
+            server.target,
+            is_chief=task.index == 0,
+            hooks=hooks,
+            config=config,
+            checkpoint_dir=task.options.get("checkpoint_dir"),
+            save_checkpoint_secs=task.options.get("save_checkpoint_secs"),
         ) as session:
             task.is_open()
             task.train(

@@ -15,7 +15,7 @@ from paramserve.chief.status_servicer import StatusServicer
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
-from paramserve.model.graph import build_train_graph
+from paramserve.model.graph import build_train_graph, container_name
 from paramserve.model.spec import TaskContext, TrainSpec
 
 
@@ -76,7 +76,7 @@ class LocalCluster:
             session.close()
         self._sessions.clear()
         for server in self._servers.values():
-            tf.compat.v1.Session.reset(server.target)
+            tf.compat.v1.Session.reset(server.target, ["localhost", container_name(0)])
 
 
 @pytest.fixture(scope="session")

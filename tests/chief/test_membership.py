@@ -353,11 +353,11 @@ def test_then_the_model_is_what_is_missing(membership):
 
 
 def test_when_the_end_has_begun_nobody_can_join(membership):
-    join(membership, PS, "p")
+    server = join(membership, PS, "p")
     worker = join(membership, WORKER, "a")
     membership.begin_stop(WORKER)
-    assert membership.is_stopping(WORKER)
-    assert not membership.is_stopping(PS)
+    assert membership.is_stopping(worker)
+    assert not membership.is_stopping(server)
     for role in (WORKER, PS):
         with pytest.raises(JobClosed):
             join(membership, role, "late")

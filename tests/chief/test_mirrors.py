@@ -11,7 +11,7 @@ from paramserve.chief.recovery import Restorer, is_refused
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
-from paramserve.model.graph import build_train_graph
+from paramserve.model.graph import build_train_graph, container_name
 from paramserve.model.spec import TaskContext, TrainSpec
 
 CHIEF = Task(Role.CHIEF, 0)
@@ -50,7 +50,7 @@ class Cluster:
             session.close()
         self.sessions.clear()
         for server in (*self.servers, self.chief):
-            tf.compat.v1.Session.reset(server.target)
+            tf.compat.v1.Session.reset(server.target, ["localhost", container_name(0)])
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from paramserve.chief.membership import Membership, TaskState, UnknownTask
+from paramserve.chief.membership import JobClosed, Membership, TaskState, UnknownTask
 from paramserve.cluster.spec import Member, Role, Task
 
 LEASE_SECS = 10.0
@@ -158,3 +158,51 @@ def test_the_end_of_an_epoch_is_news_at_once(membership):
     assert membership.await_over(0, 0.0) == 0
     threading.Timer(0.05, lose, (membership, "a")).start()
     assert membership.await_over(0, 30.0) == epoch
+
+
+def test_spares_take_the_places_that_a_job_gets_beside_the_others(membership):
+    assert membership.candidates(3) is None, "nobody is there for the third place"
+    join(membership, "s", spare=True)
+    servers = membership.candidates(3)
+    assert [member.incarnation for member in servers] == ["a", "b", "s"]
+    epoch = membership.epoch
+
+    membership.resize(servers)
+    assert lives(membership) == ["a", "b", "s"]
+    assert (membership.epoch, membership.layout, membership.num_ps) == (epoch + 1, 1, 3)
+    assert membership.heartbeat(Task(Role.PS, 2), "s", None) == Task(Role.PS, 2)
+    assert [r.state for r in membership.records(Role.PS)] == ["up"] * 3
+
+
+def test_a_server_that_is_too_many_is_told_to_leave_and_takes_no_other_place(membership):
+    membership.resize(membership.candidates(1))
+    assert lives(membership) == ["a"]
+    assert membership.num_ps == 1
+    left = membership.heartbeat(Task(Role.PS, 1), "b", None)
+    assert membership.is_stopping(left)
+    assert not membership.is_stopping(Task(Role.PS, 0))
+
+    assert lose(membership, "a")
+    assert membership.view is None, "one that is leaving is no spare"
+    join(membership, "c")
+    assert lives(membership) == ["c"]
+
+
+def test_a_server_that_is_lost_while_the_model_moves_is_missed_in_its_new_place(membership):
+    join(membership, "s", spare=True)
+    servers = membership.candidates(3)
+    membership.leave(Task(Role.PS, 2), "s", 0)
+    membership.resize(servers)
+    assert membership.view is None
+    join(membership, "t", spare=True)
+    assert lives(membership) == ["a", "b", "t"]
+
+
+def test_workers_beyond_those_wanted_are_told_to_leave_and_the_job_goes_on(membership):
+    join(membership, "x", Role.WORKER)
+    membership.dismiss(Role.WORKER, above=1)
+    assert not membership.is_stopping(Task(Role.WORKER, 0))
+    assert membership.is_stopping(Task(Role.WORKER, 1))
+    with pytest.raises(JobClosed):
+        membership.await_ready(1, 0.0, task=Task(Role.WORKER, 1))
+    assert membership.await_ready(1, 0.0, task=Task(Role.WORKER, 0)) == membership.view

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
-from paramserve.model.graph import build_train_graph
+from paramserve.model.graph import build_train_graph, container_name
 from paramserve.model.spec import TaskContext
 
 
@@ -34,7 +34,7 @@ class LocalCluster:
             session.close()
         self._sessions.clear()
         for server in (*self._ps, *self._tasks.values()):
-            tf.compat.v1.Session.reset(server.target)
+            tf.compat.v1.Session.reset(server.target, ["localhost", container_name(0)])
 
 
 @pytest.fixture(scope="session")

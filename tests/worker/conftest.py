@@ -20,7 +20,7 @@ from paramserve.cluster.chief_client import MembershipClient
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
-from paramserve.model.graph import build_train_graph
+from paramserve.model.graph import build_train_graph, container_name
 from paramserve.model.spec import TaskContext
 from paramserve.worker.input import LeasedInput
 from paramserve.worker.shards_client import ShardsClient
@@ -112,7 +112,7 @@ class Cluster:
             session.close()
         self._sessions.clear()
         for server in (self._ps, *self._servers.values()):
-            tf.compat.v1.Session.reset(server.target)
+            tf.compat.v1.Session.reset(server.target, ["localhost", container_name(0)])
 
 
 @pytest.fixture(scope="session")

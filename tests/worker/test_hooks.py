@@ -15,7 +15,9 @@ from paramserve.worker.metrics import WorkerMetrics
 def make_hook():
     def make_hook(*, tolerates_nan=False):
         loop = SimpleNamespace(tolerates_nan=tolerates_nan)
-        return ReportHook(SimpleNamespace(loop=loop), WorkerMetrics(CollectorRegistry()))
+        hook = ReportHook(WorkerMetrics(CollectorRegistry()))
+        hook.built = SimpleNamespace(loop=loop)
+        return hook
 
     return make_hook
 

@@ -1,0 +1,129 @@
+"""Jobs that get another number of parameter servers and workers while they train."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from .conftest import (
+    MODELS,
+    find_chief_or_none,
+    last_error,
+    result_of,
+    status_of,
+    step_of,
+    until,
+)
+
+COUNTED = f"{MODELS / 'counted.py'}:build"
+KNOWN = f"{MODELS / 'shards.py'}:build"
+SLOW = ("--param", "slow=0.02")
+
+
+def run(start, logdir, model, *options):
+    command = start(
+        *("run", model, "--launcher", "process", "--workers", 2, "--logdir", logdir),
+        *("--lease-secs", 3, *options),
+    )
+    return command, until(lambda: find_chief_or_none(logdir))
+
+
+def scale(start, address, *numbers):
+    command = start("scale", "--chief", address, *numbers)
+    assert command.wait() == 0, command.output
+    return command.output
+
+
+def servers(address):
+    """Bytes that each parameter server holds that is up."""
+    tasks = [t for t in status_of(address).tasks if t.role == "ps" and t.state == "up"]
+    return {task.index: task.parameter_bytes for task in tasks}
+
+
+def test_servers_and_workers_come_and_go_and_every_record_counts_once_in_each_epoch(start, logdir):
+    command, address = run(
+        *(start, logdir, COUNTED, "--async", "--ps", 1, "--mirror-secs", 0.5, *SLOW),
+        *("--param", "epochs=4", "--param", "records=9600", "--save-checkpoint-secs", 0),
+    )
+    until(lambda: step_of(address) >= 20)
+    assert "steps stood still" in scale(start, address, "--ps", 3)
+    spread = servers(address)
+    assert len(spread) == 3
+    assert all(spread.values()), "each of them holds a part of the model"
+
+    assert "3 workers" in scale(start, address, "--workers", 3)
+    until(lambda: step_of(address) >= 200)
+    assert "steps stood still" in scale(start, address, "--ps", 2, "--workers", 2)
+    assert sorted(servers(address)) == [0, 1]
+    assert status_of(address).resizes == 2
+    assert status_of(address).recoveries == 0
+    assert not list(logdir.glob("model.ckpt-*")), "nothing went through a file"
+
+    assert command.wait() == 0
+    result = result_of(logdir)
+    assert (result["reason"], result["ps"]) == ("end_of_input", 2)
+    assert result["examples"] == 4 * 9600
+    seen = tf.train.load_variable(result["checkpoint"], "seen")
+    assert (seen == 4.0).all(), "no step was lost, and none was made twice"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("storage", ["plain", "flat"])
+def test_a_sync_job_that_is_scaled_ends_with_the_weights_of_one_that_is_not(
+    start, logdir, tmp_path, storage
+):
+    steps, options = 400, ("--sync", "--ps", 2, "--storage", storage, "--no-eval")
+    command, address = run(
+        *(start, logdir, KNOWN, "--max-steps", steps, *options, *SLOW),
+    )
+    until(lambda: step_of(address) >= 20)
+    scale(start, address, "--ps", 4)
+    until(lambda: step_of(address) >= 100)
+    scale(start, address, "--ps", 1)
+    assert command.wait() == 0
+    calm, _ = run(start, tmp_path / "calm", KNOWN, "--max-steps", steps, *options)
+    assert calm.wait() == 0
+
+    scaled, undisturbed = (
+        tf.train.load_checkpoint(result_of(folder)["checkpoint"])
+        for folder in (logdir, tmp_path / "calm")
+    )
+    names = scaled.get_variable_to_shape_map()
+    assert set(names) == set(undisturbed.get_variable_to_shape_map())
+    assert any("Momentum" in name for name in names)
+    for name in names:
+        np.testing.assert_allclose(
+            scaled.get_tensor(name), undisturbed.get_tensor(name), rtol=1e-5, err_msg=name
+        )
+
+
+@pytest.mark.faults
+def test_a_server_that_was_added_may_be_lost_and_a_chief_that_follows_knows_of_it(start, logdir):
+    command, address = run(
+        *(start, logdir, COUNTED, "--async", "--ps", 1, "--mirror-secs", 0.5, *SLOW),
+        *("--param", "epochs=4", "--param", "records=9600", "--max-restarts", 5),
+    )
+    until(lambda: step_of(address) >= 20)
+    scale(start, address, "--ps", 2)
+    until(lambda: (s := status_of(address)) and s.restore_step >= s.resizes, "a restore point")
+    chief, *_ = (p for name, p in command.children().items() if name.startswith("chief"))
+    os.kill(chief.pid, signal.SIGKILL)
+    until(lambda: (s := status_of(address)) and s.phase == "training", "the chief is back")
+    assert sorted(servers(address)) == [0, 1]
+
+    added = next(t for t in status_of(address).tasks if t.role == "ps" and t.index == 1)
+    os.kill(added.pid, signal.SIGKILL)
+    until(lambda: (s := status_of(address)) and s.recoveries == 1, "a recovery")
+    assert command.wait() == 0
+    assert set(tf.train.load_variable(result_of(logdir)["checkpoint"], "paramserve/input")) == {4}
+
+
+def test_a_number_that_the_job_cannot_have_is_refused_and_changes_nothing(start, logdir):
+    command, address = run(start, logdir, KNOWN, "--ps-on-workers", "--max-steps", 60, *SLOW)
+    until(lambda: step_of(address) >= 1)
+    refused = start("scale", "--chief", address, "--ps", 3)
+    assert refused.wait() == 2
+    assert "--ps 3: this job's workers hold the parameters" in last_error(refused)
+    assert command.wait() == 0
