@@ -126,4 +126,4 @@ class Departures:
 
 def _is_patience_over(notice: Notice) -> bool:
     deadline = notice.deadline
-    return deadline.remaining_secs() < (1 - REPLACEMENT_SHARE) * deadline.max_wait_secs
+    return deadline.remaining_secs() <= (1 - REPLACEMENT_SHARE) * deadline.max_wait_secs
