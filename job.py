@@ -267,7 +267,8 @@ class _Run:
                 status = client.status()
                 on_status(status)
                 if status.phase in ("waiting", "initializing", "training", "recovering"):
-                    ahead.look(status)
+                    if not self._options.ps_on_workers:
+                        ahead.look(status)
                     self._look_after_tasks(client, status, ahead)
             except JobFailed:
                 pass  # The chief is busy, or ended between two looks.
