@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..cluster.placement import ServerLoad
+from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import Role
 from ..cluster.transfer import Traffic
 from ..errors import JobFailed
@@ -17,6 +18,7 @@ from ..protos import status_pb2 as pb
 from .checkpoint_files import Checkpoint
 from .holds import Holds
 from .membership import Membership, TaskRecord, TaskState
+from .notices import Notices
 from .options import JobOptions
 from .plan import Plan
 from .progress import Progress
@@ -49,6 +51,10 @@ class NotTraining(Exception):
     """What was asked for needs an initialized model, and there is none now."""
 
 
+class HandedOver(Exception):
+    """This chief goes, and the tasks of its job wait for the one that follows it."""
+
+
 @dataclass
 class JobState:
     """One job, as people and programs may ask about it.
@@ -61,6 +67,10 @@ class JobState:
         ledger: Its input, if that is read in shards.
         holds: Holds its workers, in async mode, while the model is saved or moved.
         plan: How many workers and parameter servers are wanted.
+        notices: Parameter servers that have to go soon.
+        is_supervised: Whether somebody starts tasks again that are gone, the chief too.
+        grace_secs: How long this process can stay once it is asked to end.
+        is_handing_over: Whether it has to go, and another chief is to follow.
         last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
@@ -109,12 +119,18 @@ class JobState:
     resizes: int = 0
     resize_secs: float = 0.0
 
+    is_supervised: bool = False
+    grace_secs: float = GRACE_SECS
+    is_handing_over: Callable[[], bool] = lambda: False
+
     ledger: Ledger = field(init=False)
     holds: Holds = field(init=False)
+    notices: Notices = field(init=False)
     plan: Plan = field(init=False)
 
     def __post_init__(self) -> None:
         self.plan = Plan(self.options, self.membership.num_ps)
+        self.notices = Notices(self.membership)
         self.ledger = Ledger(sync=self.options.sync)
         self.holds = Holds(
             lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
@@ -201,6 +217,7 @@ class JobState:
             num_ps=self.membership.num_ps,
             resizes=self.resizes,
             resize_secs=self.resize_secs,
+            preemptions=self.membership.preemptions,
         )
         if self.checkpoint is not None:
             status.checkpoint = self.checkpoint.path
@@ -231,6 +248,7 @@ class JobState:
             metrics_address=record.metrics_address,
             pid=record.pid,
             heartbeat_age_secs=age,
+            leaves_in_secs=self.notices.remaining_secs(record),
             local_steps=report.local_steps,
             examples=report.examples,
             loss=report.loss if report.HasField("loss") else None,

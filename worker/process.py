@@ -18,6 +18,7 @@ from ..cluster.heartbeat import Heartbeat
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.shard_host import ShardHost
+from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import Role
 from ..cluster.storage import is_direct
 from ..cluster.transfer import transfer_hooks
@@ -35,6 +36,7 @@ from .holds import HoldHook, HoldWatch
 from .hooks import ReportHook, StopHook, TokenHook
 from .input import InputHook, LeasedInput
 from .metrics import WorkerMetrics
+from .preemption import NoticeWatch
 from .service_session import LayoutChanged, ServiceSessionCreator
 from .session import ReleaseThreadsHook
 from .shards_client import ShardsClient
@@ -55,6 +57,7 @@ class WorkerConfig:
         metrics_port: Port of its metrics; 0 takes a free one.
         max_wait_secs: Seconds to wait for the chief and for the model to be ready.
         params: Added to, and winning over, the job's own parameters for the build function.
+        grace_secs: How long it can stay once it is asked to end.
     """
 
     model: str
@@ -65,10 +68,14 @@ class WorkerConfig:
     metrics_port: int = 0
     max_wait_secs: float = 600.0
     params: dict[str, str] = field(default_factory=dict)
+    grace_secs: float = GRACE_SECS
 
 
-def run_worker(config: WorkerConfig, stop: threading.Event) -> None:
+def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
     """Trains until the job ends, the input ends, or `stop` is set.
+
+    Returns:
+        Whether it left because of `stop`, and the job goes on without it.
 
     Raises:
         ParamserveError: The chief or the model never came, or training failed; the chief has
@@ -91,9 +98,12 @@ def run_worker(config: WorkerConfig, stop: threading.Event) -> None:
             stop=stop,
         )
         metrics = WorkerMetrics(metrics_registry)
-        _Worker(build, config, client, registration, server, metrics, stop).run()
+        worker = _Worker(build, config, client, registration, server, metrics, stop)
+        worker.run()
+        return worker.has_to_go
     except JobStopping:
         log.info("the job is ending")
+        return stop.is_set()
     finally:
         metrics_server.stop()
         client.close()
@@ -140,6 +150,7 @@ class _Worker:
             on_answer=self._look_ahead,
             max_silence_secs=config.max_wait_secs,
         )
+        self._notice = NoticeWatch(stop, config.grace_secs, self._give_up_step)
 
     def run(self) -> None:
         """Trains, then leaves with the reason; a failure is told to the chief and raised.
@@ -147,11 +158,17 @@ class _Worker:
         A shard of the parameters is held until the chief has saved it.
         """
         self._heartbeat.start()
+        self._notice.start()
         try:
             self._train_and_leave()
         finally:
             if self._shard is not None:
-                self._shard.serve(self._stop)
+                self._shard.serve(self._stop, self._notice.remaining_secs)
+
+    @property
+    def has_to_go(self) -> bool:
+        """Whether this process is asked to end, while the job goes on."""
+        return self._stop.is_set() and not self._heartbeat.stopping.is_set()
 
     def _train_and_leave(self) -> None:
         try:
@@ -166,7 +183,7 @@ class _Worker:
     def _train_until_told(self) -> pb.LeaveRequest.Reason:
         job = self._registration.job
         num_ps, layout = job.num_ps, job.layout
-        self._client.watch_epochs(self._notice)
+        self._client.watch_epochs(self._note_over)
         try:
             self._take_shard()
             while True:
@@ -176,7 +193,9 @@ class _Worker:
                     log.info("%s: the graph is built anew", change)
                     num_ps, layout = change.num_ps, change.layout
         except JobStopping:
-            return pb.LeaveRequest.DONE
+            return pb.LeaveRequest.PREEMPTED if self.has_to_go else pb.LeaveRequest.DONE
+        finally:
+            self._notice.stop()
 
     def _take_shard(self) -> None:
         """Becomes a parameter server too, where the planned workers are."""
@@ -219,6 +238,8 @@ class _Worker:
         ]
         with built.graph.as_default():
             run_loop(loop, creator, hooks)
+        if self.has_to_go:
+            return pb.LeaveRequest.PREEMPTED
         ended = not stop_hook.stopped and not self._told_to_stop()
         return pb.LeaveRequest.END_OF_INPUT if ended else pb.LeaveRequest.DONE
 
@@ -230,7 +251,7 @@ class _Worker:
         if answer.next_num_ps:
             self._graphs.foresee(answer.next_num_ps, answer.next_layout)
 
-    def _notice(self, epoch: int) -> None:
+    def _note_over(self, epoch: int) -> None:
         if self._creator is not None:
             self._creator.notice(epoch)
 
@@ -282,6 +303,10 @@ class _Worker:
                 )
             )
         return hooks
+
+    def _give_up_step(self) -> None:
+        if self._creator is not None:
+            self._creator.abandon()
 
     def _told_to_stop(self) -> bool:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()

@@ -171,6 +171,7 @@ def test_after_a_loss_the_copies_that_were_lost_are_missed_until_the_next_point(
 def test_neighbours_that_die_together_are_too_many(cluster, lost, survived):
     _, mirrors, *_ = start(cluster)
     assert mirrors.survives(lost) is survived
+    assert mirrors.would_survive(frozenset(lost)) is survived
 
 
 def test_a_point_that_was_cut_off_does_not_count(cluster):

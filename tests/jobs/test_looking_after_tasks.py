@@ -1,0 +1,133 @@
+"""What a launching process does about tasks that ended, without any process."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from paramserve.cluster.launch.ahead import StartedAhead
+from paramserve.job import Job, _Run
+from paramserve.protos import status_pb2 as pb
+
+from .conftest import LINEAR
+
+
+class Handle:
+    """A process that ends when the test says so."""
+
+    def __init__(self, spec):
+        self.name, self.arguments = spec.name, spec.arguments
+        self.code = None
+        self.said = []
+
+    def poll(self):
+        return self.code
+
+    def log_tail(self, lines):
+        return self.said
+
+
+class Watch:
+    """A job of two workers and one parameter server, whose processes are all made up."""
+
+    def __init__(self, logdir, **options):
+        job = Job(LINEAR, logdir=str(logdir), launcher="process", num_workers=2, **options)
+        self.started = []
+        self._run = _Run(job, SimpleNamespace(start=self._start), SimpleNamespace())
+        self._client = SimpleNamespace(address="localhost:7077", stop=self._stop)
+        self._ahead = StartedAhead(lambda number: self._run._start_spare(number, "localhost:7077"))
+        self.stopped_because = None
+        for task in (("ps", 0), ("worker", 0), ("worker", 1)):
+            self._run._tasks[task] = self._start(job.task_spec(*task, "localhost:7077"))
+
+    def __getitem__(self, name):
+        """The newest process of a name."""
+        return [handle for handle in self.started if handle.name == name][-1]
+
+    def look(self, **states):
+        """Looks at a status in which some tasks are in a state of their own: `worker_0="lost"`."""
+        status = pb.JobStatus(phase="training")
+        for name in ("ps_0", "worker_0", "worker_1"):
+            role, _, index = name.partition("_")
+            state = states.get(name, "up")
+            leaves = {"leaves_in_secs": 9.0} if state == "leaving" else {}
+            status.tasks.add(role=role, index=int(index), state=state, address=name, **leaves)
+        self._ahead.look(status)
+        self._run._look_after_tasks(self._client, status, self._ahead)
+        return [handle.name for handle in self.started[3:]]
+
+    def _start(self, spec):
+        self.started.append(Handle(spec))
+        return self.started[-1]
+
+    def _stop(self, error):
+        self.stopped_because = error
+
+
+@pytest.fixture
+def watch(tmp_path):
+    return lambda **options: Watch(tmp_path, **options)
+
+
+def test_who_lives_is_left_alone(watch):
+    assert watch().look() == []
+
+
+def test_a_killed_task_is_started_again_until_the_budget_is_spent(watch):
+    job = watch(max_restarts=1)
+    job["worker-1"].code = -9
+    assert job.look() == ["worker-1"]
+    job["worker-1"].code = -9
+    job["worker-1"].said = ["a line", "error: the chief took this task as gone"]
+    assert job.look() == ["worker-1"]
+    assert job.stopped_because == (
+        "worker-1: the chief took this task as gone; started again once within 600 s; "
+        "--max-restarts 1 allows no more"
+    )
+
+
+def test_a_preempted_task_is_started_again_and_takes_nothing_from_the_budget(watch):
+    job = watch(max_restarts=0)
+    job["worker-1"].code = 143
+    assert job.look(worker_1="preempted") == ["worker-1"]
+    assert job.stopped_because is None
+
+
+def test_a_task_that_is_preempted_before_it_joined_has_not_failed(watch):
+    job = watch()
+    job["worker-1"].code = 143
+    assert job.look(worker_1="") == ["worker-1"]
+
+
+def test_a_task_that_ends_again_and_again_is_started_again_later_and_later(watch):
+    job = watch(max_restarts=9)
+    job["worker-1"].code = -9
+    assert job.look() == ["worker-1"]
+    job["worker-1"].code = -9
+    assert job.look() == ["worker-1"], "not before a second has passed"
+    assert job.stopped_because is None
+
+
+def test_what_follows_a_task_that_was_preempted_has_to_be_able_to_start(watch):
+    job = watch()
+    job["worker-1"].code = 143
+    job.look(worker_1="preempted")
+    job["worker-1"].code = 1
+    job["worker-1"].said = ["error: no such data format"]
+    job.look(worker_1="preempted")
+    assert job.stopped_because == "worker-1 failed before it joined: no such data format"
+
+
+def test_a_spare_is_started_for_a_server_that_has_to_go_and_takes_its_place(watch):
+    job = watch(max_restarts=0)
+    assert job.look(ps_0="leaving") == ["spare-0"]
+    assert job.look(ps_0="leaving") == ["spare-0"], "one is enough"
+    assert "--spare" in job["spare-0"].arguments
+    job["ps-0"].code = 143
+    assert job.look() == ["spare-0"], "nothing is started for who was replaced"
+    job["spare-0"].code = 143
+    assert job.look() == ["spare-0", "ps-0"]
+
+
+def test_every_process_is_told_how_long_it_can_stay(watch):
+    for handle in watch(grace_secs=12.5).started:
+        assert handle.arguments[handle.arguments.index("--grace-secs") + 1] == "12.5"
