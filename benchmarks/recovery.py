@@ -190,8 +190,9 @@ def _running_job(scenario: Scenario) -> Iterator[_Job]:
         log, logdir = Path(folder, "output.txt"), str(Path(folder, "job"))
         command = [sys.executable, "-m", "paramserve", "run", f"{scenario.model}:build"]
         command += ["--launcher", "process", "--ps", "2", "--workers", "2", "--logdir", logdir]
-        command += ["--max-steps", "1000000", "--max-restarts", "1000", "--no-eval"]
-        command += scenario.options
+        command += ["--max-steps", "1000000", "--no-eval", *scenario.options]
+        # What was killed before is no reason to start a process later.
+        command += ["--max-restarts", "1000", "--restart-window-secs", "1"]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         job = _Job(process, logdir, log)

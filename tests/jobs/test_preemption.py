@@ -9,8 +9,9 @@ from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of,
 
 SLOW = ("--param", "slow=0.02")
 # No checkpoint is due before the end. A lease lasts longer than any test: nobody may wait for one.
-# No restart is allowed: a preempted process takes nothing from the budget.
-STRICT = ("--save-checkpoint-secs", 0, "--lease-secs", 600, "--max-restarts", 0)
+PATIENT = ("--save-checkpoint-secs", 0, "--lease-secs", 600)
+# A preempted process takes nothing from the budget. Others may be slow to start.
+STRICT = (*PATIENT, "--max-restarts", 0, "--grace-secs", 200)
 
 
 def start_run(start, logdir, *options):
@@ -38,7 +39,7 @@ def recovered(address):
 
 def test_a_preempted_parameter_server_hands_over_what_it_holds(start, logdir):
     """Training goes on while a process is started for it; then it goes on from the last step."""
-    command, address = start_run(start, logdir, "--async", "--max-steps", 2500)
+    command, address = start_run(start, logdir, "--async")
     before = until(lambda: trained(address), "steps")
 
     os.kill(pids(before, "ps")[1], signal.SIGTERM)
@@ -50,19 +51,22 @@ def test_a_preempted_parameter_server_hands_over_what_it_holds(start, logdir):
     assert pids(after, "ps")[1] != pids(before, "ps")[1]
     assert pids(after, "worker") == pids(before, "worker")
     assert dict(after.preemptions) == {"ps": 1}
-    assert command.wait() == 0
+    until(lambda: step_of(address) >= after.recovered_step + 20)
+    command.interrupt()
+    assert command.wait() == 130, "that is still the end of the whole job"
     result = result_of(logdir)
-    assert 2500 <= result["global_step"] <= 2501
-    assert result["eval"]["mse"] < 0.1
+    assert result["reason"] == "stopped"
+    assert result["checkpoint"].endswith(f"-{result['global_step']}")
+    assert result["loss"] < 0.1
     # What counts is what the model has seen: all but the steps that were under way.
     assert 20 * result["global_step"] - 80 <= result["examples"] <= 20 * result["global_step"]
 
 
 def test_nobody_waits_for_a_preempted_worker(start, start_job):
-    """Its token goes to the other at once; one that joins later takes its place."""
-    address = start_job("--workers", 2, "--max-steps", 100_000, "--lease-secs", 600, *SLOW)
+    """Its token goes to the other at once."""
+    address = start_job("--workers", 2, "--max-steps", 100_000, *PATIENT, *SLOW)
     leaving, staying = (start("worker", LINEAR, "--chief", address) for _ in range(2))
-    before = until(lambda: trained(address), "steps")
+    until(lambda: trained(address), "steps")
 
     os.kill(leaving.pid, signal.SIGTERM)
     until(lambda: not leaving.running())
@@ -76,8 +80,6 @@ def test_nobody_waits_for_a_preempted_worker(start, start_job):
     assert status.gradients_dropped == 0, "it had finished its step"
     assert leaving.wait() == 143
     assert staying.running()
-    start("worker", LINEAR, "--chief", address)
-    assert pids(until(lambda: trained(address)), "worker").keys() == pids(before, "worker").keys()
 
 
 @pytest.mark.faults
