@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import signal
 import tempfile
 import threading
 import time
@@ -202,6 +203,7 @@ class _Run:
         self._chief: ProcessHandle | None = None
         self._tasks: dict[tuple[str, int], ProcessHandle] = {}
         self._stop_sent = False
+        self._overdue = _Overdue()
 
     def run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
         self._chief = self._launcher.start(self._job.chief_spec())
@@ -276,6 +278,10 @@ class _Run:
                 said = _last_error(handle) or describe_exit(code)
                 self._ask_to_stop(client, f"{handle.name} failed before it joined: {said}")
                 return
+            is_overdue = self._overdue.is_to_be_killed(task, handle, code, states.get(task, ""))
+            if is_overdue and not self._options.ps_on_workers:
+                log.warning("%s is lost to the chief, and does not end: it is killed", handle.name)
+                handle.send_signal(signal.SIGKILL)
             if code is None or not _is_worth_a_restart(task[0], code, states.get(task, "")):
                 continue
             if not self._job.take_restart():
@@ -336,6 +342,32 @@ class _Run:
         return self._chief.read_file(str(Path(logdir, name).resolve()))
 
 
+class _Overdue:
+    """Knows the workers that the chief has taken as lost, and whose processes live all the same.
+
+    One that was frozen, or hangs, ends by itself if it can. Not those of `ps_on_workers`, which
+    hold parameters.
+    """
+
+    def __init__(self) -> None:
+        self._joined: dict[tuple[str, int], ProcessHandle] = {}
+        self._since: dict[tuple[str, int], float] = {}
+
+    def is_to_be_killed(
+        self, task: tuple[str, int], handle: ProcessHandle, code: int | None, state: str
+    ) -> bool:
+        """Whether a process has had its time to end."""
+        if state == "up":
+            self._joined[task] = handle
+        # Until a new process has joined, the state is that of the one before.
+        is_lost = state == "lost" and code is None and self._joined.get(task) is handle
+        if task[0] != "worker" or not is_lost:
+            self._since.pop(task, None)
+            return False
+        since = self._since.setdefault(task, time.monotonic())
+        return time.monotonic() - since > END_SECS
+
+
 def _checked_spares(spares: int, ps_on_workers: bool) -> int:
     if spares < 0:
         raise UsageError(f"--spares {spares}: expected at least 0")
@@ -386,6 +418,7 @@ def chief_arguments(options: JobOptions) -> tuple[str, ...]:
         "lease-secs": options.lease_secs,
         "mirror-secs": options.mirror_secs,
         "recovery": options.recovery,
+        "stall-secs": options.stall_secs,
     }
     for name, value in values.items():
         if value is not None:

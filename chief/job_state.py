@@ -20,6 +20,7 @@ from .membership import Membership, TaskRecord, TaskState
 from .options import JobOptions
 from .progress import Progress
 from .shards import Ledger, NoDataset
+from .stalls import StallWatch
 
 
 class Phase(enum.StrEnum):
@@ -57,6 +58,7 @@ class JobState:
         progress: Its figures.
         ledger: Its input, if that is read in shards.
         holds: Holds its workers, in async mode, while the model is saved.
+        stall_watch: Finds out that no step is made, over all epochs.
         last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
@@ -72,6 +74,9 @@ class JobState:
         recoveries: Losses of parameter servers that this run has recovered from.
         recovery_secs: How long the newest recovery took, from the loss to the next step.
         recovered_step: The global step that it went back to.
+        stall: Who makes no step and who waits for whom, for people; empty while steps are made.
+        stalls: Stalls of this run.
+        stepped_at: Monotonic time of the newest global step; None while the job does not train.
         restore_step: Gives the global step that a loss now would go back to.
     """
 
@@ -96,13 +101,18 @@ class JobState:
     recoveries: int = 0
     recovery_secs: float = 0.0
     recovered_step: int = 0
+    stall: str = ""
+    stalls: int = 0
+    stepped_at: float | None = None
     restore_step: Callable[[], int] = lambda: 0
 
     ledger: Ledger = field(init=False)
     holds: Holds = field(init=False)
+    stall_watch: StallWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(sync=self.options.sync)
+        self.stall_watch = StallWatch(self.options.stall_secs, sync=self.options.sync)
         self.holds = Holds(
             lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
         )
@@ -111,6 +121,11 @@ class JobState:
         """Counts a loss that was recovered from."""
         self.recoveries += 1
         self.recovery_secs, self.recovered_step = secs, step
+
+    @property
+    def secs_since_step(self) -> float:
+        """Seconds since the newest global step; 0 while the job does not train."""
+        return time.monotonic() - self.stepped_at if self.stepped_at is not None else 0.0
 
     def request_stop(self, error: str = "") -> None:
         """Asks the job to end; the first reason given stays."""
@@ -172,6 +187,8 @@ class JobState:
             gradients_applied=self.gradients.applied,
             gradients_dropped=self.gradients.dropped,
             tokens_reissued=self.gradients.reissued,
+            stalls=self.stalls,
+            secs_since_step=self.secs_since_step,
         )
         if self.checkpoint is not None:
             status.checkpoint = self.checkpoint.path
@@ -182,7 +199,7 @@ class JobState:
     def _detail(self) -> str:
         if self.phase in (Phase.WAITING, Phase.RECOVERING):
             return self.detail or self.membership.missing()
-        return self.detail or self.checkpoint_trouble or self._describe_input()
+        return self.detail or self.stall or self.checkpoint_trouble or self._describe_input()
 
     def _describe_input(self) -> str:
         """How far the input is, where it is read in shards."""

@@ -53,6 +53,8 @@ class TaskRecord:
 
     Attributes:
         session_epoch: The epoch that it was last told to be ready; 0 while it asks for one.
+        leave_session: A worker's session that it should give up, by the number in its report; 0:
+            none.
     """
 
     task: Task
@@ -65,6 +67,7 @@ class TaskRecord:
     report: pb.WorkerReport = field(default_factory=pb.WorkerReport)
     error: str = ""
     session_epoch: int = 0
+    leave_session: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -270,6 +273,26 @@ class Membership:
                     return True
         return False
 
+    def lose_worker(self, task: Task, incarnation: str, reason: str) -> bool:
+        """Takes one life of a worker as gone though it is heard of; it learns so and ends.
+
+        Returns:
+            Whether it was up until now.
+        """
+        with self.changed:
+            record = self._tasks.get(task)
+            if record is None or record.incarnation != incarnation or not record.is_alive:
+                return False
+            self._lose(record, reason)
+            return True
+
+    def leave_session(self, task: Task, incarnation: str, number: int) -> None:
+        """Has a worker open its session anew, if that is still the one of this number."""
+        with self.changed:
+            record = self._tasks.get(task)
+            if record is not None and record.incarnation == incarnation:
+                record.leave_session = number
+
     @property
     def is_suspected(self) -> bool:
         """Whether a worker's session broke, and nobody has looked since why."""
@@ -354,6 +377,11 @@ class Membership:
     def view(self) -> ClusterView | None:
         """The parameter servers of the newest epoch; None while one is missing."""
         return self._view
+
+    def session_to_leave(self, task: Task) -> int:
+        """The number of the session that a worker should give up; 0: none."""
+        record = self._tasks.get(task)
+        return record.leave_session if record is not None else 0
 
     def is_stopping(self, role: Role) -> bool:
         """Whether tasks of this role have been told to end."""

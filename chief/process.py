@@ -38,6 +38,7 @@ from .options import JobOptions, JobResult
 from .recovery import Restorer, find_lost
 from .server import ControlServer
 from .shards_servicer import ShardsServicer
+from .stall_guard import Stalled
 from .status_servicer import StatusServicer
 from .summaries import SummaryService
 from .training import LOST_ERRORS, Training
@@ -227,7 +228,10 @@ class _Chief:
                 return self._train_on(view, built, restorer, mirrors, summaries)
             except LOST_ERRORS as error:
                 log.warning("epoch %d is lost: %s", view.epoch, first_line(error))
-                self._recover(view)
+                restorer.keeps_whole = isinstance(error, Stalled)
+                # A server that was lost would have been missed long before a stall was.
+                look_secs = 0.0 if restorer.keeps_whole else options.lease_secs
+                self._recover(view, look_secs)
                 epoch = view.epoch + 1
 
     def _newest_restore_step(self, mirrors: Mirrors | None) -> int:
@@ -262,14 +266,14 @@ class _Chief:
         finally:
             session.close()
 
-    def _recover(self, view: ClusterView) -> None:
+    def _recover(self, view: ClusterView, look_secs: float) -> None:
         """Finds out which parameter server is gone, and has everyone let go of the others."""
         options = self._config.options
         if self._state.lost_at is None:
             self._state.lost_at = time.monotonic()
         self._state.phase = Phase.RECOVERING
         self._metrics.recoveries.inc()
-        find_lost(self._membership, view, options.lease_secs, self._is_interrupted)
+        find_lost(self._membership, view, look_secs, self._is_interrupted)
         # What a worker still adds to the old model must not end up in the one that is restored.
         for task in self._membership.await_no_sessions(options.lease_secs):
             log.warning("%s has not given up its step over epoch %d", task, view.epoch)

@@ -27,6 +27,7 @@ from .mirror_service import MirrorService
 from .mirrors import Mirrors, RestorePoint
 from .recovery import Restorer
 from .shard_watch import ShardWatch
+from .stall_guard import Stalled, StallGuard
 from .summaries import SummaryService
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class ServerLost(Exception):
     """A parameter server is gone, and with it a part of the model."""
 
 
-LOST_ERRORS = (ServerLost, tf.errors.DeadlineExceededError, *PREEMPTION_ERRORS)
+LOST_ERRORS = (ServerLost, Stalled, tf.errors.DeadlineExceededError, *PREEMPTION_ERRORS)
 
 
 class Training:
@@ -91,6 +92,7 @@ class Training:
         self._aggregator = (
             Aggregator(built.sync, session, state.options.lease_secs) if built.sync else None
         )
+        self._stalls = StallGuard(state, metrics, self._aggregator, STARVED_SECS)
         self._shards = ShardWatch(state.ledger, state.membership, built, session)
         self._began = time.monotonic()
         self._read_at = 0.0
@@ -163,6 +165,8 @@ class Training:
         saved = restored.extra if isinstance(restored, RestorePoint) else None
         if isinstance(restored, Checkpoint):
             saved = (restored.sidecar or {}).get("input")
+        if self._restorer.kept:
+            saved = self._shards.snapshot()
         # Workers that train on without a chief say what they read, within a lease.
         adopt_secs = self._state.options.lease_secs if self._restorer.found_alive else 0.0
         self._shards.restore(saved, adopt_secs=adopt_secs)
@@ -189,7 +193,13 @@ class Training:
                 membership.cleared()
                 self._note_first_step(restored_step)
                 self._summaries.write_progress(self._state.progress.snapshot)
+            self._stalls.look(self._is_paused)
         return reason
+
+    @property
+    def _is_paused(self) -> bool:
+        aggregator = self._aggregator
+        return self._state.holds.is_held or (aggregator is not None and aggregator.is_held)
 
     def _note_first_step(self, restored_step: int) -> None:
         """Ends a recovery: the model has gone on from where it was put back to."""
@@ -297,6 +307,7 @@ class Training:
 
     def _release_workers(self) -> None:
         """Lets every worker finish its step and leave."""
+        self._stalls.stop()
         self._state.phase = Phase.STOPPING
         membership = self._state.membership
         membership.begin_stop(Role.WORKER)
@@ -334,6 +345,7 @@ class Training:
 
     def _stop_services(self) -> None:
         self._state.save_checkpoint = None
+        self._stalls.stop()
         if self._aggregator:
             self._aggregator.stop()
         if self._mirrors is not None:

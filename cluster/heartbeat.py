@@ -25,6 +25,8 @@ class Heartbeat:
         client: A registered client.
         report: Called for each heartbeat; None for tasks with nothing to report.
         max_silence_secs: Seconds without an answer after which the chief is given up.
+        on_answer: Called in the thread with each answer of the chief.
+        on_end: Called in the thread with what went wrong, once `stopping` is set.
     """
 
     def __init__(
@@ -33,10 +35,14 @@ class Heartbeat:
         *,
         report: Callable[[], pb.WorkerReport | None] = lambda: None,
         max_silence_secs: float,
+        on_answer: Callable[[pb.HeartbeatResponse], None] = lambda _: None,
+        on_end: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._report = report
         self._max_silence_secs = max_silence_secs
+        self._on_answer = on_answer
+        self._on_end = on_end
         self._ended = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -74,6 +80,7 @@ class Heartbeat:
             try:
                 self.latest = self._client.heartbeat(self._report())
                 heard = time.monotonic()
+                self._on_answer(self.latest)
             except LeaseLost as error:
                 return self._fail(JobFailed(f"the chief took this task as gone: {error}"))
             except grpc.RpcError as error:
@@ -97,3 +104,4 @@ class Heartbeat:
     def _fail(self, error: Exception) -> None:
         self._error = error
         self.stopping.set()
+        self._on_end(error)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"paramserve/protos/membership.proto\x12\nparamserve\"%\n\x06TaskId\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\"\x98\x01\n\x0fRegisterRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x12\n\x05index\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\r\n\x05spare\x18\x07 \x01(\x08\x42\x08\n\x06_index\"\x92\x03\n\tJobConfig\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04sync\x18\x02 \x01(\x08\x12\x0e\n\x06num_ps\x18\x03 \x01(\x05\x12\x13\n\x0bnum_workers\x18\x04 \x01(\x05\x12\x1d\n\x15replicas_to_aggregate\x18\x05 \x01(\x05\x12\x11\n\tmax_steps\x18\x06 \x01(\x03\x12\x1c\n\x14save_summaries_steps\x18\x07 \x01(\x03\x12\x16\n\x0eheartbeat_secs\x18\x08 \x01(\x01\x12\x12\n\nlease_secs\x18\t \x01(\x01\x12\x31\n\x06params\x18\n \x03(\x0b\x32!.paramserve.JobConfig.ParamsEntry\x12\x12\n\nstart_step\x18\x0b \x01(\x03\x12\x0e\n\x06logdir\x18\x0c \x01(\t\x12)\n\ndata_plane\x18\r \x01(\x0b\x32\x15.paramserve.DataPlane\x12\x15\n\rps_on_workers\x18\x0e \x01(\x08\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf6\x01\n\tDataPlane\x12\x1d\n\x15transfer_bucket_bytes\x18\x01 \x01(\x03\x12\x0f\n\x07storage\x18\x02 \x01(\t\x12\x1c\n\x0fmax_shard_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nwire_dtype\x18\x04 \x01(\t\x12\x12\n\nstale_pull\x18\x05 \x01(\x08\x12\x13\n\x0blocal_steps\x18\x06 \x01(\x05\x12\x1a\n\rmax_staleness\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_max_shard_bytesB\x10\n\x0e_max_stalenessB\x08\n\x06_top_k\"X\n\x10RegisterResponse\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\"\n\x03job\x18\x02 \x01(\x0b\x32\x15.paramserve.JobConfig\"\xe2\x01\n\x0cWorkerReport\x12\x13\n\x0bglobal_step\x18\x01 \x01(\x03\x12\x13\n\x0blocal_steps\x18\x02 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x03\x12\x11\n\x04loss\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x36\n\x07metrics\x18\x05 \x03(\x0b\x32%.paramserve.WorkerReport.MetricsEntry\x12\x12\n\nrecoveries\x18\x06 \x01(\x03\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05_loss\"s\n\x10HeartbeatRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12(\n\x06report\x18\x03 \x01(\x0b\x32\x18.paramserve.WorkerReport\"k\n\x11HeartbeatResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x08\x12\x17\n\x0fwrite_summaries\x18\x03 \x01(\x08\x12 \n\x04task\x18\x04 \x01(\x0b\x32\x12.paramserve.TaskId\"r\n\x11\x41waitReadyRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x11\n\tmin_epoch\x18\x02 \x01(\x03\x12\x14\n\x0ctimeout_secs\x18\x03 \x01(\x01\x12\x12\n\nlost_epoch\x18\x04 \x01(\x03\"7\n\x0fParameterServer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\">\n\x04View\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\'\n\x02ps\x18\x02 \x03(\x0b\x32\x1b.paramserve.ParameterServer\"b\n\x12\x41waitReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x1e\n\x04view\x18\x02 \x01(\x0b\x32\x10.paramserve.View\x12\x0f\n\x07missing\x18\x03 \x01(\t\x12\x0c\n\x04stop\x18\x04 \x01(\x08\"\x14\n\x12WatchEpochsRequest\"\x1a\n\tEpochOver\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\xe1\x01\n\x0cLeaveRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12/\n\x06reason\x18\x03 \x01(\x0e\x32\x1f.paramserve.LeaveRequest.Reason\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12(\n\x06report\x18\x05 \x01(\x0b\x32\x18.paramserve.WorkerReport\"0\n\x06Reason\x12\x08\n\x04\x44ONE\x10\x00\x12\x10\n\x0c\x45ND_OF_INPUT\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"\x0f\n\rLeaveResponse\"]\n\x13WriteSummaryRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bglobal_step\x18\x02 \x01(\x03\x12\x0f\n\x07summary\x18\x03 \x01(\x0c\"\x16\n\x14WriteSummaryResponse2\xc3\x03\n\nMembership\x12\x45\n\x08Register\x12\x1b.paramserve.RegisterRequest\x1a\x1c.paramserve.RegisterResponse\x12H\n\tHeartbeat\x12\x1c.paramserve.HeartbeatRequest\x1a\x1d.paramserve.HeartbeatResponse\x12K\n\nAwaitReady\x12\x1d.paramserve.AwaitReadyRequest\x1a\x1e.paramserve.AwaitReadyResponse\x12\x46\n\x0bWatchEpochs\x12\x1e.paramserve.WatchEpochsRequest\x1a\x15.paramserve.EpochOver0\x01\x12<\n\x05Leave\x12\x18.paramserve.LeaveRequest\x1a\x19.paramserve.LeaveResponse\x12Q\n\x0cWriteSummary\x12\x1f.paramserve.WriteSummaryRequest\x1a .paramserve.WriteSummaryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"paramserve/protos/membership.proto\x12\nparamserve\"%\n\x06TaskId\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\"\x98\x01\n\x0fRegisterRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x12\n\x05index\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\r\n\x05spare\x18\x07 \x01(\x08\x42\x08\n\x06_index\"\x92\x03\n\tJobConfig\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04sync\x18\x02 \x01(\x08\x12\x0e\n\x06num_ps\x18\x03 \x01(\x05\x12\x13\n\x0bnum_workers\x18\x04 \x01(\x05\x12\x1d\n\x15replicas_to_aggregate\x18\x05 \x01(\x05\x12\x11\n\tmax_steps\x18\x06 \x01(\x03\x12\x1c\n\x14save_summaries_steps\x18\x07 \x01(\x03\x12\x16\n\x0eheartbeat_secs\x18\x08 \x01(\x01\x12\x12\n\nlease_secs\x18\t \x01(\x01\x12\x31\n\x06params\x18\n \x03(\x0b\x32!.paramserve.JobConfig.ParamsEntry\x12\x12\n\nstart_step\x18\x0b \x01(\x03\x12\x0e\n\x06logdir\x18\x0c \x01(\t\x12)\n\ndata_plane\x18\r \x01(\x0b\x32\x15.paramserve.DataPlane\x12\x15\n\rps_on_workers\x18\x0e \x01(\x08\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf6\x01\n\tDataPlane\x12\x1d\n\x15transfer_bucket_bytes\x18\x01 \x01(\x03\x12\x0f\n\x07storage\x18\x02 \x01(\t\x12\x1c\n\x0fmax_shard_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nwire_dtype\x18\x04 \x01(\t\x12\x12\n\nstale_pull\x18\x05 \x01(\x08\x12\x13\n\x0blocal_steps\x18\x06 \x01(\x05\x12\x1a\n\rmax_staleness\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_max_shard_bytesB\x10\n\x0e_max_stalenessB\x08\n\x06_top_k\"X\n\x10RegisterResponse\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\"\n\x03job\x18\x02 \x01(\x0b\x32\x15.paramserve.JobConfig\"\x88\x03\n\x0cWorkerReport\x12\x13\n\x0bglobal_step\x18\x01 \x01(\x03\x12\x13\n\x0blocal_steps\x18\x02 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x03\x12\x11\n\x04loss\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x36\n\x07metrics\x18\x05 \x03(\x0b\x32%.paramserve.WorkerReport.MetricsEntry\x12\x12\n\nrecoveries\x18\x06 \x01(\x03\x12-\n\x05\x64oing\x18\x46 \x01(\x0e\x32\x1e.paramserve.WorkerReport.Doing\x12\x12\n\ndoing_secs\x18G \x01(\x01\x12\x10\n\x08sessions\x18H \x01(\x03\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"O\n\x05\x44oing\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07OPENING\x10\x01\x12\t\n\x05TOKEN\x10\x02\x12\n\n\x06SLOWER\x10\x03\x12\x08\n\x04STEP\x10\x04\x12\x0b\n\x07\x42\x45TWEEN\x10\x05\x42\x07\n\x05_loss\"s\n\x10HeartbeatRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12(\n\x06report\x18\x03 \x01(\x0b\x32\x18.paramserve.WorkerReport\"\x82\x01\n\x11HeartbeatResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x08\x12\x17\n\x0fwrite_summaries\x18\x03 \x01(\x08\x12 \n\x04task\x18\x04 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x15\n\rleave_session\x18\x46 \x01(\x03\"r\n\x11\x41waitReadyRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x11\n\tmin_epoch\x18\x02 \x01(\x03\x12\x14\n\x0ctimeout_secs\x18\x03 \x01(\x01\x12\x12\n\nlost_epoch\x18\x04 \x01(\x03\"7\n\x0fParameterServer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\">\n\x04View\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\'\n\x02ps\x18\x02 \x03(\x0b\x32\x1b.paramserve.ParameterServer\"b\n\x12\x41waitReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x1e\n\x04view\x18\x02 \x01(\x0b\x32\x10.paramserve.View\x12\x0f\n\x07missing\x18\x03 \x01(\t\x12\x0c\n\x04stop\x18\x04 \x01(\x08\"\x14\n\x12WatchEpochsRequest\"\x1a\n\tEpochOver\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\xe1\x01\n\x0cLeaveRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12/\n\x06reason\x18\x03 \x01(\x0e\x32\x1f.paramserve.LeaveRequest.Reason\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12(\n\x06report\x18\x05 \x01(\x0b\x32\x18.paramserve.WorkerReport\"0\n\x06Reason\x12\x08\n\x04\x44ONE\x10\x00\x12\x10\n\x0c\x45ND_OF_INPUT\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"\x0f\n\rLeaveResponse\"]\n\x13WriteSummaryRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bglobal_step\x18\x02 \x01(\x03\x12\x0f\n\x07summary\x18\x03 \x01(\x0c\"\x16\n\x14WriteSummaryResponse2\xc3\x03\n\nMembership\x12\x45\n\x08Register\x12\x1b.paramserve.RegisterRequest\x1a\x1c.paramserve.RegisterResponse\x12H\n\tHeartbeat\x12\x1c.paramserve.HeartbeatRequest\x1a\x1d.paramserve.HeartbeatResponse\x12K\n\nAwaitReady\x12\x1d.paramserve.AwaitReadyRequest\x1a\x1e.paramserve.AwaitReadyResponse\x12\x46\n\x0bWatchEpochs\x12\x1e.paramserve.WatchEpochsRequest\x1a\x15.paramserve.EpochOver0\x01\x12<\n\x05Leave\x12\x18.paramserve.LeaveRequest\x1a\x19.paramserve.LeaveResponse\x12Q\n\x0cWriteSummary\x12\x1f.paramserve.WriteSummaryRequest\x1a .paramserve.WriteSummaryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,35 +48,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERRESPONSE']._serialized_start=898
   _globals['_REGISTERRESPONSE']._serialized_end=986
   _globals['_WORKERREPORT']._serialized_start=989
-  _globals['_WORKERREPORT']._serialized_end=1215
-  _globals['_WORKERREPORT_METRICSENTRY']._serialized_start=1160
-  _globals['_WORKERREPORT_METRICSENTRY']._serialized_end=1206
-  _globals['_HEARTBEATREQUEST']._serialized_start=1217
-  _globals['_HEARTBEATREQUEST']._serialized_end=1332
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1334
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1441
-  _globals['_AWAITREADYREQUEST']._serialized_start=1443
-  _globals['_AWAITREADYREQUEST']._serialized_end=1557
-  _globals['_PARAMETERSERVER']._serialized_start=1559
-  _globals['_PARAMETERSERVER']._serialized_end=1614
-  _globals['_VIEW']._serialized_start=1616
-  _globals['_VIEW']._serialized_end=1678
-  _globals['_AWAITREADYRESPONSE']._serialized_start=1680
-  _globals['_AWAITREADYRESPONSE']._serialized_end=1778
-  _globals['_WATCHEPOCHSREQUEST']._serialized_start=1780
-  _globals['_WATCHEPOCHSREQUEST']._serialized_end=1800
-  _globals['_EPOCHOVER']._serialized_start=1802
-  _globals['_EPOCHOVER']._serialized_end=1828
-  _globals['_LEAVEREQUEST']._serialized_start=1831
-  _globals['_LEAVEREQUEST']._serialized_end=2056
-  _globals['_LEAVEREQUEST_REASON']._serialized_start=2008
-  _globals['_LEAVEREQUEST_REASON']._serialized_end=2056
-  _globals['_LEAVERESPONSE']._serialized_start=2058
-  _globals['_LEAVERESPONSE']._serialized_end=2073
-  _globals['_WRITESUMMARYREQUEST']._serialized_start=2075
-  _globals['_WRITESUMMARYREQUEST']._serialized_end=2168
-  _globals['_WRITESUMMARYRESPONSE']._serialized_start=2170
-  _globals['_WRITESUMMARYRESPONSE']._serialized_end=2192
-  _globals['_MEMBERSHIP']._serialized_start=2195
-  _globals['_MEMBERSHIP']._serialized_end=2646
+  _globals['_WORKERREPORT']._serialized_end=1381
+  _globals['_WORKERREPORT_METRICSENTRY']._serialized_start=1245
+  _globals['_WORKERREPORT_METRICSENTRY']._serialized_end=1291
+  _globals['_WORKERREPORT_DOING']._serialized_start=1293
+  _globals['_WORKERREPORT_DOING']._serialized_end=1372
+  _globals['_HEARTBEATREQUEST']._serialized_start=1383
+  _globals['_HEARTBEATREQUEST']._serialized_end=1498
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1501
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1631
+  _globals['_AWAITREADYREQUEST']._serialized_start=1633
+  _globals['_AWAITREADYREQUEST']._serialized_end=1747
+  _globals['_PARAMETERSERVER']._serialized_start=1749
+  _globals['_PARAMETERSERVER']._serialized_end=1804
+  _globals['_VIEW']._serialized_start=1806
+  _globals['_VIEW']._serialized_end=1868
+  _globals['_AWAITREADYRESPONSE']._serialized_start=1870
+  _globals['_AWAITREADYRESPONSE']._serialized_end=1968
+  _globals['_WATCHEPOCHSREQUEST']._serialized_start=1970
+  _globals['_WATCHEPOCHSREQUEST']._serialized_end=1990
+  _globals['_EPOCHOVER']._serialized_start=1992
+  _globals['_EPOCHOVER']._serialized_end=2018
+  _globals['_LEAVEREQUEST']._serialized_start=2021
+  _globals['_LEAVEREQUEST']._serialized_end=2246
+  _globals['_LEAVEREQUEST_REASON']._serialized_start=2198
+  _globals['_LEAVEREQUEST_REASON']._serialized_end=2246
+  _globals['_LEAVERESPONSE']._serialized_start=2248
+  _globals['_LEAVERESPONSE']._serialized_end=2263
+  _globals['_WRITESUMMARYREQUEST']._serialized_start=2265
+  _globals['_WRITESUMMARYREQUEST']._serialized_end=2358
+  _globals['_WRITESUMMARYRESPONSE']._serialized_start=2360
+  _globals['_WRITESUMMARYRESPONSE']._serialized_end=2382
+  _globals['_MEMBERSHIP']._serialized_start=2385
+  _globals['_MEMBERSHIP']._serialized_end=2836
 # @@protoc_insertion_point(module_scope)

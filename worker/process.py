@@ -29,6 +29,7 @@ from ..model.loading import describe, load_build
 from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
+from .activity import Activity, ActivityHook
 from .hooks import ReportHook, StopHook, TokenHook
 from .input import InputHook, LeasedInput
 from .metrics import WorkerMetrics
@@ -120,6 +121,8 @@ class _Worker:
         self._shard: ShardHost | None = None
         self._device = registration.task.device
         self._report: ReportHook | None = None
+        self._activity = Activity()
+        self._sessions: ServiceSessionCreator | None = None
         self._input = LeasedInput(
             ShardsClient(client),
             lease_secs=registration.job.lease_secs,
@@ -128,8 +131,10 @@ class _Worker:
         )
         self._heartbeat = Heartbeat(
             client,
-            report=lambda: self._report.report() if self._report else None,
+            report=self._figures,
             max_silence_secs=config.max_wait_secs,
+            on_answer=self._leave_hanging_step,
+            on_end=lambda error: self._leave_session(str(error)),
         )
 
     def run(self, build: BuildFn) -> None:
@@ -179,7 +184,7 @@ class _Worker:
         limits = [self._registration.job.max_steps or None, loop.last_step]
         last_step = min((limit for limit in limits if limit is not None), default=None)
         stop_hook = StopHook(built, last_step, self._told_to_stop)
-        self._report = ReportHook(built, self._metrics)
+        self._report = ReportHook(built, self._metrics, self._activity)
         creator = ServiceSessionCreator(
             self._client,
             built,
@@ -187,19 +192,27 @@ class _Worker:
             self._config.max_wait_secs,
             self._data_plane,
             self._told_to_stop,
+            self._activity,
         )
+        self._sessions = creator
         self._client.watch_epochs(creator.notice)
+        doing = pb.WorkerReport
+        may_wait = self._data_plane.max_staleness is not None
+        first = doing.SLOWER if may_wait else doing.BETWEEN
         hooks = [
+            ActivityHook(self._activity, first, doing.BETWEEN),
             *transfer_hooks(
                 self._data_plane,
                 lease_secs=self._registration.job.lease_secs,
                 cancelled=self._told_to_stop,
             ),
+            ActivityHook(self._activity, doing.BETWEEN),
             *(loop.chief_only_hooks if self._is_first else ()),
             *self._service_hooks(built, stop_hook),
             *built.spec.hooks,
             *loop.hooks,
             ReleaseThreadsHook(STOP_GRACE_SECS),
+            ActivityHook(self._activity, doing.STEP),
         ]
         with built.graph.as_default():
             run_loop(loop, creator, hooks)
@@ -231,7 +244,7 @@ class _Worker:
         )
 
     def _service_hooks(self, built: TrainGraph, stop_hook: StopHook) -> list[Any]:
-        hooks: list[Any] = [TokenHook(built)] if built.sync else []
+        hooks: list[Any] = [TokenHook(built, self._activity)] if built.sync else []
         hooks += [stop_hook, self._report]
         if built.input is not None:
             hooks.append(InputHook(self._input, built.spec.position))
@@ -256,10 +269,25 @@ class _Worker:
     def _told_to_stop(self) -> bool:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()
 
+    def _figures(self) -> pb.WorkerReport:
+        if self._report is None:  # Before it has a graph.
+            return self._activity.add_to(pb.WorkerReport())
+        return self._report.report()
+
+    def _leave_hanging_step(self, answer: pb.HeartbeatResponse) -> None:
+        """Opens the session anew when the chief says that its step makes no progress."""
+        if answer.leave_session and answer.leave_session == self._activity.sessions:
+            self._leave_session("the chief says that its step hangs")
+
+    def _leave_session(self, reason: str) -> None:
+        if self._sessions is not None:
+            log.warning("the session is left: %s", reason)
+            self._sessions.leave(reason)
+
     def _leave(self, reason: pb.LeaveRequest.Reason, error: str = "") -> None:
         self._input.stop()
         self._heartbeat.stop()
-        report = self._report.report() if self._report else None
+        report = self._figures()
         self._client.leave(reason, error, report)
         log.info("%s left: %s", self._registration.task, pb.LeaveRequest.Reason.Name(reason))
 

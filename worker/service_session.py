@@ -18,6 +18,7 @@ from ..cluster.spec import ClusterView
 from ..cluster.transfer import DataPlane, prepare
 from ..errors import WaitTimeout
 from ..model.graph import TrainGraph
+from .activity import Activity
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         max_wait_secs: Seconds to wait for the model to be ready.
         data_plane: How tensors cross between tasks.
         cancelled: Whether this worker has to stop.
+        activity: What the worker is at.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         max_wait_secs: float,
         data_plane: DataPlane,
         cancelled: Callable[[], bool],
+        activity: Activity,
     ) -> None:
         self._client = client
         self._built = built
@@ -55,6 +58,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._max_wait_secs = max_wait_secs
         self._data_plane = data_plane
         self._cancelled = cancelled
+        self._activity = activity
         self._session: LeavableSession | None = None
         self._epoch = 0
         self._over = 0
@@ -74,6 +78,17 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         if session is not None and self._epoch <= epoch:
             session.leave(f"epoch {self._epoch} is over")
 
+    def leave(self, reason: str) -> None:
+        """Has the step under way fail, and the session be opened anew; from any thread.
+
+        Args:
+            reason: Why, for people.
+        """
+        with self._lock:
+            session = self._session
+        if session is not None:
+            session.leave(reason)
+
     def create_session(self) -> Any:
         """Opens a session.
 
@@ -84,6 +99,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         if not self._built.graph.finalized:  # Not earlier: hooks may add to it when they begin.
             prepare(self._built.graph, self._data_plane, self._built.steps)
             self._built.graph.finalize()
+        self._activity.open_session()
         deadline = Deadline.after(self._max_wait_secs)
         attempt_secs = FIRST_ATTEMPT_SECS
         lost_epoch, self._session = self._epoch, None
