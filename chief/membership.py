@@ -333,11 +333,16 @@ class Membership:
             self._suspected = False
             self.changed.notify_all()
 
-    def mark_unready(self) -> None:
-        """Says that the model is lost: nobody should train on what the servers hold now."""
+    def mark_unready(self, epoch: int | None = None) -> None:
+        """Says that the model is lost: nobody should train on what the servers hold now.
+
+        Args:
+            epoch: The epoch that is over; None: the newest. The next may have begun already, if a
+                spare was there.
+        """
         with self.changed:
             self._ready_epoch = 0
-            self._over = self._epoch
+            self._over = max(self._over, self._epoch if epoch is None else epoch)
             self.changed.notify_all()
 
     def await_no_sessions(self, timeout_secs: float) -> list[Task]:

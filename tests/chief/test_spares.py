@@ -158,3 +158,11 @@ def test_the_end_of_an_epoch_is_news_at_once(membership):
     assert membership.await_over(0, 0.0) == 0
     threading.Timer(0.05, lose, (membership, "a")).start()
     assert membership.await_over(0, 30.0) == epoch
+
+
+def test_an_epoch_that_begins_at_once_is_not_over_with_the_one_before(membership):
+    """A spare was listed before the chief came to look."""
+    before = membership.epoch
+    membership.renew_epoch()
+    membership.mark_unready(before)
+    assert membership.await_over(0, 0.0) == before
