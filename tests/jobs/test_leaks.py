@@ -1,4 +1,4 @@
-"""What sessions, reapers and servers leave behind, in processes that live through many recoveries."""
+"""What sessions and servers leave behind in processes that live through many recoveries."""
 
 import os
 import sys
@@ -34,14 +34,15 @@ def restless_job(start, logdir, tmp_path):
     """A job of real processes, and what sets how often its sessions are all opened anew."""
     wanted = tmp_path / "wanted"
     wanted.write_text("0")
-    options = ("--heartbeat-secs", 0.1, "--lease-secs", 5, "--max-steps", 10_000_000)
+    options = (
+        *("--heartbeat-secs", 0.1, "--lease-secs", 5, "--max-steps", 10_000_000),
+        *("--save-checkpoint-secs", 0, "--mirror-secs", 0.5),
+    )
 
     def begin(mode):
+        arguments = ("chief", LINEAR, "--ps", 2, "--port", 0, "--logdir", logdir, mode, *options)
         command = RestlessCommand(
-            ["chief", LINEAR, *map(str, ("--ps", 2, "--port", 0, "--logdir", logdir, mode))]
-            + [*map(str, options), "--save-checkpoint-secs", "0", "--mirror-secs", "0.5"],
-            tmp_path / "chief.log",
-            {"RESTLESS": str(wanted)},
+            list(map(str, arguments)), tmp_path / "chief.log", {"RESTLESS": str(wanted)}
         )
         commands.append(command)
         address = until(lambda: find_chief_or_none(logdir))
