@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import signal
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ from .cluster.launch.ends import (
     was_preempted,
 )
 from .cluster.launch.interface import Launcher, ProcessHandle, ProcessSpec
+from .cluster.launch.overdue import Overdue
 from .cluster.launch.process import ProcessLauncher
 from .cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS, BudgetSpent, RestartBudget
 from .cluster.signals import GRACE_SECS, check_grace
@@ -219,6 +221,7 @@ class _Run:
         self._wanted = {"worker": job.options.num_workers, "ps": job.options.num_ps}
         self._stop_sent = False
         self._spent: BudgetSpent | None = None
+        self._overdue = Overdue(END_SECS)
 
     def run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
         self._chief = self._launcher.start(self._job.chief_spec())
@@ -316,6 +319,7 @@ class _Run:
         for task, handle in self._tasks.items():
             code, state = handle.poll(), states.get(task, "")
             if code is None:
+                self._end_if_overdue(task, handle, state)
                 continue
             if failed_before_it_joined(task[0], code, state):
                 said = describe_end(handle, code)
@@ -334,6 +338,13 @@ class _Run:
                 said = describe_end(handle, code)
                 self._ask_to_stop(client, f"{handle.name}: {said}; {spent}")
                 return
+
+    def _end_if_overdue(self, task: tuple[str, int], handle: ProcessHandle, state: str) -> None:
+        if self._options.ps_on_workers:
+            return  # It may hold parameters still.
+        if self._overdue.is_to_be_killed(task, handle, state):
+            log.warning("%s is lost to the chief, and does not end: it is killed", handle.name)
+            handle.send_signal(signal.SIGKILL)
 
     def _is_restart_due(self, handle: ProcessHandle, code: int) -> bool:
         """Whether a process that ended is to be started again now.
@@ -434,6 +445,7 @@ def chief_arguments(options: JobOptions) -> tuple[str, ...]:
         "lease-secs": options.lease_secs,
         "mirror-secs": options.mirror_secs,
         "recovery": options.recovery,
+        "stall-secs": options.stall_secs,
     }
     for name, value in values.items():
         if value is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,12 +12,16 @@ import tensorflow as tf
 
 from ..model.stalls import StallClock
 from ..model.sync import SyncOps
-from ..model.tokens import SyncCounters, count_up, deal
+from ..model.tokens import SyncCounters, count_up, deal, newest_steps
+from .lost_tokens import LostTokens, NewSession
+from .stall_words import GradientSight
 
 log = logging.getLogger(__name__)
 
 # What drops a token of an earlier epoch waits for ever if somebody else takes it at that moment.
 _CLEAR_TIMEOUT_MS = 2_000
+# A parameter server that gives no answer for so long is gone.
+_ANSWER_TIMEOUT_MS = 10_000
 
 
 class Aggregator:
@@ -43,6 +47,9 @@ class Aggregator:
         self._shares = deal((), ops.queues, ops.tokens_per_step)
         self._reissued = 0
         self._before: SyncCounters | None = None
+        # What each worker had pushed before this epoch, and when it last did in an earlier one.
+        self._pushed_before: dict[int, tuple[int, int]] = {}
+        self._lost_tokens = LostTokens()
 
     def start(self, num_workers: int = 0, workers: Mapping[int, str] | None = None) -> None:
         """Brings queues and accumulators to the model's global step, issues tokens, starts.
@@ -59,15 +66,21 @@ class Aggregator:
             self._issue([num_workers] * self._ops.queues)
         self._clear()
         self._before = self.counters()
+        self._pushed_before = newest_steps(*self._ask(self._ops.ledger))
         self._workers = dict(workers or {})
         self._shares = self._deal()
-        self._session.run(self._ops.deal_tokens, {self._ops.counts: self._shares})
+        self._set(self._ops.deal_tokens, self._shares)
         self._issue(self._shares)
         self._thread.start()
 
     def stop(self) -> None:
         """Starts no further step. One that waits for gradients ends with the session."""
         self._ended.set()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether training is held between two steps."""
+        return self._hold.is_set()
 
     @property
     def is_running(self) -> bool:
@@ -94,7 +107,7 @@ class Aggregator:
         self._workers = dict(workers)
         before, self._shares = self._shares, self._deal()
         if self._shares != before:
-            self._session.run(self._ops.deal_tokens, {self._ops.counts: self._shares})
+            self._set(self._ops.deal_tokens, self._shares)
         self._reissue(self._for_the_gone(gone, before))
 
     def release(self) -> None:
@@ -104,22 +117,48 @@ class Aggregator:
     def watch(self) -> None:
         """Issues tokens again if no step was made for too long and nobody has one to take.
 
-        A worker that lives may have lost its token with a session. A gradient too many does no
-        harm: it is averaged in, or comes too late.
+        They are for those alone whose gradient is missing, and who have none to take. One that only
+        is slow then has a token too many, whose gradient comes too late and is dropped.
         """
         if not self._workers or not self._stalls.is_stalled(self._steps):
             return
-        fetches = [self._ops.waiting, self._ops.queue_sizes]
-        waiting, sizes = self._session.run(fetches)
-        missing = self._ops.replicas - int(waiting)
+        sight, sizes = self._look()
+        missing = self._ops.replicas - sight.waiting - sum(self._untaken(sizes))
         if missing > 0:
             log.warning("no step for too long, %d gradients are missing", missing)
-            self._reissue([min(s, missing) if n == 0 else 0 for s, n in self._per_queue(sizes)])
+            self._reissue(self._for_the_late(missing, sizes, sight.given))
         self._stalls.restart()
+
+    def supply(self, waiting: Mapping[int, NewSession]) -> None:
+        """Issues tokens to those who need one for a new session: theirs went with an earlier one.
+
+        Args:
+            waiting: The workers, by index, that have said that they wait for the first token of a
+                session.
+        """
+        if self._ops.queues == 1:
+            return  # Nobody could tell whose token is missing; `watch` issues some.
+        mine = {i: each for i, each in waiting.items() if i in self._workers}
+        if not self._lost_tokens.is_any_new(mine):
+            return
+        _, sizes = self._look()
+        queues = {index: min(index, self._ops.queues - 1) for index in mine}
+        lacking = self._lost_tokens.find(
+            mine, {index for index, queue in queues.items() if not sizes[queue]}
+        )
+        counts = [0] * self._ops.queues
+        for index in lacking:
+            log.info("worker:%d gets another token: it lost the one before with its session", index)
+            counts[queues[index]] += 1
+        self._reissue(counts)
+
+    def sight(self) -> GradientSight:
+        """Which gradients of the step under way are there; asks the parameter server."""
+        return self._look()[0]
 
     def counters(self) -> SyncCounters:
         """What became of the gradients in this epoch; asks the parameter server."""
-        (_, rows), waiting = self._session.run([self._ops.ledger, self._ops.waiting])
+        (_, rows), waiting = self._ask([self._ops.ledger, self._ops.waiting])
         now, before = count_up(rows, int(waiting)), self._before or SyncCounters(0, 0, 0)
         return SyncCounters(
             now.applied - before.applied, now.dropped - before.dropped, self._reissued
@@ -156,8 +195,47 @@ class Aggregator:
             counts[queue] = max(1, counts[queue])
         return counts
 
-    def _per_queue(self, sizes: Any) -> list[tuple[int, int]]:
-        return [(share, int(size)) for share, size in zip(self._shares, sizes, strict=True)]
+    def _look(self) -> tuple[GradientSight, list[int]]:
+        """What is there of the step under way, and how many tokens each queue has."""
+        ops = self._ops
+        (keys, rows), waiting, sizes, step = self._ask(
+            [ops.ledger, ops.waiting, ops.queue_sizes, ops.global_step]
+        )
+        given = frozenset(
+            index
+            for index, pushed in newest_steps(keys, rows).items()
+            # Of a model that was put back meanwhile the number of the step says nothing.
+            if pushed[1] == step and pushed != self._pushed_before.get(index)
+        )
+        sight = GradientSight(int(step), int(waiting), ops.replicas, given)
+        return sight, [int(size) for size in sizes]
+
+    def _untaken(self, sizes: list[int]) -> list[int]:
+        """Tokens that somebody who is there will take."""
+        return [size if share else 0 for share, size in zip(self._shares, sizes, strict=True)]
+
+    def _for_the_late(self, missing: int, sizes: list[int], given: Collection[int]) -> list[int]:
+        """Tokens for those who have none to take and have not given their gradient; by queue."""
+        if self._ops.queues == 1:
+            return [min(self._shares[0], missing)]
+        counts = [0] * self._ops.queues
+        for index in sorted(set(self._workers) - set(given)):
+            queue = min(index, self._ops.queues - 1)
+            if not sizes[queue] and sum(counts) < missing:
+                counts[queue] += 1
+        # All have given theirs, so whoever computes for one that is missing has lost its token.
+        for queue, share in enumerate(self._shares):
+            if not sum(counts) and not sizes[queue]:
+                counts[queue] = min(share, missing)
+        return counts
+
+    def _set(self, operation: Any, counts: list[int]) -> None:
+        options = tf.compat.v1.RunOptions(timeout_in_ms=_ANSWER_TIMEOUT_MS)
+        self._session.run(operation, {self._ops.counts: counts}, options=options)
+
+    def _ask(self, fetches: Any) -> Any:
+        options = tf.compat.v1.RunOptions(timeout_in_ms=_ANSWER_TIMEOUT_MS)
+        return self._session.run(fetches, options=options)
 
     def _reissue(self, counts: list[int]) -> None:
         self._reissued += sum(counts)
@@ -165,7 +243,7 @@ class Aggregator:
 
     def _issue(self, counts: list[int]) -> None:
         if any(counts):
-            self._session.run(self._ops.issue_tokens, {self._ops.counts: counts})
+            self._set(self._ops.issue_tokens, counts)
 
     def _clear(self) -> None:
         """Drops the gradients and tokens of an earlier epoch."""

@@ -35,6 +35,11 @@ class Holds:
         self._one = threading.Lock()
         self.changed = threading.Condition(threading.RLock())
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a hold lasts."""
+        return self._is_held
+
     @contextmanager
     def paused(self, timeout_secs: float) -> Iterator[bool]:
         """Holds all workers; yields whether every one has answered in time.

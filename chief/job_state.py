@@ -23,6 +23,7 @@ from .options import JobOptions
 from .plan import Plan
 from .progress import Progress
 from .shards import Ledger, NoDataset
+from .stalls import StallWatch
 
 
 class Phase(enum.StrEnum):
@@ -71,6 +72,7 @@ class JobState:
         is_supervised: Whether somebody starts tasks again that are gone, the chief too.
         grace_secs: How long this process can stay once it is asked to end.
         is_handing_over: Whether it has to go, and another chief is to follow.
+        stall_watch: Finds out that no step is made, over all epochs.
         last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
@@ -90,6 +92,9 @@ class JobState:
             made again.
         resizes: Changes of the number of parameter servers in this run.
         resize_secs: How long steps stood still for the newest one.
+        stall: Who makes no step and who waits for whom, for people; empty while steps are made.
+        stalls: Stalls of this run.
+        stepped_at: Monotonic time of the newest global step; None while the job does not train.
         restore_step: Gives the global step that a loss now would go back to.
     """
 
@@ -114,6 +119,9 @@ class JobState:
     recoveries: int = 0
     recovery_secs: float = 0.0
     recovered_step: int = 0
+    stall: str = ""
+    stalls: int = 0
+    stepped_at: float | None = None
     restore_step: Callable[[], int] = lambda: 0
     moved_at: float | None = None
     resizes: int = 0
@@ -127,11 +135,13 @@ class JobState:
     holds: Holds = field(init=False)
     notices: Notices = field(init=False)
     plan: Plan = field(init=False)
+    stall_watch: StallWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self.plan = Plan(self.options, self.membership.num_ps)
         self.notices = Notices(self.membership)
         self.ledger = Ledger(sync=self.options.sync)
+        self.stall_watch = StallWatch(self.options.stall_secs, sync=self.options.sync)
         self.holds = Holds(
             lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
         )
@@ -151,6 +161,11 @@ class JobState:
     def is_awaiting_step(self) -> bool:
         """Whether the first step after a loss or a move is awaited."""
         return self.lost_at is not None or self.moved_at is not None
+
+    @property
+    def secs_since_step(self) -> float:
+        """Seconds since the newest global step; 0 while the job does not train."""
+        return time.monotonic() - self.stepped_at if self.stepped_at is not None else 0.0
 
     def request_stop(self, error: str = "") -> None:
         """Asks the job to end; the first reason given stays."""
@@ -218,6 +233,8 @@ class JobState:
             resizes=self.resizes,
             resize_secs=self.resize_secs,
             preemptions=self.membership.preemptions,
+            stalls=self.stalls,
+            secs_since_step=self.secs_since_step,
         )
         if self.checkpoint is not None:
             status.checkpoint = self.checkpoint.path
@@ -228,7 +245,7 @@ class JobState:
     def _detail(self) -> str:
         if self.phase in (Phase.WAITING, Phase.RECOVERING, Phase.SCALING):
             return self.detail or self.membership.missing()
-        return self.detail or self.checkpoint_trouble or self._describe_input()
+        return self.detail or self.stall or self.checkpoint_trouble or self._describe_input()
 
     def _describe_input(self) -> str:
         """How far the input is, where it is read in shards."""

@@ -56,6 +56,8 @@ class TaskRecord:
     Attributes:
         session_epoch: The epoch that it was last told to be ready; 0 while it asks for one.
         is_dismissed: Whether it is told to leave, though the job goes on.
+        leave_session: A worker's session that it should give up, by the number in its report; 0:
+            none.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class TaskRecord:
     error: str = ""
     session_epoch: int = 0
     is_dismissed: bool = False
+    leave_session: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -286,6 +289,26 @@ class Membership:
                     return True
         return False
 
+    def lose_worker(self, task: Task, incarnation: str, reason: str) -> bool:
+        """Takes one life of a worker as gone though it is heard of; it learns so and ends.
+
+        Returns:
+            Whether it was up until now.
+        """
+        with self.changed:
+            record = self._tasks.get(task)
+            if record is None or record.incarnation != incarnation or not record.is_alive:
+                return False
+            self._lose(record, reason)
+            return True
+
+    def leave_session(self, task: Task, incarnation: str, number: int) -> None:
+        """Has a worker open its session anew, if that is still the one of this number."""
+        with self.changed:
+            record = self._tasks.get(task)
+            if record is not None and record.incarnation == incarnation:
+                record.leave_session = number
+
     @property
     def is_suspected(self) -> bool:
         """Whether a worker's session broke, and nobody has looked since why."""
@@ -429,6 +452,11 @@ class Membership:
     def layout(self) -> int:
         """Counts the changes of `num_ps`."""
         return self._layout
+
+    def session_to_leave(self, task: Task) -> int:
+        """The number of the session that a worker should give up; 0: none."""
+        record = self._tasks.get(task)
+        return record.leave_session if record is not None else 0
 
     def is_stopping(self, task: Task) -> bool:
         """Whether a task has been told to end."""

@@ -73,6 +73,7 @@ class MembershipServicer(Base):
             stop=self._membership.is_stopping(task),
             write_summaries=self._writes_summaries(task),
             task=pb.TaskId(role=task.role, index=task.index),
+            leave_session=self._membership.session_to_leave(task),
         )
 
     @with_status_codes

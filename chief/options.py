@@ -39,6 +39,9 @@ class JobOptions:
             variables are copied to its neighbour; None: a lost one goes back to a checkpoint.
         recovery: When a parameter server is lost, "rollback": all go back to one restore point;
             or "partial" (async): only the new one does.
+        stall_secs: Seconds without a step after which the job, or a worker, is said to hang, and
+            after twice as long something is done about it; None: 60 or three leases, whichever is
+            more; 0: never.
         evaluate: Whether to evaluate the final checkpoint, if the model says how.
         data_plane: How parameters are stored and cross between tasks.
         params: Handed to the build function as `task.params`.
@@ -65,6 +68,7 @@ class JobOptions:
     lease_secs: float = 10.0
     mirror_secs: float | None = None
     recovery: str = "rollback"
+    stall_secs: float = None  # type: ignore[assignment]  # Replaced by a number at once.
     evaluate: bool = True
     data_plane: DataPlane = field(default_factory=DataPlane)
     params: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +94,7 @@ class JobOptions:
                 f"--lease-secs {self.lease_secs:g} with --heartbeat-secs {self.heartbeat_secs:g}: "
                 "a lease has to outlast two heartbeats"
             )
+        self._check_stall_secs()
         check_combination(self.data_plane, self.sync)
         if not self.logdir:
             raise UsageError("--logdir is empty: name a directory for checkpoints and events")
@@ -127,6 +132,16 @@ class JobOptions:
                     "that lag behind; leave one of them out"
                 )
 
+    def _check_stall_secs(self) -> None:
+        if self.stall_secs is None:
+            object.__setattr__(self, "stall_secs", max(STALL_SECS, STALL_LEASES * self.lease_secs))
+        # Before that a worker that is gone may not have been missed yet.
+        if self.stall_secs and not self.stall_secs > self.lease_secs:
+            raise UsageError(
+                f"--stall-secs {self.stall_secs:g} with --lease-secs {self.lease_secs:g}: a stall "
+                "has to outlast a lease; give more, or 0 to wait for ever"
+            )
+
     def _check_recovery(self) -> None:
         if self.recovery not in RECOVERIES:
             raise UsageError(f"--recovery {self.recovery!r}: expected {' or '.join(RECOVERIES)}")
@@ -153,6 +168,9 @@ def new_job_id() -> str:
 
 
 RECOVERIES = ("rollback", "partial")
+# What `stall_secs` is by default, at least, and in leases.
+STALL_SECS = 60.0
+STALL_LEASES = 3
 
 
 @dataclass(frozen=True)

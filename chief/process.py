@@ -38,6 +38,7 @@ from .relocation import Resized, drop_layout, move_model
 from .scaling import Resizing
 from .server import ControlServer
 from .shards_servicer import ShardsServicer
+from .stall_guard import Stalled
 from .status_servicer import StatusServicer
 from .summaries import SummaryService
 from .training import LOST_ERRORS, Training
@@ -231,7 +232,10 @@ class _Chief:
                 resizing = self._resizing(layout)
             except LOST_ERRORS as error:
                 log.warning("epoch %d is lost: %s", view.epoch, first_line(error))
-                self._recover(view)
+                restorer.keeps_whole = isinstance(error, Stalled)
+                # A server that was lost would have been missed long before a stall was.
+                look_secs = 0.0 if restorer.keeps_whole else options.lease_secs
+                self._recover(view, look_secs)
             epoch = view.epoch + 1
 
     def _resizing(self, layout: Layout) -> Resizing:
@@ -255,7 +259,7 @@ class _Chief:
         except LOST_ERRORS as error:
             log.warning("the model could not be moved, and stays: %s", first_line(error))
             restorer.found = resized.point
-            self._recover(view)
+            self._recover(view, self._config.options.lease_secs)
             return layout, restorer
         self._membership.resize(resized.servers)
         drop_layout(view, layout.number)
@@ -295,14 +299,14 @@ class _Chief:
         finally:
             session.close()
 
-    def _recover(self, view: ClusterView) -> None:
+    def _recover(self, view: ClusterView, look_secs: float) -> None:
         """Finds out which parameter server is gone, and has everyone let go of the others."""
         options = self._config.options
         if self._state.lost_at is None:
             self._state.lost_at = time.monotonic()
         self._state.phase = Phase.RECOVERING
         self._metrics.recoveries.inc()
-        find_lost(self._membership, view, options.lease_secs, self._is_interrupted)
+        find_lost(self._membership, view, look_secs, self._is_interrupted)
         # What a worker still adds to the old model must not end up in the one that is restored.
         for task in self._membership.await_no_sessions(options.lease_secs):
             log.warning("%s has not given up its step over epoch %d", task, view.epoch)

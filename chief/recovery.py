@@ -12,6 +12,7 @@ from ..cluster.address import parse_address
 from ..cluster.spec import ClusterView
 from ..cluster.storage import Storage
 from ..model.graph import TrainGraph
+from ..model.tokens import newest_steps
 from .checkpoint_files import Checkpoint, find_checkpoints
 from .initialization import adopt, initialize
 from .membership import Membership
@@ -67,6 +68,25 @@ def is_refused(address: str) -> bool:
     return False
 
 
+def is_whole(built: TrainGraph, session: Any) -> bool:
+    """Whether the model is initialized, and no step of sync mode is applied to a part of it alone.
+
+    To be called when nobody has a session that could apply anything. A step of sync mode takes its
+    gradients out of every accumulator, so if it has begun, some have fewer of them, or all have
+    none though workers have given theirs. An async worker's step that ends half-way is no more than
+    a worker that dies: the others have trained on beside it in any case.
+    """
+    if session.run(built.uninitialized).size:
+        return False
+    if built.sync is None:
+        return True
+    counts, (keys, rows), step = session.run(
+        [[each.count for each in built.sync.leftovers], built.sync.ledger, built.sync.global_step]
+    )
+    given = any(pushed[1] == step for pushed in newest_steps(keys, rows).values())
+    return len(set(map(int, counts))) == 1 and (int(counts[0]) > 0 or not given)
+
+
 class Restorer:
     """Gives the model its values at the start of each epoch.
 
@@ -80,6 +100,10 @@ class Restorer:
     Attributes:
         is_attached: Whether the servers hold the model already, of an earlier chief.
         found: Where the model stands that the servers hold already, if it was moved there.
+        found_alive: Whether the last call found the model of an earlier chief, and kept it.
+        kept: Whether the last call kept this chief's own model, since it was whole.
+        keeps_whole: Whether the next call keeps the model if all servers are those of before and
+            no step is half applied: nobody was lost, and only sessions are opened anew.
     """
 
     def __init__(
@@ -99,6 +123,8 @@ class Restorer:
         self.is_attached = False
         self.found: RestorePoint | None = None
         self.found_alive = False
+        self.kept = False
+        self.keeps_whole = False
 
     @property
     def point(self) -> RestorePoint | None:
@@ -131,6 +157,13 @@ class Restorer:
             checkpoint = adopt(self._built, self._logdir)
             return checkpoint if attached else found
         lost = self._lost(view)
+        keeps, self.keeps_whole = self.keeps_whole and not lost, False
+        self.kept = keeps and is_whole(self._built, session)
+        if self.kept:
+            session.run(self._built.local_init_op)
+            log.info("the model is whole: nothing is restored")
+            self._view = view
+            return adopt(self._built, self._logdir)
         restored: Checkpoint | RestorePoint | None
         if self._mirrors is not None and self._are_best(self._mirrors, lost):
             only_lost = self._recovery == "partial" and bool(lost)

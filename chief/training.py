@@ -30,6 +30,7 @@ from .recovery import Restorer
 from .relocation import Resized
 from .scaling import Resizing
 from .shard_watch import ShardWatch
+from .stall_guard import Stalled, StallGuard
 from .summaries import SummaryService
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class ServerLost(Exception):
     """A parameter server is gone, and with it a part of the model."""
 
 
-LOST_ERRORS = (ServerLost, tf.errors.DeadlineExceededError, *PREEMPTION_ERRORS)
+LOST_ERRORS = (ServerLost, Stalled, tf.errors.DeadlineExceededError, *PREEMPTION_ERRORS)
 
 
 class Training:
@@ -100,6 +101,7 @@ class Training:
         self._aggregator = (
             Aggregator(built.sync, session, state.options.lease_secs) if built.sync else None
         )
+        self._stalls = StallGuard(state, metrics, self._aggregator, STARVED_SECS)
         self._shards = ShardWatch(state.ledger, state.membership, built, session)
         self._began = time.monotonic()
         self._read_at = 0.0
@@ -179,6 +181,8 @@ class Training:
         saved = restored.extra if isinstance(restored, RestorePoint) else None
         if isinstance(restored, Checkpoint):
             saved = (restored.sidecar or {}).get("input")
+        if self._restorer.kept:
+            saved = self._shards.snapshot()
         # Workers that train on without a chief say what they read, within a lease.
         adopt_secs = self._state.options.lease_secs if self._restorer.found_alive else 0.0
         self._shards.restore(saved, adopt_secs=adopt_secs)
@@ -210,7 +214,13 @@ class Training:
                 membership.cleared()
                 self._note_first_step(restored_step)
                 self._summaries.write_progress(self._state.progress.snapshot)
+            self._stalls.look(self._is_paused)
         return reason
+
+    @property
+    def _is_paused(self) -> bool:
+        aggregator = self._aggregator
+        return self._state.holds.is_held or (aggregator is not None and aggregator.is_held)
 
     def _note_first_step(self, restored_step: int) -> None:
         """Ends a recovery, or a move: the model has gone on from where it was put."""
@@ -356,6 +366,7 @@ class Training:
 
     def _release_workers(self) -> None:
         """Lets every worker finish its step and leave."""
+        self._stalls.stop()
         self._state.phase = Phase.STOPPING
         membership = self._state.membership
         membership.begin_stop(Role.WORKER)
@@ -400,6 +411,7 @@ class Training:
 
     def _stop_services(self, but_aggregator: bool = False) -> None:
         self._state.save_checkpoint = None
+        self._stalls.stop()
         if self._aggregator and not but_aggregator:
             self._aggregator.stop()
         if self._mirrors is not None:

@@ -65,7 +65,7 @@ HeartbeatSecs = Annotated[
 LeaseSecs = Annotated[
     float, typer.Option("--lease-secs", help="Seconds of silence after which a task is gone.")
 ]
-_RECOVERY = "When a parameter server is lost"
+_RECOVERY = "When something is lost or hangs"
 MirrorSecs = Annotated[
     float,
     typer.Option(
@@ -80,6 +80,15 @@ Recovery = Annotated[
     typer.Option(
         "--recovery",
         help="rollback: all go back to one restore point; partial (async): only the new one does.",
+        rich_help_panel=_RECOVERY,
+    ),
+]
+StallSecs = Annotated[
+    float | None,
+    typer.Option(
+        "--stall-secs",
+        help="Seconds without a step after which a hang is reported, and resolved after twice as "
+        "long; default: 60 or three leases; 0: never.",
         rich_help_panel=_RECOVERY,
     ),
 ]

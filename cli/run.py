@@ -64,6 +64,7 @@ def run(
     lease_secs: args.LeaseSecs = 10.0,
     mirror_secs: args.MirrorSecs = 0.0,
     recovery: args.Recovery = "rollback",
+    stall_secs: args.StallSecs = None,
     spares: args.Spares = 0,
     evaluate: args.Evaluate = True,
     transfer_bucket_bytes: args.TransferBucketBytes = BUCKET_BYTES,
@@ -114,6 +115,7 @@ def run(
             lease_secs=lease_secs,
             mirror_secs=mirror_secs or None,
             recovery=recovery,
+            stall_secs=stall_secs,
             evaluate=evaluate,
             data_plane=DataPlane(
                 transfer_bucket_bytes=transfer_bucket_bytes,

@@ -24,8 +24,9 @@ class Heartbeat:
     Args:
         client: A registered client.
         report: Called for each heartbeat; None for tasks with nothing to report.
-        on_answer: Called with each answer.
         max_silence_secs: Seconds without an answer after which the chief is given up.
+        on_answer: Called in the thread with each answer of the chief.
+        on_end: Called in the thread with what went wrong, once `stopping` is set.
     """
 
     def __init__(
@@ -33,13 +34,15 @@ class Heartbeat:
         client: MembershipClient,
         *,
         report: Callable[[], pb.WorkerReport | None] = lambda: None,
-        on_answer: Callable[[pb.HeartbeatResponse], None] = lambda _: None,
         max_silence_secs: float,
+        on_answer: Callable[[pb.HeartbeatResponse], None] = lambda _: None,
+        on_end: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._report = report
-        self._on_answer = on_answer
         self._max_silence_secs = max_silence_secs
+        self._on_answer = on_answer
+        self._on_end = on_end
         self._ended = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -101,3 +104,4 @@ class Heartbeat:
     def _fail(self, error: Exception) -> None:
         self._error = error
         self.stopping.set()
+        self._on_end(error)

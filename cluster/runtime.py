@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,9 @@ def start_server(host: str, port: int = 0) -> TensorFlowServer:
         UsageError: The port is taken.
     """
     keep_freed_memory()
+    # Else TensorFlow calls a peer that is gone for as long as it is gone: a session that lost one
+    # could never be closed, and would stay behind with its threads.
+    os.environ.setdefault("GRPC_FAIL_FAST", "true")
     try:
         server = tf.compat.v1.train.Server({"local": [f"{host}:{port}"]}, "local", 0)
     except tf.errors.OpError as error:

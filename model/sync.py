@@ -32,6 +32,7 @@ class SyncOps:
     """Operations of sync mode.
 
     Attributes:
+        global_step: int64 scalar: the step that gradients are for now.
         train_op: Worker: pushes its gradients, then waits for its next token.
         take_token: Worker: waits for its first token.
         token_step: Worker: int64 scalar, the global step of the token that `train_op` ends with.
@@ -51,6 +52,7 @@ class SyncOps:
         replicas: Gradients that make one global step.
     """
 
+    global_step: Tensor
     train_op: Operation
     take_token: Operation
     token_step: Tensor
@@ -122,9 +124,11 @@ def synchronize(
         counts = v1.placeholder(tf.int32, [queues], name="token_counts")
         issue_tokens = tokens.give(counts, global_step.read_value())
         deal_tokens = shares.assign(counts).op
+        step_now = global_step.read_value()
         with tf.control_dependencies(parts.apply(optimizer, replicas_to_aggregate)):
             given = tokens.give(shares.read_value(), global_step.read_value())
     return SyncOps(
+        global_step=step_now,
         train_op=held.assign(token).op,
         take_token=held.assign(first_token).op,
         token_step=tf.identity(token, name="token_step_after"),

@@ -103,7 +103,21 @@ class RegisterResponse(_message.Message):
     def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., job: _Optional[_Union[JobConfig, _Mapping]] = ...) -> None: ...
 
 class WorkerReport(_message.Message):
-    __slots__ = ("global_step", "local_steps", "examples", "loss", "metrics", "recoveries")
+    __slots__ = ("global_step", "local_steps", "examples", "loss", "metrics", "recoveries", "doing", "doing_secs", "sessions")
+    class Doing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[WorkerReport.Doing]
+        OPENING: _ClassVar[WorkerReport.Doing]
+        TOKEN: _ClassVar[WorkerReport.Doing]
+        SLOWER: _ClassVar[WorkerReport.Doing]
+        STEP: _ClassVar[WorkerReport.Doing]
+        BETWEEN: _ClassVar[WorkerReport.Doing]
+    UNKNOWN: WorkerReport.Doing
+    OPENING: WorkerReport.Doing
+    TOKEN: WorkerReport.Doing
+    SLOWER: WorkerReport.Doing
+    STEP: WorkerReport.Doing
+    BETWEEN: WorkerReport.Doing
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -117,13 +131,19 @@ class WorkerReport(_message.Message):
     LOSS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     RECOVERIES_FIELD_NUMBER: _ClassVar[int]
+    DOING_FIELD_NUMBER: _ClassVar[int]
+    DOING_SECS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
     global_step: int
     local_steps: int
     examples: int
     loss: float
     metrics: _containers.ScalarMap[str, float]
     recoveries: int
-    def __init__(self, global_step: _Optional[int] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., recoveries: _Optional[int] = ...) -> None: ...
+    doing: WorkerReport.Doing
+    doing_secs: float
+    sessions: int
+    def __init__(self, global_step: _Optional[int] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., recoveries: _Optional[int] = ..., doing: _Optional[_Union[WorkerReport.Doing, str]] = ..., doing_secs: _Optional[float] = ..., sessions: _Optional[int] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("task", "incarnation", "report")
@@ -136,20 +156,22 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("epoch", "stop", "write_summaries", "task", "next_layout", "next_num_ps")
+    __slots__ = ("epoch", "stop", "write_summaries", "task", "next_layout", "next_num_ps", "leave_session")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     WRITE_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     NEXT_LAYOUT_FIELD_NUMBER: _ClassVar[int]
     NEXT_NUM_PS_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_SESSION_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     stop: bool
     write_summaries: bool
     task: TaskId
     next_layout: int
     next_num_ps: int
-    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ...) -> None: ...
+    leave_session: int
+    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ..., leave_session: _Optional[int] = ...) -> None: ...
 
 class AwaitReadyRequest(_message.Message):
     __slots__ = ("task", "min_epoch", "timeout_secs", "lost_epoch")

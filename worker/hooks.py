@@ -13,6 +13,7 @@ import tensorflow as tf
 from ..errors import JobFailed
 from ..model.graph import TrainGraph
 from ..protos import membership_pb2 as pb
+from .activity import Activity
 from .metrics import WorkerMetrics
 
 v1 = tf.compat.v1
@@ -25,6 +26,7 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
 
     Args:
         metrics: What Prometheus sees.
+        activity: What the worker is at; None: nobody asks.
 
     Attributes:
         built: The worker's graph; to be set before the first step, and whenever there is another.
@@ -32,8 +34,9 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
 
     built: TrainGraph
 
-    def __init__(self, metrics: WorkerMetrics) -> None:
+    def __init__(self, metrics: WorkerMetrics, activity: Activity | None = None) -> None:
         self._metrics = metrics
+        self._activity = activity or Activity()
         self._report = pb.WorkerReport()
         self._lock = threading.Lock()
         self._sessions = 0
@@ -86,7 +89,9 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
     def report(self) -> pb.WorkerReport:
         """The figures so far; called from the heartbeat's thread."""
         with self._lock:
-            return self._report
+            report = pb.WorkerReport()
+            report.CopyFrom(self._report)
+        return self._activity.add_to(report)
 
 
 class StopHook(tf.compat.v1.train.SessionRunHook):
@@ -136,12 +141,16 @@ class TokenHook(tf.compat.v1.train.SessionRunHook):
 
     Args:
         built: The worker's graph.
+        activity: What the worker is at; None: nobody asks.
     """
 
-    def __init__(self, built: TrainGraph) -> None:
+    def __init__(self, built: TrainGraph, activity: Activity | None = None) -> None:
         assert built.sync is not None
         self._take_token = built.sync.take_token
+        self._activity = activity or Activity()
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Waits for a token; the chief issues some when the worker has to stop."""
+        self._activity.note(pb.WorkerReport.TOKEN)
         session.run(self._take_token)
+        self._activity.note(pb.WorkerReport.BETWEEN)

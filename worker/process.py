@@ -31,6 +31,7 @@ from ..model.loading import describe, load_build
 from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
+from .activity import Activity, ActivityHook
 from .graphs import Graphs
 from .holds import HoldHook, HoldWatch
 from .hooks import ReportHook, StopHook, TokenHook
@@ -130,7 +131,8 @@ class _Worker:
         self._data_plane = DataPlane.from_proto(registration.job.data_plane)
         self._shard: ShardHost | None = None
         self._device = registration.task.device
-        self._report = ReportHook(metrics)
+        self._activity = Activity()
+        self._report = ReportHook(metrics, self._activity)
         self._creator: ServiceSessionCreator | None = None
         self._graphs = Graphs(functools.partial(self._build, build))
         self._input = LeasedInput(
@@ -147,10 +149,13 @@ class _Worker:
         self._heartbeat = Heartbeat(
             client,
             report=self._report.report,
-            on_answer=self._look_ahead,
             max_silence_secs=config.max_wait_secs,
+            on_answer=self._heed,
+            on_end=lambda error: self._leave_session(str(error)),
         )
-        self._notice = NoticeWatch(stop, config.grace_secs, self._give_up_step)
+        self._notice = NoticeWatch(
+            stop, config.grace_secs, lambda: self._leave_session("this worker has to go")
+        )
 
     def run(self) -> None:
         """Trains, then leaves with the reason; a failure is told to the chief and raised.
@@ -223,18 +228,25 @@ class _Worker:
             self._config.max_wait_secs,
             self._data_plane,
             self._told_to_stop,
+            self._activity,
         )
+        doing = pb.WorkerReport
+        may_wait = self._data_plane.max_staleness is not None
+        first = doing.SLOWER if may_wait else doing.BETWEEN
         hooks = [
+            ActivityHook(self._activity, first, doing.BETWEEN),
             *transfer_hooks(
                 self._data_plane,
                 lease_secs=self._registration.job.lease_secs,
                 cancelled=self._told_to_stop,
             ),
+            ActivityHook(self._activity, doing.BETWEEN),
             *(loop.chief_only_hooks if self._is_first else ()),
             *self._service_hooks(built, stop_hook),
             *built.spec.hooks,
             *loop.hooks,
             ReleaseThreadsHook(STOP_GRACE_SECS),
+            ActivityHook(self._activity, doing.STEP),
         ]
         with built.graph.as_default():
             run_loop(loop, creator, hooks)
@@ -246,10 +258,6 @@ class _Worker:
     @property
     def _is_first(self) -> bool:
         return self._registration.task.index == 0
-
-    def _look_ahead(self, answer: pb.HeartbeatResponse) -> None:
-        if answer.next_num_ps:
-            self._graphs.foresee(answer.next_num_ps, answer.next_layout)
 
     def _note_over(self, epoch: int) -> None:
         if self._creator is not None:
@@ -280,7 +288,7 @@ class _Worker:
         )
 
     def _service_hooks(self, built: TrainGraph, stop_hook: StopHook) -> list[Any]:
-        hooks: list[Any] = [TokenHook(built)] if built.sync else []
+        hooks: list[Any] = [TokenHook(built, self._activity)] if built.sync else []
         hooks += [stop_hook, self._report]
         if built.input is not None:
             hooks.append(InputHook(self._input, built.spec.position))
@@ -304,12 +312,20 @@ class _Worker:
             )
         return hooks
 
-    def _give_up_step(self) -> None:
-        if self._creator is not None:
-            self._creator.abandon()
-
     def _told_to_stop(self) -> bool:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()
+
+    def _heed(self, answer: pb.HeartbeatResponse) -> None:
+        """Does what the chief says with a heartbeat."""
+        if answer.next_num_ps:
+            self._graphs.foresee(answer.next_num_ps, answer.next_layout)
+        if answer.leave_session and answer.leave_session == self._activity.sessions:
+            self._leave_session("the chief says that its step hangs")
+
+    def _leave_session(self, reason: str) -> None:
+        if self._creator is not None:
+            log.warning("the session is left: %s", reason)
+            self._creator.leave(reason)
 
     def _leave(self, reason: pb.LeaveRequest.Reason, error: str = "") -> None:
         self._input.stop()

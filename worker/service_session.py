@@ -18,6 +18,7 @@ from ..cluster.spec import ClusterView
 from ..cluster.transfer import DataPlane, prepare
 from ..errors import WaitTimeout
 from ..model.graph import TrainGraph
+from .activity import Activity
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         max_wait_secs: Seconds to wait for the model to be ready.
         data_plane: How tensors cross between tasks.
         cancelled: Whether this worker has to stop.
+        activity: What the worker is at.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         max_wait_secs: float,
         data_plane: DataPlane,
         cancelled: Callable[[], bool],
+        activity: Activity,
     ) -> None:
         self._client = client
         self._built = built
@@ -69,6 +72,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._max_wait_secs = max_wait_secs
         self._data_plane = data_plane
         self._cancelled = cancelled
+        self._activity = activity
         self._session: LeavableSession | None = None
         self._epoch = 0
         self._over = 0
@@ -94,12 +98,16 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         session = self._session
         return session is not None and session.is_left
 
-    def abandon(self) -> None:
-        """Has the step under way fail; may be called from any thread of a worker that has to go."""
+    def leave(self, reason: str) -> None:
+        """Has the step under way fail, and the session be opened anew; from any thread.
+
+        Args:
+            reason: Why, for people.
+        """
         with self._lock:
             session = self._session
         if session is not None:
-            session.leave("this worker has to go")
+            session.leave(reason)
 
     def create_session(self) -> Any:
         """Opens a session.
@@ -113,6 +121,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             with self._built.container():
                 prepare(self._built.graph, self._data_plane, self._built.steps)
             self._built.graph.finalize()
+        self._activity.open_session()
         deadline = Deadline.after(self._max_wait_secs)
         attempt_secs = FIRST_ATTEMPT_SECS
         lost_epoch, self._session = self._epoch, None

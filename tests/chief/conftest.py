@@ -63,10 +63,12 @@ class LocalCluster:
         self._view = ClusterView(1, (Member(self._servers["ps"].address, "life"),))
         self._sessions = []
 
-    def session(self, graph, role=Role.CHIEF):
-        """A session of the chief or of worker 0; it is closed when the test is over."""
-        server = self._servers[role]
-        config = session_config(self._view, Task(role, 0), server.address)
+    def session(self, graph, role=Role.CHIEF, index=0):
+        """A session of the chief or of a worker; it is closed when the test is over."""
+        name = role if not index else f"{role}:{index}"
+        server = self._servers.get(name) or start_server("127.0.0.1")
+        self._servers[name] = server
+        config = session_config(self._view, Task(role, index), server.address)
         self._sessions.append(BoundedCloseSession(server.target, graph, config))
         return self._sessions[-1]
 
@@ -92,14 +94,14 @@ def cluster(local_cluster):
 
 @pytest.fixture
 def build_graph():
-    """Builds the graph of the chief or of worker 0, for one worker."""
+    """Builds the graph of the chief or of a worker, for one worker unless more are wanted."""
 
-    def make(build, role=Role.CHIEF, *, sync=False, **more):
+    def make(build, role=Role.CHIEF, *, sync=False, workers=1, index=0, **more):
         return build_train_graph(
             build,
-            TaskContext(role, 0, 1, 1, sync),
-            worker_device=Task(role, 0).device,
-            replicas_to_aggregate=1,
+            TaskContext(role, index, workers, 1, sync),
+            worker_device=Task(role, index).device,
+            replicas_to_aggregate=workers,
             **more,
         )
 

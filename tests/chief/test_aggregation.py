@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from paramserve.chief.aggregation import Aggregator
 from paramserve.chief.initialization import initialize
+from paramserve.chief.lost_tokens import NewSession
 from paramserve.cluster.deadline import call_in_background
 from paramserve.cluster.spec import Role
+from paramserve.model.spec import TrainSpec
 from paramserve.model.tokens import SyncCounters
 
 BOUNDED = tf.compat.v1.RunOptions(timeout_in_ms=30_000)
@@ -167,6 +169,142 @@ def test_a_token_that_is_lost_is_issued_again(job):
     job.take_token()
     job.train(2)
     assert job.global_step >= began + 2
+
+
+def test_it_is_seen_whose_gradient_is_missing(job):
+    job.aggregator.start(workers={0: "a"})
+    assert job.aggregator.sight().given == frozenset()
+    job.take_token()
+    job.train(2)
+    sight = job.aggregator.sight()
+    assert (sight.step, sight.waiting, sight.replicas, sight.given) == (2, 0, 1, frozenset())
+    with job.aggregator.paused(20.0) as held:
+        assert held or job.global_step == 2
+
+
+def test_what_was_pushed_before_a_restore_is_not_of_the_step_under_way(job, tmp_path):
+    """The model is put back to a step for which the worker had given its gradient."""
+    job.aggregator.start(workers={0: "a"})
+    job.take_token()
+    job.train(1)
+    job.aggregator.stop()
+    job.session.run(job.built.global_step.initializer)
+    job.aggregator = Aggregator(job.built.sync, job.session)
+    job.aggregator.start(num_workers=1, workers={0: "a"})
+    sight = job.aggregator.sight()
+    assert (sight.step, sight.given) == (0, frozenset())
+
+
+def test_nobody_gets_a_token_too_many_while_a_worker_is_slow_to_come(
+    build_graph, cluster, tmp_path
+):
+    """After a recovery: the first has given its gradient, the second opens its session yet."""
+    job = TwoWorkers(build_graph, cluster, str(tmp_path))
+    job.aggregator.start(workers={0: "a", 1: "b"})
+    job.take_token(0)
+    step = call_in_background("step", lambda: job.step(0))
+    until(lambda: job.aggregator.sight().given == {0})
+    until(lambda: job.watch_through_a_stall())
+    assert job.sizes == [0, 1, 0], "the token of the second is there, and waits for it"
+    job.take_token(1)
+    other = call_in_background("step", lambda: job.step(1))
+    for each in (step, other):
+        each.result(30)
+    assert job.examples == 1 + 10, "a gradient of each"
+    job.close()
+
+
+def test_a_token_is_issued_again_only_for_a_worker_that_lost_one(build_graph, cluster, tmp_path):
+    job = TwoWorkers(build_graph, cluster, str(tmp_path))
+    job.aggregator.start(workers={0: "a", 1: "b"})
+    job.take_token(0)
+    job.take_token(1)  # And its session breaks.
+    step = call_in_background("step", lambda: job.step(0))
+    until(lambda: job.aggregator.sight().given == {0})
+    job.aggregator.supply({1: NewSession("b", 2, heard=1.0)})
+    assert job.sizes == [0, 0, 0], "it may have been asked a moment too late"
+    job.aggregator.supply({1: NewSession("b", 2, heard=1.0)})
+    assert job.sizes == [0, 0, 0]
+    job.aggregator.supply({1: NewSession("b", 2, heard=2.0)})
+    assert job.sizes == [0, 1, 0]
+    job.aggregator.supply({1: NewSession("b", 2, heard=3.0)})
+    assert job.sizes == [0, 1, 0]
+    job.take_token(1)
+    job.step_both(step)
+    assert job.examples == 1 + 10
+    assert job.aggregator.counters().reissued == 1
+    job.close()
+
+
+def test_a_stall_gives_a_token_to_the_one_that_is_late_alone(build_graph, cluster, tmp_path):
+    job = TwoWorkers(build_graph, cluster, str(tmp_path))
+    job.aggregator.start(workers={0: "a", 1: "b"})
+    job.take_token(0)
+    job.take_token(1)
+    step = call_in_background("step", lambda: job.step(0))
+    until(lambda: job.aggregator.sight().given == {0})
+    until(lambda: job.watch_through_a_stall())
+    assert job.sizes == [0, 1, 0]
+    job.step_both(step)
+    assert job.examples == 1 + 10
+    job.close()
+
+
+class TwoWorkers:
+    """A chief whose aggregator a test drives, and two workers with 1 and 10 examples in a step."""
+
+    def __init__(self, build_graph, cluster, logdir):
+        def build(task):
+            weight = tf.compat.v1.get_variable("w", [], initializer=tf.zeros_initializer())
+            amount = [1, 10][task.index]
+            optimizer = tf.compat.v1.train.GradientDescentOptimizer(1.0)
+            return TrainSpec(loss=weight * amount, optimizer=optimizer, examples=amount)
+
+        self.built = build_graph(build, sync=True, workers=2)
+        self.session = cluster.session(self.built.graph)
+        initialize(self.built, self.session, logdir)
+        self.aggregator = Aggregator(self.built.sync, self.session, lease_secs=0.3)
+        self.workers = []
+        for index in (0, 1):
+            graph = build_graph(build, Role.WORKER, sync=True, workers=2, index=index)
+            session = cluster.session(graph.graph, Role.WORKER, index)
+            session.run(graph.local_init_op)
+            self.workers.append((graph, session))
+
+    def take_token(self, index):
+        graph, session = self.workers[index]
+        session.run(graph.sync.take_token, options=BOUNDED)
+
+    def step(self, index):
+        graph, session = self.workers[index]
+        session.run([graph.train_op, graph.step_after], options=BOUNDED)
+
+    def step_both(self, first):
+        """The second's part of a step which the first has begun."""
+        self.step(1)
+        first.result(30)
+        until(lambda: self.session.run(self.built.global_step) == 1)
+
+    def watch_through_a_stall(self):
+        """Whether the aggregator has looked after a stall, which it logs."""
+        stalls = []
+        clock = self.aggregator._stalls
+        restart, clock.restart = clock.restart, lambda: (stalls.append(1), restart())
+        self.aggregator.watch()
+        clock.restart = restart
+        return bool(stalls)
+
+    @property
+    def sizes(self):
+        return list(self.session.run(self.built.sync.queue_sizes))
+
+    @property
+    def examples(self):
+        return int(self.session.run(self.built.examples))
+
+    def close(self):
+        self.aggregator.stop()
+        self.session.close()
 
 
 def test_gradients_are_counted(job):

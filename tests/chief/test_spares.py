@@ -217,3 +217,11 @@ def test_workers_beyond_those_wanted_are_told_to_leave_and_the_job_goes_on(membe
     with pytest.raises(JobClosed):
         membership.await_ready(1, 0.0, task=Task(Role.WORKER, 1))
     assert membership.await_ready(1, 0.0, task=Task(Role.WORKER, 0)) == membership.view
+
+
+def test_an_epoch_that_begins_at_once_is_not_over_with_the_one_before(membership):
+    """A spare was listed before the chief came to look."""
+    before = membership.epoch
+    membership.renew_epoch()
+    membership.mark_unready(before)
+    assert membership.await_over(0, 0.0) == before

@@ -27,11 +27,13 @@ PATIENCE_SECS = 120.0
 class Command:
     """A `paramserve` command that runs."""
 
+    program: tuple[str, ...] = ("-m", "paramserve")
+
     def __init__(self, arguments: list[str], log: Path, env: dict[str, str] | None = None) -> None:
         self.log = log
         self._file = log.open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "paramserve", *arguments],
+            [sys.executable, *self.program, *arguments],
             stdout=self._file,
             stderr=subprocess.STDOUT,
             env={**os.environ, **self._temporary(arguments), **(env or {})},
@@ -149,9 +151,11 @@ def find_chief_or_none(logdir: Path) -> str | None:
         return None
 
 
-def until(condition: Callable[[], object], what: str = "") -> object:
+def until(
+    condition: Callable[[], object], what: str = "", patience_secs: float = PATIENCE_SECS
+) -> object:
     """Waits until a condition gives something true, and returns it."""
-    deadline = time.monotonic() + PATIENCE_SECS
+    deadline = time.monotonic() + patience_secs
     while time.monotonic() < deadline:
         if value := condition():
             return value
