@@ -53,7 +53,7 @@ class Job:
     Args:
         model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. A
             function has to be one that every process can import by its file and name.
-        launcher: "ray" or "process".
+        launcher: "ray" or "process", or an object that starts the processes; `run` closes it.
         ray_address: Of a running Ray cluster; None starts one for this job alone.
         gpus_per_worker: GPUs of each worker, as Ray counts them.
         metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
@@ -73,7 +73,7 @@ class Job:
         self,
         model: str | Callable[..., Any],
         *,
-        launcher: str = "ray",
+        launcher: str | Launcher = "ray",
         ray_address: str | None = None,
         gpus_per_worker: float = 0.0,
         metrics_port: int = 0,
@@ -85,7 +85,7 @@ class Job:
     ) -> None:
         reference = model if isinstance(model, str) else _reference_to(model)
         target, function = split_reference(reference)
-        if launcher not in ("ray", "process"):
+        if isinstance(launcher, str) and launcher not in ("ray", "process"):
             raise UsageError(f"--launcher {launcher!r}: expected ray or process")
         self._sent_folder: str | None = None
         if ray_address is not None and Path(target).is_file():
@@ -93,7 +93,7 @@ class Job:
             self._sent_folder = str(Path(target).resolve().parent)
             reference = f"{Path(target).name}:{function}"
         self.options = JobOptions(model=reference, **options)
-        self._launcher_name = launcher
+        self._launcher = launcher
         self._ray_address = ray_address
         self._gpus_per_worker = gpus_per_worker
         self.spares = _checked_spares(spares, self.options.ps_on_workers)
@@ -124,7 +124,9 @@ class Job:
             launcher.close()
 
     def _open_launcher(self) -> Launcher:
-        if self._launcher_name == "process":
+        if not isinstance(self._launcher, str):
+            return self._launcher
+        if self._launcher == "process":
             return ProcessLauncher()
         from .cluster.launch.ray import RayLauncher
 

@@ -1,0 +1,75 @@
+"""Writes the fault matrix as a Markdown table; rows of cases that were not run stay as they are."""
+
+import re
+from pathlib import Path
+
+from .cases import FAULTS, MOMENTS, all_cases, why_senseless
+
+HEAD = """# Fault matrix
+
+What becomes of a small job when one thing goes wrong with one of its processes. `make faults` does
+all of it to real processes, and writes this page. The job has 2 parameter servers and 2 workers,
+and a spare where a parameter server or the spare is hit. It takes restore points in memory every
+0.5 s, and has leases of 3 s.
+
+A case has **passed** when the job has trained to the end of its input, each batch counts exactly
+once an epoch, the weights are those of an undisturbed run, and no process is left. Sync: the
+weights are the same, to 1e-4, as after as many undisturbed steps. Async: they are the known
+solution, to 1e-2; and the one step in which a worker is killed, frozen or cut off for longer than
+its lease may be applied without being counted, see [input.md](input.md). **Ended** means that the
+job ended as documented, with the reason, and that the same command then went on to a whole end.
+
+Cases are named role-fault-moment-mode. *Seconds* are from the fault to the next steps that count,
+in a job that makes ten to twenty steps a second; no figure: there was no step to wait for.
+
+"""
+ROW = re.compile(r"\| `([a-z-]+)` \| (.*?) \| (.*?) \|$")
+
+
+class FaultTable:
+    """A pytest plugin: collects results by the properties that the tests record."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._rows = self._read()
+
+    def pytest_runtest_logreport(self, report):
+        found = dict(report.user_properties)
+        if "case" not in found or report.when != "call":
+            return
+        if report.passed:
+            result = found.get("result", "passed")
+        elif report.skipped:
+            result = report.longrepr[2].removeprefix("Skipped: ")
+        else:
+            result = "**failed**"
+        self._rows[found["case"]] = (result, found.get("seconds", ""))
+
+    def pytest_sessionfinish(self):
+        self._path.write_text(HEAD + "".join(self._parts()))
+
+    def _read(self):
+        text = self._path.read_text() if self._path.exists() else ""
+        return {m[1]: (m[2], m[3]) for m in map(ROW.match, text.splitlines()) if m}
+
+    def _parts(self):
+        yield from _glossary("fault", FAULTS)
+        yield from _glossary("moment", MOMENTS)
+        yield "| case | result | seconds |\n|---|---|---|\n"
+        senseless = {}
+        for case in all_cases():
+            if why := why_senseless(case):
+                senseless.setdefault(why, []).append(str(case))
+                continue
+            result, secs = self._rows.get(str(case), ("not run", ""))
+            yield f"| `{case}` | {result} | {secs} |\n"
+        yield "\n## Cases that make no sense\n"
+        for why, names in senseless.items():
+            yield f"\n{why[0].upper()}{why[1:]}:\n{', '.join(f'`{name}`' for name in names)}.\n"
+
+
+def _glossary(word, meanings):
+    yield f"| {word} | what happens |\n|---|---|\n"
+    for name, meaning in meanings.items():
+        yield f"| {name} | {meaning} |\n"
+    yield "\n"
