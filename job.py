@@ -234,10 +234,10 @@ class _Run:
             job = json.loads(content) if content else {}
             if job.get("job_id") == self._job.job_id:
                 return str(job["address"])
-            if self._chief.poll() is not None:
-                return None
             if self._stop.is_set():
                 raise JobFailed("stopped before the chief was up; nothing was trained")
+            if self._chief.poll() is not None and not self._is_chief_back():
+                return None
             time.sleep(0.1)
         raise WaitTimeout(
             f"the chief did not come up within {START_SECS:g} s:\n{self._tail(self._chief)}"
@@ -259,8 +259,8 @@ class _Run:
                 pass  # The chief is busy, or ended between two looks.
             time.sleep(POLL_SECS)
 
-    def _is_chief_back(self, address: str) -> bool:
-        """Starts a chief that was killed again, where the others look for it."""
+    def _is_chief_back(self, address: str | None = None) -> bool:
+        """Starts a chief that was killed again, where the others look for it, if they do yet."""
         assert self._chief is not None
         code = self._chief.poll()
         if code is None or code >= 0 or self._stop.is_set() or not self._job.take_restart():
@@ -274,7 +274,8 @@ class _Run:
         states = {(task.role, task.index): task.state for task in status.tasks}
         for task, handle in self._tasks.items():
             code = handle.poll()
-            if code is not None and code > 0 and task not in states and task[0] != SPARE:
+            failed = code is not None and code > 0 and code != ExitCode.INTERRUPTED
+            if failed and task not in states and task[0] != SPARE:
                 said = _last_error(handle) or describe_exit(code)
                 self._ask_to_stop(client, f"{handle.name} failed before it joined: {said}")
                 return
@@ -284,7 +285,8 @@ class _Run:
                 self._ask_to_stop(client, f"{handle.name}: {describe_exit(code)}, once too often")
                 return
             log.warning("%s: %s; starting it again", handle.name, describe_exit(code))
-            spec = self._job.task_spec(*task, client.address, replaces=True)
+            # A place that nobody has held yet is not filled by a spare.
+            spec = self._job.task_spec(*task, client.address, replaces=task in states)
             self._tasks[task] = self._launcher.start(spec)
 
     def _ask_to_stop(self, client: StatusClient, error: str = "") -> None:

@@ -44,8 +44,7 @@ class FaultTable:
         else:
             result = "**failed**"
         self._rows[found["case"]] = (result, found.get("seconds", ""))
-
-    def pytest_sessionfinish(self):
+        # Each time: the whole matrix takes so long that it may be broken off.
         self._path.write_text(HEAD + "".join(self._parts()))
 
     def _read(self):
