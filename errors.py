@@ -16,6 +16,8 @@ class ExitCode(enum.IntEnum):
     3    A wait ran out (`--max-wait-secs`): something expected never came.
     130  Ended by Ctrl-C or SIGTERM; a chief has written a checkpoint, and the same command
          goes on from it.
+    143  Preempted: a signal asked one process of a job to end. It has left in good order, and
+         the job goes on; whatever supervises it may start another.
     ===  ==========================================================================
     """
 
@@ -24,6 +26,7 @@ class ExitCode(enum.IntEnum):
     USAGE = 2
     TIMED_OUT = 3
     INTERRUPTED = 130
+    PREEMPTED = 143
 
 
 # Where in the graph, and in which task.

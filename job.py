@@ -18,9 +18,20 @@ from typing import Any
 from .chief.options import JobOptions, JobResult, new_job_id
 from .cluster.address import parse_address
 from .cluster.data_plane import DataPlane
+from .cluster.launch.ahead import StartedAhead
 from .cluster.launch.child import describe_exit
+from .cluster.launch.ends import (
+    LOG_LINES,
+    describe_end,
+    failed_before_it_joined,
+    is_worth_a_restart,
+    last_error,
+    was_preempted,
+)
 from .cluster.launch.interface import Launcher, ProcessHandle, ProcessSpec
 from .cluster.launch.process import ProcessLauncher
+from .cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS, BudgetSpent, RestartBudget
+from .cluster.signals import GRACE_SECS, check_grace
 from .cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
 from .errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
 from .model.loading import split_reference
@@ -32,7 +43,6 @@ POLL_SECS = 0.25
 START_SECS = 120.0
 # How long tasks may take to end by themselves once the chief has.
 END_SECS = 20.0
-LOG_LINES = 15
 SPARE = "spare"
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -58,7 +68,10 @@ class Job:
         gpus_per_worker: GPUs of each worker, as Ray counts them.
         metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
         port: Port of the chief's control service; 0 takes a free one.
-        max_restarts: How many tasks that were killed are started again, in all.
+        max_restarts: How many restarts of killed tasks there may be within `restart_window_secs`,
+            of all tasks together. Tasks that were preempted do not count.
+        restart_window_secs: Seconds after which a restart does not count any more.
+        grace_secs: How long a process may stay after SIGTERM, to leave in good order.
         spares: Parameter servers that stand by, with TensorFlow loaded, to take the place of a lost
             one at once.
         debug: Have the processes print tracebacks.
@@ -78,7 +91,9 @@ class Job:
         gpus_per_worker: float = 0.0,
         metrics_port: int = 0,
         port: int = 0,
-        max_restarts: int = 3,
+        max_restarts: int = MAX_RESTARTS,
+        restart_window_secs: float = WINDOW_SECS,
+        grace_secs: float = GRACE_SECS,
         spares: int = 0,
         debug: bool = False,
         **options: Any,
@@ -98,7 +113,9 @@ class Job:
         self._gpus_per_worker = gpus_per_worker
         self.spares = _checked_spares(spares, self.options.ps_on_workers)
         self._ports = (port, metrics_port)
-        self._restarts_left = max_restarts
+        self.restarts = RestartBudget(max_restarts, restart_window_secs)
+        check_grace(grace_secs)
+        self._grace = ("--grace-secs", f"{grace_secs:g}")
         self._debug = debug
         self._job_id = new_job_id()
 
@@ -153,6 +170,7 @@ class Job:
             self.options.model,
             *chief_arguments(self.options),
             *("--job-id", self._job_id, "--port", str(port), "--metrics-port", str(metrics_port)),
+            *("--supervised", *self._grace),
         )
         return self._spec("chief", 0, arguments)
 
@@ -171,14 +189,9 @@ class Job:
             "ps" if role == SPARE else role,
             *model,
             *("--chief", chief, *place, "--metrics-port", "0"),
-            *("--max-wait-secs", f"{self.options.max_wait_secs:g}"),
+            *("--max-wait-secs", f"{self.options.max_wait_secs:g}", *self._grace),
         )
         return self._spec(role, index, arguments)
-
-    def take_restart(self) -> bool:
-        """Whether one more task may be started again."""
-        self._restarts_left -= 1
-        return self._restarts_left >= 0
 
     @property
     def log_folder(self) -> Path:
@@ -204,6 +217,7 @@ class _Run:
         self._chief: ProcessHandle | None = None
         self._tasks: dict[tuple[str, int], ProcessHandle] = {}
         self._stop_sent = False
+        self._spent: BudgetSpent | None = None
 
     def run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
         self._chief = self._launcher.start(self._job.chief_spec())
@@ -246,6 +260,7 @@ class _Run:
     def _watch(self, client: StatusClient, on_status: Callable[[pb.JobStatus], None]) -> None:
         """Returns when the chief has ended."""
         assert self._chief is not None
+        ahead = StartedAhead(lambda number: self._start_spare(number, client.address))
         while self._chief.poll() is None or self._is_chief_back(client.address):
             if self._stop.is_set() and not self._stop_sent:
                 self._stop_sent = True
@@ -254,40 +269,70 @@ class _Run:
                 status = client.status()
                 on_status(status)
                 if status.phase in ("waiting", "initializing", "training", "recovering"):
-                    self._look_after_tasks(client, status)
+                    ahead.look(status)
+                    self._look_after_tasks(client, status, ahead)
             except JobFailed:
                 pass  # The chief is busy, or ended between two looks.
             time.sleep(POLL_SECS)
 
+    def _start_spare(self, number: int, address: str) -> ProcessHandle:
+        """One more than those that were asked for."""
+        return self._launcher.start(self._job.task_spec(SPARE, self._job.spares + number, address))
+
     def _is_chief_back(self, address: str | None = None) -> bool:
-        """Starts a chief that was killed again, where the others look for it, if they do yet."""
+        """Whether there is a chief again, or will be: where the others look, if they do yet."""
         assert self._chief is not None
         code = self._chief.poll()
-        if code is None or code >= 0 or self._stop.is_set() or not self._job.take_restart():
+        if code is None or (code >= 0 and not was_preempted(code)) or self._stop.is_set():
             return False
-        log.warning("%s: %s; starting it again", self._chief.name, describe_exit(code))
-        self._chief = self._launcher.start(self._job.chief_spec(address))
+        try:
+            if self._is_restart_due(self._chief, code):
+                self._chief = self._launcher.start(self._job.chief_spec(address))
+        except BudgetSpent as spent:
+            self._spent = spent
+            return False
         return True
 
-    def _look_after_tasks(self, client: StatusClient, status: pb.JobStatus) -> None:
+    def _look_after_tasks(
+        self, client: StatusClient, status: pb.JobStatus, ahead: StartedAhead
+    ) -> None:
         """Starts again what was killed; what failed by itself has told the chief why."""
         states = {(task.role, task.index): task.state for task in status.tasks}
         for task, handle in self._tasks.items():
-            code = handle.poll()
-            failed = code is not None and code > 0 and code != ExitCode.INTERRUPTED
-            if failed and task not in states and task[0] != SPARE:
-                said = _last_error(handle) or describe_exit(code)
+            code, state = handle.poll(), states.get(task, "")
+            if code is None:
+                continue
+            if failed_before_it_joined(task[0], code, state):
+                said = describe_end(handle, code)
                 self._ask_to_stop(client, f"{handle.name} failed before it joined: {said}")
                 return
-            if code is None or not _is_worth_a_restart(task[0], code, states.get(task, "")):
+            if task[0] != "worker" and (follower := ahead.take()) is not None:
+                self._tasks[task] = follower
                 continue
-            if not self._job.take_restart():
-                self._ask_to_stop(client, f"{handle.name}: {describe_exit(code)}, once too often")
+            if not is_worth_a_restart(task[0], code, state):
+                continue
+            try:
+                if self._is_restart_due(handle, code):
+                    # A place that nobody has held yet is not filled by a spare.
+                    spec = self._job.task_spec(*task, client.address, replaces=bool(state))
+                    self._tasks[task] = self._launcher.start(spec)
+            except BudgetSpent as spent:
+                said = describe_end(handle, code)
+                self._ask_to_stop(client, f"{handle.name}: {said}; {spent}")
                 return
-            log.warning("%s: %s; starting it again", handle.name, describe_exit(code))
-            # A place that nobody has held yet is not filled by a spare.
-            spec = self._job.task_spec(*task, client.address, replaces=task in states)
-            self._tasks[task] = self._launcher.start(spec)
+
+    def _is_restart_due(self, handle: ProcessHandle, code: int) -> bool:
+        """Whether a process that ended is to be started again now.
+
+        Raises:
+            BudgetSpent: It is not to be started again.
+        """
+        is_free = was_preempted(code)
+        is_due = self._job.restarts.is_due(handle.name, is_free=is_free)
+        if is_due:
+            how = "preempted" if is_free else describe_exit(code)
+            log.warning("%s: %s; starting it again", handle.name, how)
+        return is_due
 
     def _ask_to_stop(self, client: StatusClient, error: str = "") -> None:
         try:
@@ -308,13 +353,14 @@ class _Run:
 
     def _failure(self, handle: ProcessHandle, code: int | None) -> ParamserveError:
         """What the chief said last, and the end of the log of the task that failed."""
-        message = _last_error(handle)
+        message = last_error(handle)
         if message is None:
             how = describe_exit(code) if code is not None else "lost"
-            return JobFailed(f"{handle.name}: {how}\n{self._tail(handle)}")
+            why = f"{how}; {self._spent}" if self._spent else how
+            return JobFailed(f"{handle.name}: {why}\n{self._tail(handle)}")
         kinds = {ExitCode.USAGE: UsageError, ExitCode.TIMED_OUT: WaitTimeout}
         kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
-        failed = message.partition(" ")[0].replace(":", "-")
+        failed = message.partition(" ")[0].rstrip(":").replace(":", "-")
         culprit = next((h for h in self._tasks.values() if h.name == failed), None)
         return kind(f"{message}\n{self._tail(culprit)}" if culprit else message)
 
@@ -349,22 +395,6 @@ def _checked_spares(spares: int, ps_on_workers: bool) -> int:
             "parameter servers have no place to take; leave one of them out"
         )
     return spares
-
-
-def _last_error(handle: ProcessHandle) -> str | None:
-    """The message with which a command of ours ended; None when it had no say."""
-    said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
-    return said[-1].removeprefix("error: ") if said else None
-
-
-def _is_worth_a_restart(role: str, code: int, state: str) -> bool:
-    """Whether a task that ended did so through no fault of its own.
-
-    A worker that failed has said so, and the job fails with it; a job is never without its
-    parameter servers.
-    """
-    was_killed = code < 0 or code == ExitCode.INTERRUPTED
-    return was_killed or state == "lost" or (role in ("ps", SPARE) and code != 0)
 
 
 def chief_arguments(options: JobOptions) -> tuple[str, ...]:

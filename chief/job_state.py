@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..cluster.placement import ServerLoad
+from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import Role
 from ..cluster.transfer import Traffic
 from ..errors import JobFailed
@@ -17,6 +18,7 @@ from ..protos import status_pb2 as pb
 from .checkpoint_files import Checkpoint
 from .holds import Holds
 from .membership import Membership, TaskRecord, TaskState
+from .notices import Notices
 from .options import JobOptions
 from .progress import Progress
 from .shards import Ledger, NoDataset
@@ -46,6 +48,10 @@ class NotTraining(Exception):
     """What was asked for needs an initialized model, and there is none now."""
 
 
+class HandedOver(Exception):
+    """This chief goes, and the tasks of its job wait for the one that follows it."""
+
+
 @dataclass
 class JobState:
     """One job, as people and programs may ask about it.
@@ -57,6 +63,10 @@ class JobState:
         progress: Its figures.
         ledger: Its input, if that is read in shards.
         holds: Holds its workers, in async mode, while the model is saved.
+        notices: Parameter servers that have to go soon.
+        is_supervised: Whether somebody starts tasks again that are gone, the chief too.
+        grace_secs: How long this process can stay once it is asked to end.
+        is_handing_over: Whether it has to go, and another chief is to follow.
         last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
@@ -97,11 +107,16 @@ class JobState:
     recovery_secs: float = 0.0
     recovered_step: int = 0
     restore_step: Callable[[], int] = lambda: 0
+    is_supervised: bool = False
+    grace_secs: float = GRACE_SECS
+    is_handing_over: Callable[[], bool] = lambda: False
 
     ledger: Ledger = field(init=False)
     holds: Holds = field(init=False)
+    notices: Notices = field(init=False)
 
     def __post_init__(self) -> None:
+        self.notices = Notices(self.membership)
         self.ledger = Ledger(sync=self.options.sync)
         self.holds = Holds(
             lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
@@ -172,6 +187,7 @@ class JobState:
             gradients_applied=self.gradients.applied,
             gradients_dropped=self.gradients.dropped,
             tokens_reissued=self.gradients.reissued,
+            preemptions=self.membership.preemptions,
         )
         if self.checkpoint is not None:
             status.checkpoint = self.checkpoint.path
@@ -202,6 +218,7 @@ class JobState:
             metrics_address=record.metrics_address,
             pid=record.pid,
             heartbeat_age_secs=age,
+            leaves_in_secs=self.notices.remaining_secs(record),
             local_steps=report.local_steps,
             examples=report.examples,
             loss=report.loss if report.HasField("loss") else None,

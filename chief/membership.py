@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -23,8 +24,8 @@ class TaskState(enum.StrEnum):
 
         SPARE --(a parameter server is lost)--> UP
         UP, SPARE --(lease ran out, process gone)--> LOST
-        UP, SPARE --(left)--> DONE | END_OF_INPUT | FAILED
-        LOST, DONE --(another life registers)--> UP
+        UP, SPARE --(left)--> DONE | END_OF_INPUT | FAILED | PREEMPTED
+        LOST, DONE, PREEMPTED --(another life registers)--> UP
     """
 
     SPARE = "spare"
@@ -32,6 +33,7 @@ class TaskState(enum.StrEnum):
     LOST = "lost"
     DONE = "done"
     END_OF_INPUT = "end of input"
+    PREEMPTED = "preempted"
     FAILED = "failed"
 
 
@@ -76,6 +78,7 @@ _LEFT = {
     pb.LeaveRequest.DONE: TaskState.DONE,
     pb.LeaveRequest.END_OF_INPUT: TaskState.END_OF_INPUT,
     pb.LeaveRequest.FAILED: TaskState.FAILED,
+    pb.LeaveRequest.PREEMPTED: TaskState.PREEMPTED,
 }
 
 
@@ -87,6 +90,10 @@ class Membership:
 
     Parameter servers beyond the first `num_ps` are spares. Sessions bring the cluster, and the
     servers themselves know nobody: so a spare takes the place of a lost one by being listed there.
+
+    Attributes:
+        preemptions: Tasks that left because a signal asked them to, while the job went on, by
+            role.
     """
 
     def __init__(
@@ -111,6 +118,7 @@ class Membership:
         self._suspected = False
         self._over = 0
         self._stopping: set[Role] = set()
+        self.preemptions: Counter[str] = Counter()
         self.changed = threading.Condition(threading.RLock())
 
     # -- what tasks ask for
@@ -187,6 +195,8 @@ class Membership:
                 return
             record.state = _LEFT[reason]
             record.error = error
+            if record.state is TaskState.PREEMPTED and not self._stopping:
+                self.preemptions[str(record.task.role)] += 1
             if report is not None:
                 record.report = report
             self._gone(record)
@@ -317,11 +327,16 @@ class Membership:
             self._suspected = False
             self.changed.notify_all()
 
-    def mark_unready(self) -> None:
-        """Says that the model is lost: nobody should train on what the servers hold now."""
+    def mark_unready(self, epoch: int | None = None) -> None:
+        """Says that the model is lost: nobody should train on what the servers hold now.
+
+        Args:
+            epoch: The epoch that is over with that; None: the newest. A spare may have begun the
+                next one already.
+        """
         with self.changed:
             self._ready_epoch = 0
-            self._over = self._epoch
+            self._over = max(self._over, self._epoch if epoch is None else epoch)
             self.changed.notify_all()
 
     def await_no_sessions(self, timeout_secs: float) -> list[Task]:
@@ -433,7 +448,7 @@ class Membership:
                 )
             return Task(role, index)
         # The chief still counts those whose input ended, and reports those that failed.
-        free_again = (TaskState.LOST, TaskState.DONE)
+        free_again = (TaskState.LOST, TaskState.DONE, TaskState.PREEMPTED)
         taken = {r.task.index for r in self.records(role) if r.state not in free_again}
         free = next(i for i in range(len(taken) + 1) if i not in taken)
         if role is Role.PS and free >= self._num_ps:

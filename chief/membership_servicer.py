@@ -101,6 +101,19 @@ class MembershipServicer(Base):
                 yield pb.EpochOver(epoch=over)
 
     @with_status_codes
+    def GiveNotice(
+        self, request: pb.NoticeRequest, context: grpc.ServicerContext
+    ) -> pb.NoticeResponse:
+        """Keeps a task that has to go until what it holds is safe."""
+        task, life = _task(request.task), request.incarnation
+        self._state.notices.give(task, life, request.grace_secs)
+        timeout = min(request.timeout_secs, MAX_WAIT_SECS)
+        may_go = self._state.notices.await_release(task, life, timeout)
+        if may_go:
+            self._on_change()
+        return pb.NoticeResponse(may_go=may_go)
+
+    @with_status_codes
     def Leave(self, request: pb.LeaveRequest, context: grpc.ServicerContext) -> pb.LeaveResponse:
         """Lets a task go."""
         report = request.report if request.HasField("report") else None

@@ -45,6 +45,12 @@ class ChiefMetrics:
         self.recoveries = Counter(
             "paramserve_recoveries", "Sessions rebuilt after a lost server", registry=registry
         )
+        self.preemptions = Counter(
+            "paramserve_preemptions",
+            "Tasks that left when a signal asked them to",
+            ("task_role",),
+            registry=registry,
+        )
         self.recovery_seconds = Histogram(
             "paramserve_recovery_seconds",
             "Seconds from the loss of a server to the next step",
@@ -71,6 +77,8 @@ class ChiefMetrics:
             registry=registry,
         )
         self._examples_seen: int | None = None
+        self._preemptions_seen: dict[str, int] = {}
+        self.show_preemptions({"ps": 0, "worker": 0})
 
     def show_progress(self, progress: Snapshot) -> None:
         """Takes over the newest figures."""
@@ -94,6 +102,13 @@ class ChiefMetrics:
         for role, count in up.items():
             self.tasks_up.labels(task_role=role).set(count)
         self.epoch.set(epoch)
+
+    def show_preemptions(self, preemptions: Mapping[str, int]) -> None:
+        """Takes over how many tasks were preempted so far, by role."""
+        for role, count in preemptions.items():
+            more = count - self._preemptions_seen.get(role, 0)
+            self.preemptions.labels(task_role=role).inc(more)
+            self._preemptions_seen[role] = count
 
     def show_parameters(
         self, loads: Mapping[int, ServerLoad], traffic: Mapping[int, Traffic]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Set
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import tensorflow as tf
 
 from ..errors import first_line
-from .mirrors import Mirrors
+from .mirrors import Mirrors, RestorePoint
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,18 @@ class MirrorService:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=PAUSE_SECS)
+
+    def take(self) -> RestorePoint:
+        """Takes one now; to be called while no step is applied, and after `stop`.
+
+        Raises:
+            tf.errors.OpError: A parameter server is gone; the point before stands.
+        """
+        return self._mirrors.take(self._session, nullcontext, self._extra)
+
+    def would_survive(self, lost: Set[int]) -> bool:
+        """Whether a restore point of now would outlive the loss of some servers at once."""
+        return self._mirrors.would_survive(lost)
 
     @property
     def is_running(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,10 @@ class Mirrors:
             return False
         copies = {i for i in point.copies if self._holder(i) not in lost}
         return all(i in (copies if i in lost else point.notes) for i in self.servers)
+
+    def would_survive(self, lost: Set[int]) -> bool:
+        """Whether a restore point of now would outlive the loss of some servers at once."""
+        return all(self._holder(i) not in lost for i in lost & self.servers)
 
     def take(
         self, session: Any, paused: Callable[[], Any], extra: Callable[[], Any]

@@ -14,6 +14,7 @@ from ..cluster.deadline import Deadline
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, session_config, start_server
 from ..cluster.session import open_session
+from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import ClusterView, Role, Task
 from ..cluster.status_client import StatusClient, find_chief
 from ..cluster.storage import Storage, open_storage
@@ -29,7 +30,7 @@ from .attachment import adopt, to_json
 from .checkpoint_files import find_checkpoints, local_path
 from .evaluation import evaluate
 from .job_files import JobFiles
-from .job_state import JobState, Phase
+from .job_state import HandedOver, JobState, Phase
 from .membership import Membership
 from .membership_servicer import MembershipServicer
 from .metrics import ChiefMetrics
@@ -59,6 +60,9 @@ class ChiefConfig:
         port: Port of the control service; 0 takes a free one.
         metrics_port: Port of its metrics; 0 takes a free one.
         train: For `chief_trains`: runs a worker in this process, given the chief's address.
+        supervised: Whether whoever started this chief starts tasks again that are gone, the chief
+            too, with the same `job_id` and port.
+        grace_secs: How long this process can stay once it is asked to end.
     """
 
     options: JobOptions
@@ -67,6 +71,8 @@ class ChiefConfig:
     port: int = 0
     metrics_port: int = 0
     train: Callable[[str, threading.Event], None] | None = None
+    supervised: bool = False
+    grace_secs: float = GRACE_SECS
 
 
 def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
@@ -74,10 +80,12 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
 
     Args:
         config: What to run and where.
-        stop: Set from outside to end the job with a checkpoint.
+        stop: Set from outside to end the job with a checkpoint; or, if this chief is supervised,
+            to leave the job to the chief that follows, after a checkpoint.
 
     Raises:
         ParamserveError: The job failed; every task has been told to end.
+        HandedOver: It goes on under another chief.
     """
     storage = open_storage(config.options.logdir)
     files = JobFiles(storage)
@@ -90,6 +98,9 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
         result = chief.run()
         chief.end(Phase.DONE)
         return result
+    except HandedOver:
+        chief.is_followed = True
+        raise
     except Exception as error:
         chief.end(Phase.FAILED, str(error))
         raise
@@ -127,6 +138,10 @@ class _Chief:
         self._targets_lock = threading.Lock()
         self._is_attached = adopt(files.read_members(), config.job_id, self._membership)
         self._start_step = next((step for step, _ in find_checkpoints(storage)), 0)
+        self._state.is_supervised = config.supervised
+        self._state.grace_secs = config.grace_secs
+        self._state.is_handing_over = self._is_handing_over
+        self.is_followed = False
 
     def start(self) -> None:
         config = self._config
@@ -204,7 +219,8 @@ class _Chief:
 
     def shut_down(self) -> None:
         self._control.stop()
-        self._files.withdraw()
+        if not self.is_followed:  # Else the next chief reads there who is in the job.
+            self._files.withdraw()
         self._metrics_server.stop()
         self._standstill.stop()
         self._storage.close()
@@ -225,6 +241,8 @@ class _Chief:
         while True:
             view = self._membership.await_view(epoch, options.max_wait_secs, self._is_interrupted)
             self._state.raise_if_failed()
+            if view is None and self._is_handing_over():
+                raise HandedOver
             if view is None:
                 return "stopped"
             self._write_targets()
@@ -284,6 +302,9 @@ class _Chief:
 
     def _is_interrupted(self) -> bool:
         return self._stop.is_set() or self._state.is_ending
+
+    def _is_handing_over(self) -> bool:
+        return self._config.supervised and self._stop.is_set() and not self._state.is_ending
 
     def _evaluate(
         self, built: TrainGraph, context: TaskContext, reason: str, summaries: SummaryService

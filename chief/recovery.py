@@ -41,7 +41,7 @@ def find_lost(
         lease_secs: Seconds after which a silent server is taken as gone.
         interrupted: Whether to give up.
     """
-    membership.mark_unready()
+    membership.mark_unready(view.epoch)
     deadline = time.monotonic() + lease_secs + 1.0
     while membership.view == view and time.monotonic() < deadline and not interrupted():
         for member in view.ps:

@@ -20,7 +20,8 @@ from ..model.tokens import SyncCounters
 from .aggregation import Aggregator
 from .checkpoint_files import Checkpoint
 from .checkpoints import CheckpointService
-from .job_state import JobState, Phase
+from .departures import Departures
+from .job_state import HandedOver, JobState, Phase
 from .membership import TaskState
 from .metrics import ChiefMetrics
 from .mirror_service import MirrorService
@@ -42,6 +43,8 @@ READ_TIMEOUT_MS = 10_000
 WIND_DOWN_SECS = 30.0
 # How long a recovery waits for a checkpoint of the model that was lost.
 CHECKPOINT_GRACE_SECS = 0.5
+# Of the notice of a chief that hands the job over: what its checkpoint may take.
+HAND_OVER_SHARE = 0.8
 
 
 class ServerLost(Exception):
@@ -122,6 +125,13 @@ class Training:
             on_failed=self._note_failed_checkpoint,
             max_wait_secs=options.max_wait_secs,
         )
+        self._departures = Departures(
+            state,
+            self._checkpoints,
+            self._mirrors,
+            paused if paused is not _not_paused else None,
+            awaits_replacement=state.is_supervised and not options.ps_on_workers,
+        )
 
     def run(self) -> str:
         """Trains until there is a reason to end, winds down and returns the reason.
@@ -130,6 +140,7 @@ class Training:
             JobFailed: A task failed, or someone stopped the job as failed.
             WaitTimeout: No worker was there for too long.
             ServerLost, tf.errors.OpError: The model on the parameter servers is lost.
+            HandedOver: Another chief is to go on; the workers and servers stay as they are.
         """
         self._state.phase = Phase.INITIALIZING
         restored = self._restorer.restore(self._session, self._view)
@@ -183,6 +194,9 @@ class Training:
                 raise ServerLost(membership.missing())
             if self._aggregator:
                 self._aggregator.check()
+            if self._departures.are_due():
+                self._state.lost_at, self._state.phase = time.monotonic(), Phase.RECOVERING
+                raise ServerLost(self._departures.see_off(self._read_progress))
             is_looking = membership.is_suspected or self._state.lost_at is not None
             if is_looking or time.monotonic() - self._read_at >= READ_SECS:
                 self._read_progress()
@@ -205,6 +219,9 @@ class Training:
     def _reason_to_end(self) -> str | None:
         state = self._state
         state.raise_if_failed()
+        if state.is_handing_over():
+            self._save_for_the_next_chief()
+            raise HandedOver
         if self._interrupted():
             return "stopped"
         if self._is_at_last_step():
@@ -248,6 +265,7 @@ class Training:
         counts = {str(role): len(membership.up(role)) for role in (Role.PS, Role.WORKER)}
         counts["spare"] = len(membership.alive(Role.PS)) - counts[Role.PS]
         self._metrics.show_tasks(counts, membership.epoch)
+        self._metrics.show_preemptions(membership.preemptions)
 
     def _token_holders(self) -> dict[int, str]:
         """The workers that are up; at the start also those that were planned and never came.
@@ -331,6 +349,13 @@ class Training:
             self._checkpoints.save(quiet=True)
         except (JobFailed, ServerLost, tf.errors.OpError) as error:
             log.warning("no checkpoint could be saved after the failure: %s", first_line(error))
+
+    def _save_for_the_next_chief(self) -> None:
+        """For the case that more is gone than this process, by the time it comes."""
+        try:
+            self._checkpoints.save(max_wait_secs=HAND_OVER_SHARE * self._state.grace_secs)
+        except (JobFailed, tf.errors.OpError) as error:
+            log.warning("the job is handed over without a checkpoint: %s", first_line(error))
 
     def _stop_services(self) -> None:
         self._state.save_checkpoint = None

@@ -16,7 +16,7 @@ from . import migrate, operate, roles, run
 
 EPILOG = (
     "Exit codes: 0 done; 1 the job failed; 2 bad usage; 3 a wait ran out (--max-wait-secs); "
-    "130 ended by Ctrl-C or SIGTERM, with a checkpoint."
+    "130 ended by Ctrl-C or SIGTERM, with a checkpoint; 143 a single task left on SIGTERM."
 )
 
 app = typer.Typer(

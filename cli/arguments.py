@@ -91,6 +91,14 @@ Spares = Annotated[
         rich_help_panel=_RECOVERY,
     ),
 ]
+GraceSecs = Annotated[
+    float,
+    typer.Option(
+        "--grace-secs",
+        help="Seconds that a process may stay after SIGTERM, to leave in good order.",
+        rich_help_panel=_RECOVERY,
+    ),
+]
 Evaluate = Annotated[
     bool, typer.Option("--eval/--no-eval", help="Evaluate the final checkpoint, if the model can.")
 ]

@@ -97,7 +97,7 @@ def _task_table(answer: pb.JobStatus) -> Table:
         is_worker = task.role == "worker"
         table.add_row(
             f"{task.role}:{task.index}",
-            task.state,
+            f"leaves in {task.leaves_in_secs:.0f} s" if task.leaves_in_secs else task.state,
             task.address,
             f"{task.heartbeat_age_secs:.1f} s ago" if task.state == "up" else "-",
             f"{task.local_steps:,}" if is_worker else "",

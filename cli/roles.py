@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -16,7 +17,7 @@ import typer
 from ..chief.options import new_job_id
 from ..cluster.address import Address, parse_address
 from ..cluster.data_plane import BUCKET_BYTES
-from ..cluster.signals import StopSignal
+from ..cluster.signals import GRACE_SECS, StopSignal, check_grace
 from ..cluster.spec import ClusterSpec, Role, Task
 from ..errors import ExitCode, UsageError
 from . import arguments as args
@@ -79,11 +80,20 @@ def chief(
     ] = None,
     metrics_port: args.MetricsPort = 0,
     job_id: Annotated[str | None, typer.Option("--job-id", help="Unique to this run.")] = None,
+    supervised: Annotated[
+        bool,
+        typer.Option(
+            "--supervised",
+            help="Tasks that are gone are started again by others, this one too: on SIGTERM it "
+            "saves, and leaves the job to the next chief.",
+        ),
+    ] = False,
+    grace_secs: args.GraceSecs = GRACE_SECS,
     debug: args.Debug = False,
 ) -> None:
     """Runs the chief of a job in this process: membership, initialization, checkpoints, the end."""
 
-    def run(stop: threading.Event) -> None:
+    def run(stop: threading.Event) -> ExitCode:
         options = args.job_options(
             model=model,
             num_ps=ps,
@@ -115,6 +125,7 @@ def chief(
             params=param,
         )
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
+        from ..chief.job_state import HandedOver
         from ..chief.process import ChiefConfig, run_chief
 
         train = None
@@ -122,11 +133,19 @@ def chief(
             # Its place is behind those of the launched workers.
             train = functools.partial(_train_in_chief, model, place.host, workers)
         config = ChiefConfig(
-            options, job_id or new_job_id(), place.host, place.port, metrics_port, train
+            *(options, job_id or new_job_id(), place.host, place.port, metrics_port, train),
+            supervised=supervised,
+            grace_secs=grace_secs,
         )
-        run_chief(config, stop)
+        try:
+            result = run_chief(config, stop)
+        except HandedOver:
+            return ExitCode.PREEMPTED
+        # Who was asked to end is not done: whatever supervises it may start it again.
+        was_stopped = result.reason == "stopped" and stop.is_set()
+        return ExitCode.INTERRUPTED if was_stopped else ExitCode.DONE
 
-    _run_role(run, debug)
+    _run_role(run, debug, grace_secs if supervised else None)
 
 
 def ps(
@@ -139,21 +158,28 @@ def ps(
     spare: Annotated[
         bool, typer.Option("--spare", help="Stand by, to take the place of one that is lost.")
     ] = False,
+    grace_secs: args.GraceSecs = GRACE_SECS,
     debug: args.Debug = False,
 ) -> None:
-    """Runs a parameter server in this process, until the chief ends the job."""
+    """Runs a parameter server in this process, until the chief ends the job.
 
-    def run(stop: threading.Event) -> None:
+    After SIGTERM it stays until its part of the model is safe, for --grace-secs at most.
+    """
+
+    def run(stop: threading.Event) -> ExitCode:
         place = _Place.find(Role.PS, host, port, index)
         config_chief = _chief_address(chief)
         from ..cluster.parameter_server import ParameterServerConfig, run_parameter_server
 
         config = ParameterServerConfig(
-            config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs, spare
+            *(config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs),
+            spare=spare,
+            grace_secs=grace_secs,
         )
-        run_parameter_server(config, stop)
+        has_left = run_parameter_server(config, stop)
+        return ExitCode.PREEMPTED if has_left else ExitCode.DONE
 
-    _run_role(run, debug)
+    _run_role(run, debug, grace_secs)
 
 
 def worker(
@@ -165,11 +191,15 @@ def worker(
     metrics_port: args.MetricsPort = 0,
     max_wait_secs: args.MaxWaitSecs = 600.0,
     param: args.Params = None,
+    grace_secs: args.GraceSecs = GRACE_SECS,
     debug: args.Debug = False,
 ) -> None:
-    """Runs a worker in this process, until the job or its input ends. It may join at any time."""
+    """Runs a worker in this process, until the job or its input ends. It may join at any time.
 
-    def run(stop: threading.Event) -> None:
+    After SIGTERM it finishes its step and leaves.
+    """
+
+    def run(stop: threading.Event) -> ExitCode:
         params = args.parse_params(param)
         place = _Place.find(Role.WORKER, host, port, index)
         config_chief = _chief_address(chief)
@@ -184,10 +214,11 @@ def worker(
             metrics_port,
             max_wait_secs,
             params,
+            grace_secs,
         )
-        run_worker(config, stop)
+        return ExitCode.PREEMPTED if run_worker(config, stop) else ExitCode.DONE
 
-    _run_role(run, debug)
+    _run_role(run, debug, grace_secs)
 
 
 class _Place:
@@ -276,19 +307,27 @@ def _train_in_chief(model: str, host: str, index: int, chief: str, stop: threadi
         print(f"the chief's own worker: {error}", file=sys.stderr)
 
 
-def _run_role(run: Callable[[threading.Event], None], debug: bool) -> None:
+def _run_role(
+    run: Callable[[threading.Event], ExitCode], debug: bool, grace_secs: float | None
+) -> None:
     """Runs a role to its end, and ends the process.
 
     TensorFlow's server has threads that never end, so the process is ended under them.
+
+    Args:
+        run: The role; the event is set when the process is asked to end.
+        debug: Whether to show tracebacks.
+        grace_secs: How long it gets then; None: as long as it needs.
     """
     signals = StopSignal()
     args.set_up_logging(debug)
     code = int(ExitCode.FAILED)
     try:
         with args.ending_with_exit_code(debug):
-            run(signals.event)
-            # Who was asked to end is not done: whatever supervises it may start it again.
-            code = int(ExitCode.INTERRUPTED if signals.received else ExitCode.DONE)
+            if grace_secs is not None:
+                check_grace(grace_secs)
+                _end_in_time(signals.event, grace_secs)
+            code = int(run(signals.event))
     except typer.Exit as end:
         code = end.exit_code
     except BaseException:
@@ -300,6 +339,19 @@ def _run_role(run: Callable[[threading.Event], None], debug: bool) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _end_in_time(asked: threading.Event, grace_secs: float) -> None:
+    """Ends a process that is asked to end and is busy for longer than its notice."""
+
+    def end() -> None:
+        asked.wait()
+        time.sleep(grace_secs)
+        print(f"the notice of {grace_secs:g} s is over: ended as it is", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(ExitCode.PREEMPTED)
+
+    threading.Thread(target=end, name="grace", daemon=True).start()
 
 
 def _run_exit_functions() -> None:

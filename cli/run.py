@@ -13,6 +13,8 @@ from rich.console import Console
 
 from ..chief.options import JobResult
 from ..cluster.data_plane import BUCKET_BYTES, DataPlane
+from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS
+from ..cluster.signals import GRACE_SECS
 from ..errors import ExitCode
 from . import arguments as args
 from .progress import ProgressDisplay
@@ -26,7 +28,17 @@ GpusPerWorker = Annotated[
     float, typer.Option("--gpus-per-worker", help="GPUs of each worker, as Ray counts them.")
 ]
 MaxRestarts = Annotated[
-    int, typer.Option("--max-restarts", help="Killed tasks that are started again, in all.")
+    int,
+    typer.Option(
+        "--max-restarts",
+        help="Killed tasks that are started again within --restart-window-secs, in all.",
+    ),
+]
+RestartWindowSecs = Annotated[
+    float,
+    typer.Option(
+        "--restart-window-secs", help="Seconds after which a restart does not count any more."
+    ),
 ]
 
 
@@ -67,7 +79,9 @@ def run(
         int, typer.Option("--port", help="Port of the chief's control service; 0: a free one.")
     ] = 0,
     metrics_port: args.MetricsPort = 0,
-    max_restarts: MaxRestarts = 3,
+    max_restarts: MaxRestarts = MAX_RESTARTS,
+    restart_window_secs: RestartWindowSecs = WINDOW_SECS,
+    grace_secs: args.GraceSecs = GRACE_SECS,
     debug: args.Debug = False,
 ) -> None:
     """Trains a model: starts a chief, parameter servers and workers, and ends them all.
@@ -115,6 +129,8 @@ def run(
             port=port,
             metrics_port=metrics_port,
             max_restarts=max_restarts,
+            restart_window_secs=restart_window_secs,
+            grace_secs=grace_secs,
             spares=spares,
             debug=debug,
         )

@@ -235,10 +235,33 @@ class MembershipClient:
 
         threading.Thread(target=watch, name="epoch-watch", daemon=True).start()
 
+    def give_notice(self, grace_secs: float, timeout_secs: float) -> bool:
+        """Says that this task has to go, and waits a while until it may; see `leave_on_notice`.
+
+        Args:
+            grace_secs: Until it goes in any case.
+            timeout_secs: How long to wait for the chief's answer.
+
+        Raises:
+            grpc.RpcError: The chief did not answer.
+        """
+        request = pb.NoticeRequest(
+            task=self._task(),
+            incarnation=self.registration.incarnation,
+            grace_secs=grace_secs,
+            timeout_secs=timeout_secs,
+        )
+        reply = self._stub.GiveNotice(request, timeout=timeout_secs + 0.5, wait_for_ready=True)
+        return bool(reply.may_go)
+
     def leave(
-        self, reason: pb.LeaveRequest.Reason, error: str = "", report: pb.WorkerReport | None = None
+        self,
+        reason: pb.LeaveRequest.Reason,
+        error: str = "",
+        report: pb.WorkerReport | None = None,
+        max_wait_secs: float = LEAVE_SECS,
     ) -> None:
-        """Leaves the job; a chief that is gone already is no error."""
+        """Leaves the job; a chief that is gone already, or for `max_wait_secs`, is no error."""
         request = pb.LeaveRequest(
             task=self._task(),
             incarnation=self.registration.incarnation,
@@ -247,10 +270,10 @@ class MembershipClient:
             report=report,
         )
         # A chief that was killed may be back in a moment, and would take the task as lost.
-        deadline = time.monotonic() + LEAVE_SECS
+        deadline = time.monotonic() + max_wait_secs
         while True:
             try:
-                self._stub.Leave(request, timeout=CALL_TIMEOUT_SECS)
+                self._stub.Leave(request, timeout=min(CALL_TIMEOUT_SECS, max(max_wait_secs, 0.1)))
                 return
             except grpc.RpcError as failure:
                 if failure.code() not in _NOBODY_THERE:

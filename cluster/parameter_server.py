@@ -14,7 +14,9 @@ from ..protos import membership_pb2 as pb
 from .chief_client import JobStopping, MembershipClient
 from .heartbeat import Heartbeat
 from .metrics import MetricsServer, make_registry
+from .notice import leave_on_notice
 from .runtime import start_server
+from .signals import GRACE_SECS
 from .spec import Role
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class ParameterServerConfig:
         metrics_port: Port of its metrics; 0 takes a free one.
         max_wait_secs: Seconds to wait for the chief, at the start and whenever it is silent.
         spare: Whether it waits to take the place of one that is lost.
+        grace_secs: How long it can stay once it is asked to end.
     """
 
     chief: str
@@ -41,12 +44,16 @@ class ParameterServerConfig:
     metrics_port: int = 0
     max_wait_secs: float = 600.0
     spare: bool = False
+    grace_secs: float = GRACE_SECS
 
 
-def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -> None:
-    """Serves variables until the chief ends the job, or `stop` is set.
+def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -> bool:
+    """Serves variables until the chief ends the job, or until it may go after `stop` is set.
 
     It knows no other task: sessions bring the cluster.
+
+    Returns:
+        Whether it left because of `stop`, and the job goes on without it.
 
     Raises:
         ParamserveError: The chief never came, went away, or took this task as gone.
@@ -69,21 +76,25 @@ def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -
             stop=stop,
         )
     except JobStopping:
-        return
+        return stop.is_set()
     log.info("%s serves on %s", registration.task, server.address)
     heartbeat = Heartbeat(client, max_silence_secs=config.max_wait_secs)
     epoch.set_function(lambda: float(heartbeat.latest.epoch))
     heartbeat.start()
-    _wait(heartbeat, stop)
+    was_asked = _wait(heartbeat, stop)
+    has_left = was_asked and leave_on_notice(client, heartbeat.stopping, config.grace_secs)
     heartbeat.stop()
     metrics.stop()
-    heartbeat.check()
-    client.leave(pb.LeaveRequest.DONE)
+    if not has_left:
+        heartbeat.check()
+        client.leave(pb.LeaveRequest.DONE)
     client.close()
+    return has_left
 
 
-def _wait(heartbeat: Heartbeat, stop: threading.Event) -> None:
-    """Returns when the chief says so, or when this process is asked to end."""
+def _wait(heartbeat: Heartbeat, stop: threading.Event) -> bool:
+    """Waits until the chief ends the job; true when this process is asked to end before."""
     while not heartbeat.stopping.wait(0.2):
         if stop.is_set():
-            return
+            return True
+    return False

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 
 from ..protos import membership_pb2 as pb
 from .chief_client import MembershipClient
 from .heartbeat import Heartbeat
+from .notice import leave_on_notice
 from .spec import Role, Task
 
 log = logging.getLogger(__name__)
@@ -58,15 +60,23 @@ class ShardHost:
         log.info("%s is held here, on %s", task, address)
         return task
 
-    def serve(self, stop: threading.Event) -> None:
-        """Goes on holding the shard until the chief ends the job, or `stop` is set; leaves then.
+    def serve(self, stop: threading.Event, grace_secs: Callable[[], float]) -> None:
+        """Goes on holding the shard until the chief ends the job, or it may go after `stop` is set.
+
+        Args:
+            stop: Set when this process is asked to end.
+            grace_secs: How long it can stay then.
 
         Raises:
             ParamserveError: The chief went away, or took this process as gone.
         """
         while not (self._heartbeat.stopping.wait(0.2) or stop.is_set()):
             pass
+        has_left = stop.is_set() and leave_on_notice(
+            self._client, self._heartbeat.stopping, grace_secs()
+        )
         self._heartbeat.stop()
-        self._heartbeat.check()
-        self._client.leave(pb.LeaveRequest.DONE)
+        if not has_left:
+            self._heartbeat.check()
+            self._client.leave(pb.LeaveRequest.DONE)
         self._client.close()

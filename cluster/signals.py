@@ -5,7 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 
+from ..errors import UsageError
+
+# What whoever takes a machine away gives to its processes, if they are not told otherwise.
+GRACE_SECS = 30.0
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+
+
+def check_grace(grace_secs: float) -> None:
+    """Raises UsageError for a notice that is none."""
+    if not grace_secs > 0:
+        raise UsageError(f"--grace-secs {grace_secs:g}: expected a positive number of seconds")
 
 
 class StopSignal:

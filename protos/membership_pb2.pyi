@@ -202,9 +202,11 @@ class LeaveRequest(_message.Message):
         DONE: _ClassVar[LeaveRequest.Reason]
         END_OF_INPUT: _ClassVar[LeaveRequest.Reason]
         FAILED: _ClassVar[LeaveRequest.Reason]
+        PREEMPTED: _ClassVar[LeaveRequest.Reason]
     DONE: LeaveRequest.Reason
     END_OF_INPUT: LeaveRequest.Reason
     FAILED: LeaveRequest.Reason
+    PREEMPTED: LeaveRequest.Reason
     TASK_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -220,6 +222,24 @@ class LeaveRequest(_message.Message):
 class LeaveResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class NoticeRequest(_message.Message):
+    __slots__ = ("task", "incarnation", "grace_secs", "timeout_secs")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    GRACE_SECS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECS_FIELD_NUMBER: _ClassVar[int]
+    task: TaskId
+    incarnation: str
+    grace_secs: float
+    timeout_secs: float
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., grace_secs: _Optional[float] = ..., timeout_secs: _Optional[float] = ...) -> None: ...
+
+class NoticeResponse(_message.Message):
+    __slots__ = ("may_go",)
+    MAY_GO_FIELD_NUMBER: _ClassVar[int]
+    may_go: bool
+    def __init__(self, may_go: bool = ...) -> None: ...
 
 class WriteSummaryRequest(_message.Message):
     __slots__ = ("task", "global_step", "summary")

@@ -54,6 +54,11 @@ class MembershipStub(object):
                 request_serializer=paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_membership__pb2.EpochOver.FromString,
                 _registered_method=True)
+        self.GiveNotice = channel.unary_unary(
+                '/paramserve.Membership/GiveNotice',
+                request_serializer=paramserve_dot_protos_dot_membership__pb2.NoticeRequest.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_membership__pb2.NoticeResponse.FromString,
+                _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/paramserve.Membership/Leave',
                 request_serializer=paramserve_dot_protos_dot_membership__pb2.LeaveRequest.SerializeToString,
@@ -104,6 +109,15 @@ class MembershipServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GiveNotice(self, request, context):
+        """Says that a task has to go soon. A parameter server that holds a part of the model is kept
+        until that is safe; any other task may go at once. `may_go` is false when `timeout_secs` have
+        passed before: then it asks again. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Leave(self, request, context):
         """Leaves the job, for good or ill. Idempotent.
         """
@@ -140,6 +154,11 @@ def add_MembershipServicer_to_server(servicer, server):
                     servicer.WatchEpochs,
                     request_deserializer=paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_membership__pb2.EpochOver.SerializeToString,
+            ),
+            'GiveNotice': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveNotice,
+                    request_deserializer=paramserve_dot_protos_dot_membership__pb2.NoticeRequest.FromString,
+                    response_serializer=paramserve_dot_protos_dot_membership__pb2.NoticeResponse.SerializeToString,
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
@@ -260,6 +279,33 @@ class Membership(object):
             '/paramserve.Membership/WatchEpochs',
             paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.SerializeToString,
             paramserve_dot_protos_dot_membership__pb2.EpochOver.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveNotice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paramserve.Membership/GiveNotice',
+            paramserve_dot_protos_dot_membership__pb2.NoticeRequest.SerializeToString,
+            paramserve_dot_protos_dot_membership__pb2.NoticeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,7 +17,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self, interval_secs: _Optional[float] = ...) -> None: ...
 
 class TaskStatus(_message.Message):
-    __slots__ = ("role", "index", "state", "address", "metrics_address", "pid", "heartbeat_age_secs", "local_steps", "examples", "loss", "recoveries", "error", "parameter_bytes", "variables", "largest_variable", "largest_variable_bytes", "pulled_bytes", "pushed_bytes", "transfers")
+    __slots__ = ("role", "index", "state", "address", "metrics_address", "pid", "heartbeat_age_secs", "local_steps", "examples", "loss", "recoveries", "error", "parameter_bytes", "variables", "largest_variable", "largest_variable_bytes", "pulled_bytes", "pushed_bytes", "transfers", "leaves_in_secs")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class TaskStatus(_message.Message):
     PULLED_BYTES_FIELD_NUMBER: _ClassVar[int]
     PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_IN_SECS_FIELD_NUMBER: _ClassVar[int]
     role: str
     index: int
     state: str
@@ -56,10 +57,11 @@ class TaskStatus(_message.Message):
     pulled_bytes: int
     pushed_bytes: int
     transfers: int
-    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., state: _Optional[str] = ..., address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., heartbeat_age_secs: _Optional[float] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., recoveries: _Optional[int] = ..., error: _Optional[str] = ..., parameter_bytes: _Optional[int] = ..., variables: _Optional[int] = ..., largest_variable: _Optional[str] = ..., largest_variable_bytes: _Optional[int] = ..., pulled_bytes: _Optional[int] = ..., pushed_bytes: _Optional[int] = ..., transfers: _Optional[int] = ...) -> None: ...
+    leaves_in_secs: float
+    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., state: _Optional[str] = ..., address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., heartbeat_age_secs: _Optional[float] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., recoveries: _Optional[int] = ..., error: _Optional[str] = ..., parameter_bytes: _Optional[int] = ..., variables: _Optional[int] = ..., largest_variable: _Optional[str] = ..., largest_variable_bytes: _Optional[int] = ..., pulled_bytes: _Optional[int] = ..., pushed_bytes: _Optional[int] = ..., transfers: _Optional[int] = ..., leaves_in_secs: _Optional[float] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("phase", "detail", "epoch", "global_step", "max_steps", "steps_per_second", "examples_per_second", "examples", "loss", "metrics", "sync", "logdir", "checkpoint", "checkpoint_step", "checkpoint_time", "tasks", "job_id", "uptime_secs", "gradients_applied", "gradients_dropped", "tokens_reissued", "recoveries", "recovery_secs", "recovered_step", "restore_step")
+    __slots__ = ("phase", "detail", "epoch", "global_step", "max_steps", "steps_per_second", "examples_per_second", "examples", "loss", "metrics", "sync", "logdir", "checkpoint", "checkpoint_step", "checkpoint_time", "tasks", "job_id", "uptime_secs", "gradients_applied", "gradients_dropped", "tokens_reissued", "recoveries", "recovery_secs", "recovered_step", "restore_step", "preemptions")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +69,13 @@ class JobStatus(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class PreemptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     PHASE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +101,7 @@ class JobStatus(_message.Message):
     RECOVERY_SECS_FIELD_NUMBER: _ClassVar[int]
     RECOVERED_STEP_FIELD_NUMBER: _ClassVar[int]
     RESTORE_STEP_FIELD_NUMBER: _ClassVar[int]
+    PREEMPTIONS_FIELD_NUMBER: _ClassVar[int]
     phase: str
     detail: str
     epoch: int
@@ -117,7 +127,8 @@ class JobStatus(_message.Message):
     recovery_secs: float
     recovered_step: int
     restore_step: int
-    def __init__(self, phase: _Optional[str] = ..., detail: _Optional[str] = ..., epoch: _Optional[int] = ..., global_step: _Optional[int] = ..., max_steps: _Optional[int] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., sync: bool = ..., logdir: _Optional[str] = ..., checkpoint: _Optional[str] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_time: _Optional[float] = ..., tasks: _Optional[_Iterable[_Union[TaskStatus, _Mapping]]] = ..., job_id: _Optional[str] = ..., uptime_secs: _Optional[float] = ..., gradients_applied: _Optional[int] = ..., gradients_dropped: _Optional[int] = ..., tokens_reissued: _Optional[int] = ..., recoveries: _Optional[int] = ..., recovery_secs: _Optional[float] = ..., recovered_step: _Optional[int] = ..., restore_step: _Optional[int] = ...) -> None: ...
+    preemptions: _containers.ScalarMap[str, int]
+    def __init__(self, phase: _Optional[str] = ..., detail: _Optional[str] = ..., epoch: _Optional[int] = ..., global_step: _Optional[int] = ..., max_steps: _Optional[int] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., sync: bool = ..., logdir: _Optional[str] = ..., checkpoint: _Optional[str] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_time: _Optional[float] = ..., tasks: _Optional[_Iterable[_Union[TaskStatus, _Mapping]]] = ..., job_id: _Optional[str] = ..., uptime_secs: _Optional[float] = ..., gradients_applied: _Optional[int] = ..., gradients_dropped: _Optional[int] = ..., tokens_reissued: _Optional[int] = ..., recoveries: _Optional[int] = ..., recovery_secs: _Optional[float] = ..., recovered_step: _Optional[int] = ..., restore_step: _Optional[int] = ..., preemptions: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class SaveCheckpointRequest(_message.Message):
     __slots__ = ()

@@ -17,6 +17,7 @@ from ..cluster.heartbeat import Heartbeat
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.shard_host import ShardHost
+from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import Role
 from ..cluster.storage import is_direct
 from ..cluster.transfer import transfer_hooks
@@ -32,6 +33,7 @@ from ..protos import membership_pb2 as pb
 from .hooks import ReportHook, StopHook, TokenHook
 from .input import InputHook, LeasedInput
 from .metrics import WorkerMetrics
+from .preemption import NoticeWatch
 from .service_session import ServiceSessionCreator
 from .session import ReleaseThreadsHook
 from .shards_client import ShardsClient
@@ -52,6 +54,7 @@ class WorkerConfig:
         metrics_port: Port of its metrics; 0 takes a free one.
         max_wait_secs: Seconds to wait for the chief and for the model to be ready.
         params: Added to, and winning over, the job's own parameters for the build function.
+        grace_secs: How long it can stay once it is asked to end.
     """
 
     model: str
@@ -62,10 +65,14 @@ class WorkerConfig:
     metrics_port: int = 0
     max_wait_secs: float = 600.0
     params: dict[str, str] = field(default_factory=dict)
+    grace_secs: float = GRACE_SECS
 
 
-def run_worker(config: WorkerConfig, stop: threading.Event) -> None:
+def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
     """Trains until the job ends, the input ends, or `stop` is set.
+
+    Returns:
+        Whether it left because of `stop`, and the job goes on without it.
 
     Raises:
         ParamserveError: The chief or the model never came, or training failed; the chief has
@@ -91,8 +98,10 @@ def run_worker(config: WorkerConfig, stop: threading.Event) -> None:
             config, client, registration, server, WorkerMetrics(metrics_registry), stop
         )
         worker.run(build)
+        return worker.has_to_go
     except JobStopping:
         log.info("the job is ending")
+        return stop.is_set()
     finally:
         metrics_server.stop()
         client.close()
@@ -131,6 +140,8 @@ class _Worker:
             report=lambda: self._report.report() if self._report else None,
             max_silence_secs=config.max_wait_secs,
         )
+        self._creator: ServiceSessionCreator | None = None
+        self._notice = NoticeWatch(stop, config.grace_secs, self._give_up_step)
 
     def run(self, build: BuildFn) -> None:
         """Trains, then leaves with the reason; a failure is told to the chief and raised.
@@ -138,11 +149,17 @@ class _Worker:
         A shard of the parameters is held until the chief has saved it.
         """
         self._heartbeat.start()
+        self._notice.start()
         try:
             self._train_and_leave(build)
         finally:
             if self._shard is not None:
-                self._shard.serve(self._stop)
+                self._shard.serve(self._stop, self._notice.remaining_secs)
+
+    @property
+    def has_to_go(self) -> bool:
+        """Whether this process is asked to end, while the job goes on."""
+        return self._stop.is_set() and not self._heartbeat.stopping.is_set()
 
     def _train_and_leave(self, build: BuildFn) -> None:
         try:
@@ -159,7 +176,9 @@ class _Worker:
             self._take_shard()
             return self._train(build)
         except JobStopping:
-            return pb.LeaveRequest.DONE
+            return pb.LeaveRequest.PREEMPTED if self.has_to_go else pb.LeaveRequest.DONE
+        finally:
+            self._notice.stop()
 
     def _take_shard(self) -> None:
         """Becomes a parameter server too, where the planned workers are."""
@@ -188,6 +207,7 @@ class _Worker:
             self._data_plane,
             self._told_to_stop,
         )
+        self._creator = creator
         self._client.watch_epochs(creator.notice)
         hooks = [
             *transfer_hooks(
@@ -203,6 +223,8 @@ class _Worker:
         ]
         with built.graph.as_default():
             run_loop(loop, creator, hooks)
+        if self.has_to_go:
+            return pb.LeaveRequest.PREEMPTED
         ended = not stop_hook.stopped and not self._told_to_stop()
         return pb.LeaveRequest.END_OF_INPUT if ended else pb.LeaveRequest.DONE
 
@@ -252,6 +274,10 @@ class _Worker:
                 )
             )
         return hooks
+
+    def _give_up_step(self) -> None:
+        if self._creator is not None:
+            self._creator.abandon()
 
     def _told_to_stop(self) -> bool:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()

@@ -74,6 +74,13 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         if session is not None and self._epoch <= epoch:
             session.leave(f"epoch {self._epoch} is over")
 
+    def abandon(self) -> None:
+        """Has the step under way fail; may be called from any thread of a worker that has to go."""
+        with self._lock:
+            session = self._session
+        if session is not None:
+            session.leave("this worker has to go")
+
     def create_session(self) -> Any:
         """Opens a session.
 

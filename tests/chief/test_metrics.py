@@ -33,6 +33,8 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_restore_step(30)
     metrics.show_set_aside(7)
     metrics.show_recovery(0.75)
+    metrics.show_preemptions({"worker": 2})
+    metrics.show_preemptions({"worker": 3})
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     metrics.checkpoint_failures.inc()
     values = {
@@ -56,6 +58,8 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_recovery_seconds_sum",): 0.75,
         ("paramserve_epoch",): 4,
         ("paramserve_recoveries_total",): 0,
+        ("paramserve_preemptions_total", "ps"): 0,
+        ("paramserve_preemptions_total", "worker"): 3,
         ("paramserve_parameter_bytes", "0"): 1000,
         ("paramserve_parameter_bytes", "1"): 1200,
         ("paramserve_step_traffic_bytes", "1", "pull"): 800,

@@ -87,6 +87,25 @@ def test_a_task_registers_beats_waits_and_leaves(serve, join):
     assert (failed.task, failed.error) == (Task(Role.WORKER, 2), "out of memory")
 
 
+def test_a_server_that_has_to_go_waits_until_the_chief_lets_it(serve, join):
+    job = serve(num_ps=1)
+    ps, worker = join(job, Role.PS, "p"), join(job, Role.WORKER, "w")
+    assert not ps.give_notice(grace_secs=60.0, timeout_secs=0.0)
+    with StatusClient(job.address) as client:
+        status = client.status()
+    assert [0 < task.leaves_in_secs <= 60 for task in status.tasks] == [True, False]
+    timer = threading.Timer(0.1, lambda: job.state.notices.release(job.state.notices.pending()))
+    timer.start()
+    assert ps.give_notice(grace_secs=60.0, timeout_secs=30.0)
+    with pytest.raises(LeaseLost, match="ps:0 was taken as gone: preempted"):
+        ps.heartbeat(None)
+    worker.leave(pb.LeaveRequest.PREEMPTED)
+    with StatusClient(job.address) as client:
+        status = client.status()
+    assert [(task.state, task.leaves_in_secs) for task in status.tasks] == [("preempted", 0.0)] * 2
+    assert dict(status.preemptions) == {"ps": 1, "worker": 1}
+
+
 def test_only_the_first_live_worker_writes_summaries(serve, join):
     job = serve()
     first, second = join(job, Role.WORKER, "a"), join(job, Role.WORKER, "b")

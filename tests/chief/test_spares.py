@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from paramserve.chief.membership import Membership, TaskState, UnknownTask
+from paramserve.chief.recovery import find_lost
 from paramserve.cluster.spec import Member, Role, Task
 
 LEASE_SECS = 10.0
@@ -142,6 +143,16 @@ def test_the_chief_waits_until_every_worker_has_dropped_its_session(membership):
     asks.start()
     assert membership.await_no_sessions(30.0) == []
     asks.join()
+
+
+def test_the_epoch_that_a_spare_has_begun_is_not_over(membership):
+    """The chief hears of the loss only after the spare has taken the place."""
+    join(membership, "s", spare=True)
+    lost = membership.view
+    lose(membership, "b")
+    find_lost(membership, lost, 0.0, lambda: False)
+    assert membership.view.epoch == lost.epoch + 1
+    assert membership.await_over(0, 0.0) == lost.epoch
 
 
 def test_nobody_waits_for_a_worker_that_is_gone(membership, clock):

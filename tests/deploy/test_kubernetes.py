@@ -10,6 +10,7 @@ import yaml
 
 from paramserve import __version__
 from paramserve.cli.app import app
+from paramserve.errors import ExitCode
 
 # The oldest that we promise, one between, and the newest known.
 VERSIONS = ("1.29", "1.31", kubernetes_validate.latest_version())
@@ -147,12 +148,24 @@ def test_paramserve_is_process_one(jobs):
         assert "command" not in container_of(job)
 
 
-def test_parameter_servers_outlast_the_chief_when_all_is_deleted(jobs):
-    """They are sent SIGTERM only after the chief has had its time for the last checkpoint."""
-    chief, ps = (jobs[role]["spec"]["template"]["spec"] for role in ("chief", "ps"))
-    _, hold = container_of(jobs["ps"])["lifecycle"]["preStop"]["exec"]["command"]
-    assert chief["terminationGracePeriodSeconds"] <= int(hold)
-    assert int(hold) < ps["terminationGracePeriodSeconds"]
+def test_tasks_are_gone_before_they_would_be_killed(jobs, parsed):
+    for role in ("ps", "worker"):
+        pod = jobs[role]["spec"]["template"]["spec"]
+        assert parsed[role][1]["grace_secs"] < pod["terminationGracePeriodSeconds"]
+
+
+def test_parameter_servers_outlast_the_chief_when_all_is_deleted(jobs, parsed):
+    """The variables stay for as long as the chief may take for the last checkpoint."""
+    chief = jobs["chief"]["spec"]["template"]["spec"]
+    assert chief["terminationGracePeriodSeconds"] <= parsed["ps"][1]["grace_secs"]
+
+
+def test_tasks_that_were_preempted_are_no_failures(jobs):
+    for role in ("ps", "worker"):
+        rules = jobs[role]["spec"]["podFailurePolicy"]["rules"]
+        ignored = [rule for rule in rules if rule["action"] == "Ignore"]
+        (on_exit,) = [rule["onExitCodes"] for rule in ignored if "onExitCodes" in rule]
+        assert (on_exit["containerName"], on_exit["values"]) == (role, [ExitCode.PREEMPTED])
 
 
 def test_what_has_finished_is_not_started_again(jobs):

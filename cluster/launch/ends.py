@@ -1,0 +1,55 @@
+"""What it means that a process of a job has ended."""
+
+from __future__ import annotations
+
+from ...errors import ExitCode
+from .child import describe_exit
+from .interface import ProcessHandle
+
+LOG_LINES = 15
+# A signal asked it to end, and it ended by itself.
+_ASKED = (ExitCode.INTERRUPTED, ExitCode.PREEMPTED)
+
+
+def last_error(handle: ProcessHandle) -> str | None:
+    """The message with which a command of ours ended; None when it had no say."""
+    said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
+    return said[-1].removeprefix("error: ") if said else None
+
+
+def describe_end(handle: ProcessHandle, code: int) -> str:
+    """Why a process ended, in its own words if it had any."""
+    return last_error(handle) or describe_exit(code)
+
+
+def was_preempted(code: int) -> bool:
+    """Whether a process with this exit code left because a signal asked it to."""
+    return code in _ASKED
+
+
+def failed_before_it_joined(role: str, code: int, state: str) -> bool:
+    """Whether a process could not even start; others in its place would not fare better.
+
+    Args:
+        role: "ps", "spare" or "worker".
+        code: Its exit code.
+        state: What became of its task, as the job's status has it; "" if it never was in the job.
+            One that was preempted before it was the life before this one.
+    """
+    is_unknown = role != "spare" and state in ("", "preempted")
+    return code > 0 and is_unknown and not was_preempted(code)
+
+
+def is_worth_a_restart(role: str, code: int, state: str) -> bool:
+    """Whether a process ended through no fault of its own.
+
+    A worker that failed has said so, and the job fails with it; a job is never without its
+    parameter servers.
+
+    Args:
+        role: "ps", "spare" or "worker".
+        code: Its exit code.
+        state: As in `failed_before_it_joined`.
+    """
+    was_killed = code < 0 or was_preempted(code)
+    return was_killed or state == "lost" or (role in ("ps", "spare") and code != 0)

@@ -1,0 +1,62 @@
+"""What a parameter server does when its process is asked to end: it stays until it may go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import grpc
+
+from ..protos import membership_pb2 as pb
+from .chief_client import MembershipClient
+from .deadline import Deadline
+
+log = logging.getLogger(__name__)
+
+# Of the notice: for the last steps of a process that goes without the chief's word.
+LAST_SHARE = 0.1
+# The chief is asked again after so long.
+_ASK_SECS = 1.0
+_RETRY_SECS = 0.2
+
+
+def leave_on_notice(
+    client: MembershipClient, told_to_stop: threading.Event, grace_secs: float
+) -> bool:
+    """Tells the chief that this task has to go, and leaves the job as soon as the chief agrees.
+
+    The chief sees to it first that the model outlives this task. A chief that says nothing in
+    time is not waited for.
+
+    Args:
+        client: A registered client; the task goes on renewing its lease meanwhile.
+        told_to_stop: Set when the chief ends the job.
+        grace_secs: How long this process can stay.
+
+    Returns:
+        Whether it has left the job; if not, the job is ending.
+    """
+    task = client.registration.task
+    log.info("%s is asked to end, and can stay for %g s", task, grace_secs)
+    deadline = Deadline.after(grace_secs * (1 - LAST_SHARE))
+    while deadline.remaining_secs():
+        # Looked at before: who is let go is not in the job any more, and that sets it, too.
+        is_ending = told_to_stop.is_set()
+        if _may_go(client, deadline):
+            log.info("%s leaves: its process was asked to end", task)
+            return True
+        if is_ending:
+            return False
+    log.warning("%s leaves without a word of the chief", task)
+    client.leave(pb.LeaveRequest.PREEMPTED, max_wait_secs=LAST_SHARE * grace_secs)
+    return True
+
+
+def _may_go(client: MembershipClient, deadline: Deadline) -> bool:
+    left = deadline.remaining_secs()
+    try:
+        return client.give_notice(left, min(_ASK_SECS, left))
+    except grpc.RpcError as error:
+        log.warning("no answer from the chief: %s", error.details())
+        deadline.sleep(_RETRY_SECS)
+        return False
