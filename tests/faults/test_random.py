@@ -35,6 +35,7 @@ def test_faults_by_chance_lose_nothing(mode, nursery, tmp_path, request, record_
             params={"epochs": epochs},
             spares=1,
             max_restarts=5 * count,
+            restart_window_secs=5.0,  # Faults are far closer here than back-off is made for.
         )
         stack.callback(trial.end)
         trial.start()
