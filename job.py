@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -43,6 +44,8 @@ POLL_SECS = 0.25
 START_SECS = 120.0
 # How long tasks may take to end by themselves once the chief has.
 END_SECS = 20.0
+# A disk with less than this takes no line of a log any more, or next to none.
+_LEAST_BYTES = 64 * 1024
 SPARE = "spare"
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -357,6 +360,7 @@ class _Run:
         if message is None:
             how = describe_exit(code) if code is not None else "lost"
             why = f"{how}; {self._spent}" if self._spent else how
+            why += _describe_full_disk(self._job.log_folder)
             return JobFailed(f"{handle.name}: {why}\n{self._tail(handle)}")
         kinds = {ExitCode.USAGE: UsageError, ExitCode.TIMED_OUT: WaitTimeout}
         kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
@@ -384,6 +388,15 @@ class _Run:
         if "://" in logdir:
             return read_job_file(logdir, name)
         return self._chief.read_file(str(Path(logdir, name).resolve()))
+
+
+def _describe_full_disk(folder: Path) -> str:
+    """Why a process had no last words: they go to a disk, too."""
+    try:
+        is_full = shutil.disk_usage(folder).free < _LEAST_BYTES
+    except OSError:
+        return ""
+    return f"; No space left on device of {folder}: free some, and start it again" * is_full
 
 
 def _checked_spares(spares: int, ps_on_workers: bool) -> int:

@@ -12,7 +12,6 @@ from .trial import Trial
 
 DELAY_SECS, LOSS = 0.2, 0.05
 SPARE_BYTES = 4 * 2**20
-UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 class Injector:
@@ -57,8 +56,7 @@ class Injector:
         elif self._fault == "memory":
             with contextlib.suppress(FileNotFoundError):
                 self._hungry.unlink()
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(self._process.pid, resource.RLIMIT_AS, UNLIMITED)
+            limit_memory(self._process.pid, None)
 
     def _sigkill(self):
         self._process.send_signal(signal.SIGKILL)
@@ -84,11 +82,19 @@ class Injector:
     def _memory(self):
         if self._target.startswith("worker"):
             self._hungry.touch()
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        [used] = [line.split()[1] for line in status.splitlines() if line.startswith("VmSize")]
-        limit = int(used) * 1024 + SPARE_BYTES
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(self._process.pid, resource.RLIMIT_AS, (limit, limit))
+        limit_memory(self._process.pid, SPARE_BYTES)
+
+
+def limit_memory(pid: int, more: int | None) -> None:
+    """Lets a process have so many bytes more than it has now; None: as many as it likes."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_AS)
+        soft = hard
+        if more is not None:
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+            soft = pages * resource.getpagesize() + more
+        # The hard limit stays: not everybody may raise it again.
+        resource.prlimit(pid, resource.RLIMIT_AS, (soft, hard))
 
 
 @contextlib.contextmanager

@@ -16,8 +16,10 @@ A case has **passed** when the job has trained to the end of its input, each bat
 once an epoch, the weights are those of an undisturbed run, and no process is left. Sync: the
 weights are the same, to 1e-4, as after as many undisturbed steps. Async: they are the known
 solution, to 1e-2; and the one step in which a worker is killed, frozen or cut off for longer than
-its lease may be applied without being counted, see [input.md](input.md). **Ended** means that the
-job ended as documented, with the reason, and that the same command then went on to a whole end.
+its lease may be applied without being counted, or count for the next epoch too, and so may steps
+that are under way when a server is cut off ([input.md](input.md), [recovery.md](recovery.md)).
+**Ended** means that the job ended as documented, with the reason, and that the same command then
+went on to a whole end.
 
 Cases are named role-fault-moment-mode. *Seconds* are from the fault to the next steps that count,
 in a job that makes ten to twenty steps a second; no figure: there was no step to wait for.
@@ -42,7 +44,8 @@ class FaultTable:
         elif report.skipped:
             result = report.longrepr[2].removeprefix("Skipped: ")
         else:
-            result = "**failed**"
+            said = report.longreprtext.rpartition("\nE  ")[2].partition("\n")[0]
+            result = f"**failed**: {said.strip().replace('|', '/')[:120]}"
         self._rows[found["case"]] = (result, found.get("seconds", ""))
         # Each time: the whole matrix takes so long that it may be broken off.
         self._path.write_text(HEAD + "".join(self._parts()))
@@ -58,13 +61,22 @@ class FaultTable:
         senseless = {}
         for case in all_cases():
             if why := why_senseless(case):
-                senseless.setdefault(why, []).append(str(case))
+                senseless.setdefault((case.role, why), []).append(case)
                 continue
             result, secs = self._rows.get(str(case), ("not run", ""))
             yield f"| `{case}` | {result} | {secs} |\n"
-        yield "\n## Cases that make no sense\n"
-        for why, names in senseless.items():
-            yield f"\n{why[0].upper()}{why[1:]}:\n{', '.join(f'`{name}`' for name in names)}.\n"
+        yield "\n## Cases that make no sense\n\n| cases | why |\n|---|---|\n"
+        for (role, why), cases in senseless.items():
+            yield f"| `{role}-{_any_of(cases, 'fault')}-{_any_of(cases, 'moment')}-*` | {why} |\n"
+
+
+def _any_of(cases, field):
+    """The values of a field that occur, in order."""
+    every = {"fault": FAULTS, "moment": MOMENTS}[field]
+    found = list(dict.fromkeys(getattr(case, field) for case in cases))
+    if len(found) == len(every):
+        return "*"
+    return found[0] if len(found) == 1 else "{" + ",".join(found) + "}"
 
 
 def _glossary(word, meanings):

@@ -165,11 +165,15 @@ def run_again(case, nursery, folder, trial, stack):
 
 
 def lost_batches(case):
-    """Async: steps that a fault may leave applied and not counted, or counted twice."""
+    """Async: batches that a fault may leave applied and not counted, or counted twice.
+
+    A batch of one epoch that counts twice takes the place of one of the next.
+    """
     if case.mode == "sync":
         return 0
     if case.role == "worker" and case.fault != "sigterm":
-        return 1
-    # Whoever is cut off from the chief for a lease is taken as gone, whichever side the cut is on.
+        return 2
+    # Whoever is cut off from the chief for a lease is taken as gone, whichever side the cut is on;
+    # a step of each worker may be under way to a server.
     cut_off = ("sigstop", *NETWORK_FAULTS)
-    return 2 if case.role in ("chief", "evaluator") and case.fault in cut_off else 0
+    return 4 if case.fault in cut_off else 0
