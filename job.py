@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import tempfile
 import threading
@@ -45,6 +46,8 @@ POLL_SECS = 0.25
 START_SECS = 120.0
 # How long tasks may take to end by themselves once the chief has.
 END_SECS = 20.0
+# A disk with less than this takes no line of a log any more, or next to none.
+_LEAST_BYTES = 64 * 1024
 SPARE = "spare"
 # Phases of a job in which its tasks are started, and started again.
 _RUNNING = ("waiting", "initializing", "training", "recovering", "scaling")
@@ -67,7 +70,7 @@ class Job:
     Args:
         model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. A
             function has to be one that every process can import by its file and name.
-        launcher: "ray" or "process".
+        launcher: "ray" or "process", or an object that starts the processes; `run` closes it.
         ray_address: Of a running Ray cluster; None starts one for this job alone.
         gpus_per_worker: GPUs of each worker, as Ray counts them.
         metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
@@ -90,7 +93,7 @@ class Job:
         self,
         model: str | Callable[..., Any],
         *,
-        launcher: str = "ray",
+        launcher: str | Launcher = "ray",
         ray_address: str | None = None,
         gpus_per_worker: float = 0.0,
         metrics_port: int = 0,
@@ -104,7 +107,7 @@ class Job:
     ) -> None:
         reference = model if isinstance(model, str) else _reference_to(model)
         target, function = split_reference(reference)
-        if launcher not in ("ray", "process"):
+        if isinstance(launcher, str) and launcher not in ("ray", "process"):
             raise UsageError(f"--launcher {launcher!r}: expected ray or process")
         self._sent_folder: str | None = None
         if ray_address is not None and Path(target).is_file():
@@ -112,7 +115,7 @@ class Job:
             self._sent_folder = str(Path(target).resolve().parent)
             reference = f"{Path(target).name}:{function}"
         self.options = JobOptions(model=reference, **options)
-        self._launcher_name = launcher
+        self._launcher = launcher
         self._ray_address = ray_address
         self._gpus_per_worker = gpus_per_worker
         self.spares = _checked_spares(spares, self.options.ps_on_workers)
@@ -145,7 +148,9 @@ class Job:
             launcher.close()
 
     def _open_launcher(self) -> Launcher:
-        if self._launcher_name == "process":
+        if not isinstance(self._launcher, str):
+            return self._launcher
+        if self._launcher == "process":
             return ProcessLauncher()
         from .cluster.launch.ray import RayLauncher
 
@@ -255,10 +260,10 @@ class _Run:
             job = json.loads(content) if content else {}
             if job.get("job_id") == self._job.job_id:
                 return str(job["address"])
-            if self._chief.poll() is not None:
-                return None
             if self._stop.is_set():
                 raise JobFailed("stopped before the chief was up; nothing was trained")
+            if self._chief.poll() is not None and not self._is_chief_back():
+                return None
             time.sleep(0.1)
         raise WaitTimeout(
             f"the chief did not come up within {START_SECS:g} s:\n{self._tail(self._chief)}"
@@ -288,8 +293,8 @@ class _Run:
         """One more than those that were asked for."""
         return self._launcher.start(self._job.task_spec(SPARE, self._job.spares + number, address))
 
-    def _is_chief_back(self, address: str) -> bool:
-        """Whether there is a chief again, or will be: where the others look for it."""
+    def _is_chief_back(self, address: str | None = None) -> bool:
+        """Whether there is a chief again, or will be: where the others look, if they do yet."""
         assert self._chief is not None
         code = self._chief.poll()
         if code is None or (code >= 0 and not was_preempted(code)) or self._stop.is_set():
@@ -332,7 +337,8 @@ class _Run:
                 continue
             try:
                 if self._is_restart_due(handle, code):
-                    spec = self._job.task_spec(*task, client.address, replaces=True)
+                    # A place that nobody has held yet is not filled by a spare.
+                    spec = self._job.task_spec(*task, client.address, replaces=bool(state))
                     self._tasks[task] = self._launcher.start(spec)
             except BudgetSpent as spent:
                 said = describe_end(handle, code)
@@ -382,6 +388,7 @@ class _Run:
         if message is None:
             how = describe_exit(code) if code is not None else "lost"
             why = f"{how}; {self._spent}" if self._spent else how
+            why += _describe_full_disk(self._job.log_folder)
             return JobFailed(f"{handle.name}: {why}\n{self._tail(handle)}")
         kinds = {ExitCode.USAGE: UsageError, ExitCode.TIMED_OUT: WaitTimeout}
         kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
@@ -409,6 +416,15 @@ class _Run:
         if "://" in logdir:
             return read_job_file(logdir, name)
         return self._chief.read_file(str(Path(logdir, name).resolve()))
+
+
+def _describe_full_disk(folder: Path) -> str:
+    """Why a process had no last words: they go to a disk, too."""
+    try:
+        is_full = shutil.disk_usage(folder).free < _LEAST_BYTES
+    except OSError:
+        return ""
+    return f"; No space left on device of {folder}: free some, and start it again" * is_full
 
 
 def _checked_spares(spares: int, ps_on_workers: bool) -> int:

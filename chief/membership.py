@@ -108,11 +108,14 @@ class Membership:
         lease_secs: float,
         ps_on_workers: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        stood_still_secs: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._num_ps = num_ps
         self._ps_on_workers = ps_on_workers
         self._lease_secs = lease_secs
         self._clock = clock
+        self._stood_still_secs = stood_still_secs
+        self._forgiven_secs = 0.0
         self._tasks: dict[Task, TaskRecord] = {}
         self._epoch = 0
         self._layout = 0
@@ -269,8 +272,12 @@ class Membership:
             return self._view is not None
 
     def expire(self) -> list[Task]:
-        """Marks tasks whose lease ran out as lost and returns them."""
+        """Marks tasks whose lease ran out as lost and returns them.
+
+        Leases do not run while the chief stands still itself.
+        """
         with self.changed:
+            self._forgive(self._stood_still_secs())
             late = [r for r in self.alive() if self._clock() - r.heard > self._lease_secs]
             for record in late:
                 self._lose(record, f"not heard of for {self._clock() - record.heard:.1f} s")
@@ -549,6 +556,13 @@ class Membership:
         if index < 0 or (role is Role.PS and index >= self._num_ps):
             limit = f" below {self._num_ps} (--ps)" if role is Role.PS else ""
             raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")
+
+    def _forgive(self, stood_still_secs: float) -> None:
+        """Takes what the chief could not hear out of the silence of those that it did not hear."""
+        more, self._forgiven_secs = stood_still_secs - self._forgiven_secs, stood_still_secs
+        if more > 0:
+            for record in self.alive():
+                record.heard = min(record.heard + more, self._clock())
 
     def _lose(self, record: TaskRecord, reason: str) -> None:
         record.state = TaskState.LOST

@@ -39,6 +39,7 @@ from .scaling import Resizing
 from .server import ControlServer
 from .shards_servicer import ShardsServicer
 from .stall_guard import Stalled
+from .standstill import Standstill
 from .status_servicer import StatusServicer
 from .summaries import SummaryService
 from .training import LOST_ERRORS, Training
@@ -122,10 +123,12 @@ class _Chief:
         self._storage = storage
         self._files = files
         self._stop = stop
+        self._standstill = Standstill()
         self._membership = Membership(
             num_ps=options.num_ps,
             lease_secs=options.lease_secs,
             ps_on_workers=options.ps_on_workers,
+            stood_still_secs=self._standstill.total_secs,
         )
         self._state = JobState(options, config.job_id, self._membership)
         self._registry = make_registry()
@@ -141,6 +144,7 @@ class _Chief:
 
     def start(self) -> None:
         config = self._config
+        self._standstill.start()
         servicer = MembershipServicer(
             self._state,
             job_config(config.options, config.job_id, self._start_step),
@@ -198,6 +202,7 @@ class _Chief:
         if not self.is_followed:  # Else the next chief reads there who is in the job.
             self._files.withdraw()
         self._metrics_server.stop()
+        self._standstill.stop()
         self._storage.close()
 
     def _build_layout(self, num_ps: int, number: int) -> Layout:
