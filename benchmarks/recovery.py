@@ -44,7 +44,7 @@ class Scenario:
 
     Attributes:
         name: As the command line calls it.
-        role: "ps", "worker" or "chief".
+        role: "ps", "worker" or "chief"; or "scale": nothing is killed, the model moves.
         options: Of `paramserve run`.
         model: The file of the model.
         peer: Another system that trains, in place of ours; "": none.
@@ -67,6 +67,12 @@ SCENARIOS = (
     Scenario("worker-sync", "worker", ("--sync", "--lease-secs", "3")),
     Scenario("chief-async", "chief", ("--async",)),
     Scenario("chief-sync", "chief", ("--sync",)),
+)
+# 100 MiB of variables, from 2 servers to 4 and back.
+_LARGE = ("--param", "workload=mebibytes-100")
+SCALED = (
+    Scenario("scale-async", "scale", ("--async", *_LARGE), PLAIN),
+    Scenario("scale-sync", "scale", ("--sync", *_LARGE), PLAIN),
 )
 # The same workload, and the same kills, for all: a checkpoint every few seconds, and no spare.
 _SAVING = ("--async", "--save-checkpoint-secs", str(SAVE_SECS), "--param", f"workload={WORKLOAD}")
@@ -97,7 +103,10 @@ def measure(scenario: Scenario, kills: int, pause_secs: float) -> Iterator[Kill]
         return
     chance = random.Random(0)
     with _running_job(scenario) as job:
-        for _ in range(kills):
+        for number in range(kills):
+            if scenario.role == "scale":
+                yield job.scale(4 if number % 2 == 0 else 2, pause_secs)
+                continue
             job.wait("a spare, and a restore point", job.is_whole)
             time.sleep(pause_secs + 2 * chance.random())
             job.wait("a spare, and a restore point", job.is_whole)
@@ -164,6 +173,20 @@ class _Job:
         secs = time.monotonic() - killed
         return Kill(secs, lost, lost / max(before.steps_per_second, 1e-9))
 
+    def scale(self, ps: int, pause_secs: float) -> Kill:
+        """Has the model move, after a while of training, and takes for how long steps stood still.
+
+        Args:
+            ps: Parameter servers to come.
+            pause_secs: How long it trains before.
+        """
+        before = self.wait("steps", lambda s: s.phase == "training" and s.global_step >= 5)
+        time.sleep(pause_secs)
+        with StatusClient(find_chief(self._logdir)) as client:
+            client.scale(ps=ps)
+        after = self.wait("a move", lambda s: s.resizes > before.resizes and s.num_ps == ps)
+        return Kill(after.resize_secs, 0, 0.0)
+
     def _chief_pid(self) -> int:
         return int(json.loads(Path(self._logdir, JOB_FILE).read_text())["pid"])
 
@@ -227,7 +250,7 @@ def recovery(
     """Kills processes of a job that trains the Census example, and takes the time."""
     console = Console()
     with ending_with_exit_code(debug=False):
-        known = {each.name: each for each in (*SCENARIOS, *COMPARED)}
+        known = {each.name: each for each in (*SCENARIOS, *SCALED, *COMPARED)}
         for name in scenario or ():
             if name not in known:
                 raise UsageError(f"--scenario {name!r}: expected one of {', '.join(known)}")
