@@ -17,7 +17,7 @@ test: $(VENV)/.test
 # Every fault that the tests know how to inject, and not only a choice of them.
 faults: $(VENV)/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "faults or not faults" \
-	  tests/jobs/test_faults.py tests/jobs/test_recovery.py
+	  tests/jobs/test_faults.py tests/jobs/test_recovery.py tests/jobs/test_preemption.py
 
 bench: $(VENV)/.bench
 	mkdir -p runs
