@@ -171,6 +171,9 @@ class Training:
                 self._release_workers()
                 self._save_after_failure()
                 raise
+            if reason == "stopped" and self._state.is_handing_over():
+                self._save_for_the_next_chief()
+                raise HandedOver
             self._release_workers()
             self._finish()
             return reason
@@ -270,9 +273,6 @@ class Training:
     def _reason_to_end(self) -> str | None:
         state = self._state
         state.raise_if_failed()
-        if state.is_handing_over():
-            self._save_for_the_next_chief()
-            raise HandedOver
         if self._interrupted():
             return "stopped"
         if self._is_at_last_step():
