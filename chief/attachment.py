@@ -10,7 +10,8 @@ import json
 from typing import Any
 
 from ..cluster.spec import Role, Task
-from .membership import Membership, TaskRecord, TaskState
+from .membership import Membership
+from .tasks import TaskRecord, TaskState
 
 
 def to_json(job_id: str, membership: Membership) -> str:

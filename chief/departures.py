@@ -19,9 +19,9 @@ from ..cluster.spec import Role
 from ..errors import JobFailed, first_line
 from .checkpoints import PAUSE_SECS, CheckpointService
 from .job_state import JobState
-from .membership import TaskState
 from .mirror_service import MirrorService
 from .notices import Notice
+from .tasks import TaskState
 
 log = logging.getLogger(__name__)
 

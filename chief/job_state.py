@@ -17,13 +17,14 @@ from ..model.tokens import SyncCounters
 from ..protos import status_pb2 as pb
 from .checkpoint_files import Checkpoint
 from .holds import Holds
-from .membership import Membership, TaskRecord, TaskState
+from .membership import Membership
 from .notices import Notices
 from .options import JobOptions
 from .plan import Plan
 from .progress import Progress
 from .shards import Ledger, NoDataset
 from .stalls import StallWatch
+from .tasks import TaskRecord, TaskState
 
 
 class Phase(enum.StrEnum):

@@ -5,40 +5,16 @@ Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a 
 
 from __future__ import annotations
 
-import enum
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from ..cluster.spec import ClusterView, Member, Role, Task
-from ..errors import UsageError, WaitTimeout
+from ..errors import WaitTimeout
 from ..protos import membership_pb2 as pb
-
-
-class TaskState(enum.StrEnum):
-    """What became of a task.
-
-    ::
-
-        SPARE --(a parameter server is lost)--> UP
-        UP, SPARE --(lease ran out, process gone)--> LOST
-        UP, SPARE --(left)--> DONE | END_OF_INPUT | FAILED | PREEMPTED
-        LOST, DONE, PREEMPTED --(another life registers)--> UP
-    """
-
-    SPARE = "spare"
-    UP = "up"
-    LOST = "lost"
-    DONE = "done"
-    END_OF_INPUT = "end of input"
-    PREEMPTED = "preempted"
-    FAILED = "failed"
-
-
-class TaskHeld(Exception):
-    """The asked place is held by a live task."""
+from .places import Places
+from .tasks import LEFT, TaskRecord, TaskState
 
 
 class JobClosed(Exception):
@@ -49,52 +25,11 @@ class UnknownTask(Exception):
     """No such life of a task is in the job: it never registered, or its lease ran out."""
 
 
-@dataclass
-class TaskRecord:
-    """One life of a task, as the chief knows it.
-
-    Attributes:
-        session_epoch: The epoch that it was last told to be ready; 0 while it asks for one.
-        is_dismissed: Whether it is told to leave, though the job goes on.
-        leave_session: A worker's session that it should give up, by the number in its report; 0:
-            none.
-    """
-
-    task: Task
-    address: str
-    incarnation: str
-    metrics_address: str
-    pid: int
-    heard: float
-    state: TaskState = TaskState.UP
-    report: pb.WorkerReport = field(default_factory=pb.WorkerReport)
-    error: str = ""
-    session_epoch: int = 0
-    is_dismissed: bool = False
-    leave_session: int = 0
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it holds its lease."""
-        return self.state in (TaskState.UP, TaskState.SPARE)
-
-
-_LEFT = {
-    pb.LeaveRequest.DONE: TaskState.DONE,
-    pb.LeaveRequest.END_OF_INPUT: TaskState.END_OF_INPUT,
-    pb.LeaveRequest.FAILED: TaskState.FAILED,
-    pb.LeaveRequest.PREEMPTED: TaskState.PREEMPTED,
-}
-
-
 class Membership:
     """The tasks of a job and the epoch they are in.
 
     Every method may be called from any thread. `changed` is notified whenever something that a
     waiter may wait for has changed.
-
-    Parameter servers beyond the first `num_ps` are spares. Sessions bring the cluster, and the
-    servers themselves know nobody: so a spare takes the place of a lost one by being listed there.
 
     Attributes:
         preemptions: Tasks that left because a signal asked them to, while the job went on, by
@@ -110,13 +45,12 @@ class Membership:
         clock: Callable[[], float] = time.monotonic,
         stood_still_secs: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._num_ps = num_ps
+        self._places = Places(num_ps, self.heartbeat_age)
         self._ps_on_workers = ps_on_workers
         self._lease_secs = lease_secs
         self._clock = clock
         self._stood_still_secs = stood_still_secs
         self._forgiven_secs = 0.0
-        self._tasks: dict[Task, TaskRecord] = {}
         self._epoch = 0
         self._layout = 0
         self._view: ClusterView | None = None
@@ -150,12 +84,15 @@ class Membership:
         with self.changed:
             if self._stopping:
                 raise JobClosed("the job is ending")
-            if (known := self._find(role, index, incarnation)) is not None:
+            if (known := self._places.asking_again(role, index, incarnation)) is not None:
                 known.heard = self._clock()
                 return known.task
-            task = self._place_spare() if spare else self._place(role, index, incarnation)
+            places = self._places
+            task = (
+                places.find_spare_place() if spare else places.find_place(role, index, incarnation)
+            )
             record = TaskRecord(task, address, incarnation, metrics_address, pid, self._clock())
-            self._tasks[task] = record
+            places.put(record)
             if spare:
                 record.state = TaskState.SPARE
                 self._fill_places()
@@ -174,7 +111,7 @@ class Membership:
             UnknownTask: This life of the task is not in the job (any more).
         """
         with self.changed:
-            record = self._life(task, incarnation)
+            record = self._places.life(task, incarnation)
             if record is None:
                 raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
             if not record.is_alive:
@@ -196,10 +133,10 @@ class Membership:
     ) -> None:
         """Marks a task as gone for the reason it gives; a second call changes nothing."""
         with self.changed:
-            record = self._life(task, incarnation)
+            record = self._places.life(task, incarnation)
             if record is None or not record.is_alive:
                 return
-            record.state = _LEFT[reason]
+            record.state = LEFT[reason]
             record.error = error
             if record.state is TaskState.PREEMPTED and not self._stopping:
                 self.preemptions[str(record.task.role)] += 1
@@ -228,7 +165,7 @@ class Membership:
             JobClosed: The job is ending.
         """
         with self.changed:
-            record = self._tasks.get(task) if task is not None else None
+            record = self._places.get(task) if task is not None else None
             if record is not None:
                 record.session_epoch = 0
             if lost_epoch and lost_epoch == self._ready_epoch:
@@ -262,11 +199,11 @@ class Membership:
             Whether its epoch goes on: all parameter servers were there.
         """
         with self.changed:
-            self._num_ps, self._layout = num_ps or self._num_ps, layout
+            self._places.num_ps, self._layout = num_ps or self.num_ps, layout
             for record in records:
                 record.heard = self._clock()
                 record.session_epoch = epoch if record.task.role is Role.WORKER else 0
-                self._tasks[record.task] = record
+                self._places.put(record)
             self._epoch = epoch - 1
             self._renew_view()
             return self._view is not None
@@ -303,7 +240,7 @@ class Membership:
             Whether it was up until now.
         """
         with self.changed:
-            record = self._tasks.get(task)
+            record = self._places.get(task)
             if record is None or record.incarnation != incarnation or not record.is_alive:
                 return False
             self._lose(record, reason)
@@ -312,7 +249,7 @@ class Membership:
     def leave_session(self, task: Task, incarnation: str, number: int) -> None:
         """Has a worker open its session anew, if that is still the one of this number."""
         with self.changed:
-            record = self._tasks.get(task)
+            record = self._places.get(task)
             if record is not None and record.incarnation == incarnation:
                 record.leave_session = number
 
@@ -392,8 +329,7 @@ class Membership:
         with self.changed:
             if self._view is None:
                 return None
-            spares = [r for r in self.alive(Role.PS) if r.state is TaskState.SPARE]
-            free = [Member(r.address, r.incarnation) for r in spares if not r.is_dismissed]
+            free = [Member(r.address, r.incarnation) for r in self._places.spares()]
             servers = (*self._view.ps, *free)[:num_ps]
             return servers if len(servers) == num_ps else None
 
@@ -404,19 +340,8 @@ class Membership:
         dismissed. One that was lost meanwhile is missing in its place.
         """
         with self.changed:
-            lives = {record.incarnation: record for record in self.records(Role.PS)}
-            for record in lives.values():
-                del self._tasks[record.task]
-            self._num_ps, self._layout = len(servers), self._layout + 1
-            for index, member in enumerate(servers):
-                record = lives.pop(member.incarnation)
-                record.task = Task(Role.PS, index)
-                record.state = TaskState.UP if record.is_alive else record.state
-                self._tasks[record.task] = record
-            for record in filter(lambda left: left.is_alive, lives.values()):
-                record.is_dismissed |= record.state is TaskState.UP
-                record.task, record.state = self._place_spare(), TaskState.SPARE
-                self._tasks[record.task] = record
+            self._places.resize(servers)
+            self._layout += 1
             self._renew_view()
             self._fill_places()
 
@@ -453,7 +378,7 @@ class Membership:
     @property
     def num_ps(self) -> int:
         """Places of parameter servers."""
-        return self._num_ps
+        return self._places.num_ps
 
     @property
     def layout(self) -> int:
@@ -462,26 +387,28 @@ class Membership:
 
     def session_to_leave(self, task: Task) -> int:
         """The number of the session that a worker should give up; 0: none."""
-        record = self._tasks.get(task)
+        record = self._places.get(task)
         return record.leave_session if record is not None else 0
 
     def is_stopping(self, task: Task) -> bool:
         """Whether a task has been told to end."""
-        record = self._tasks.get(task)
+        record = self._places.get(task)
         return task.role in self._stopping or (record is not None and record.is_dismissed)
 
     def records(self, role: Role | None = None) -> list[TaskRecord]:
         """Every task that ever was, by role and index."""
         with self.changed:
-            return [r for t, r in sorted(self._tasks.items()) if role in (None, t.role)]
+            return self._places.records(role)
 
     def up(self, role: Role | None = None) -> list[TaskRecord]:
         """The tasks that are up."""
-        return [r for r in self.records(role) if r.state is TaskState.UP]
+        with self.changed:
+            return self._places.up(role)
 
     def alive(self, role: Role | None = None) -> list[TaskRecord]:
         """The tasks that are up, and the spares."""
-        return [r for r in self.records(role) if r.is_alive]
+        with self.changed:
+            return self._places.alive(role)
 
     def failures(self) -> list[TaskRecord]:
         """Tasks that said the job cannot go on."""
@@ -494,7 +421,7 @@ class Membership:
     def missing(self) -> str:
         """What the job waits for, for people: tasks, addresses, last heartbeats."""
         with self.changed:
-            gaps = list(self._describe_gaps())
+            gaps = list(self._places.describe_gaps(self._ps_on_workers))
             if gaps:
                 return "waiting for " + ", ".join(gaps)
             if self._ready_epoch < self._epoch:
@@ -514,49 +441,6 @@ class Membership:
             and not self._suspected
         )
 
-    def _find(self, role: Role, index: int | None, incarnation: str) -> TaskRecord | None:
-        """The record of a task that asks again, because the answer to its first call was lost."""
-        same = (r for r in self.alive(role) if r.incarnation == incarnation)
-        return next((r for r in same if index in (None, r.task.index)), None)
-
-    def _life(self, task: Task, incarnation: str) -> TaskRecord | None:
-        """The record of one life, also if it is another task by now."""
-        record = self._tasks.get(task)
-        if record is not None and record.incarnation == incarnation:
-            return record
-        same = (r for r in self.records(task.role) if r.incarnation == incarnation)
-        return next(same, None)
-
-    def _place(self, role: Role, index: int | None, incarnation: str) -> Task:
-        if role not in (Role.PS, Role.WORKER):
-            raise UsageError(f"role {role!r} does not register; expected ps or worker")
-        if index is not None:
-            self._check_index(role, index)
-            held = self._tasks.get(Task(role, index))
-            if held and held.is_alive and held.incarnation != incarnation:
-                raise TaskHeld(
-                    f"{held.task} is held by {held.address}, last heard of "
-                    f"{self.heartbeat_age(held):.1f} s ago"
-                )
-            return Task(role, index)
-        # The chief still counts those whose input ended, and reports those that failed.
-        free_again = (TaskState.LOST, TaskState.DONE, TaskState.PREEMPTED)
-        taken = {r.task.index for r in self.records(role) if r.state not in free_again}
-        free = next(i for i in range(len(taken) + 1) if i not in taken)
-        if role is Role.PS and free >= self._num_ps:
-            raise TaskHeld(f"all {self._num_ps} parameter servers are there already")
-        return Task(role, free)
-
-    def _place_spare(self) -> Task:
-        taken = {r.task.index for r in self.alive(Role.PS)}
-        free = (i for i in range(self._num_ps, self._num_ps + len(taken) + 1) if i not in taken)
-        return Task(Role.PS, next(free))
-
-    def _check_index(self, role: Role, index: int) -> None:
-        if index < 0 or (role is Role.PS and index >= self._num_ps):
-            limit = f" below {self._num_ps} (--ps)" if role is Role.PS else ""
-            raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")
-
     def _forgive(self, stood_still_secs: float) -> None:
         """Takes what the chief could not hear out of the silence of those that it did not hear."""
         more, self._forgiven_secs = stood_still_secs - self._forgiven_secs, stood_still_secs
@@ -570,7 +454,7 @@ class Membership:
         self._gone(record)
 
     def _gone(self, record: TaskRecord) -> None:
-        is_in_view = record.task.role is Role.PS and record.task.index < self._num_ps
+        is_in_view = record.task.role is Role.PS and record.task.index < self.num_ps
         if is_in_view and not self._stopping:
             self._view = None
             self._over = self._epoch
@@ -578,38 +462,15 @@ class Membership:
         self.changed.notify_all()
 
     def _fill_places(self) -> None:
-        """Puts spares in the places of parameter servers that were lost."""
-        for index in range(self._num_ps):
-            held = self._tasks.get(Task(Role.PS, index))
-            spares = [
-                r for r in self.alive(Role.PS) if r.state is TaskState.SPARE and not r.is_dismissed
-            ]
-            # A place that nobody has held yet is for whoever comes at the start.
-            if held is None or held.is_alive or not spares:
-                continue
-            spare = spares[0]
-            del self._tasks[spare.task]
-            spare.task, spare.state = held.task, TaskState.UP
-            self._tasks[spare.task] = spare
+        if self._places.fill():
             self._renew_view()
 
     def _renew_view(self) -> None:
         servers = self.up(Role.PS)
-        if len(servers) < self._num_ps:
+        if len(servers) < self.num_ps:
             self._view = None
             return
         self._epoch += 1
         members = tuple(Member(r.address, r.incarnation) for r in servers)
         self._view = ClusterView(self._epoch, members, self._layout)
         self.changed.notify_all()
-
-    def _describe_gaps(self) -> Iterator[str]:
-        for index in range(self._num_ps):
-            record = self._tasks.get(Task(Role.PS, index))
-            name = f"ps:{index} on worker:{index}" if self._ps_on_workers else f"ps:{index}"
-            if record is None:
-                yield f"{name} (never heard of)"
-            elif record.state is not TaskState.UP:
-                age = self.heartbeat_age(record)
-                place = f"{record.address}, {record.state}, last heard of {age:.1f} s ago"
-                yield f"{name} ({place})"

@@ -10,8 +10,9 @@ from ..cluster.spec import ClusterView, Role, Task
 from ..protos import membership_pb2 as pb
 from ..protos.membership_pb2_grpc import MembershipServicer as Base
 from .job_state import JobState
-from .membership import JobClosed, TaskState
+from .membership import JobClosed
 from .status_codes import with_status_codes
+from .tasks import TaskState
 
 # A waiter that asks for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 30.0

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ..cluster.deadline import Deadline
 from ..cluster.spec import Role, Task
 from ..protos import membership_pb2 as pb
-from .membership import Membership, TaskRecord, TaskState
+from .membership import Membership
+from .tasks import TaskRecord, TaskState
 
 
 @dataclass(frozen=True)

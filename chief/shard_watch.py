@@ -10,8 +10,9 @@ from typing import Any
 import tensorflow as tf
 
 from ..model.graph import TrainGraph
-from .membership import Membership, TaskState
+from .membership import Membership
 from .shards import Ledger
+from .tasks import TaskState
 
 log = logging.getLogger(__name__)
 

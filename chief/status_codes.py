@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from ..errors import ParamserveError, UsageError
 from .job_state import NotTraining
-from .membership import JobClosed, TaskHeld, UnknownTask
+from .membership import JobClosed, UnknownTask
+from .places import TaskHeld
 from .shards import NoDataset
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,6 @@ from .checkpoints import CheckpointService
 from .departures import Departures
 from .job_state import HandedOver, JobState, Phase
 from .layout import Layout
-from .membership import TaskState
 from .metrics import ChiefMetrics
 from .mirror_service import MirrorService
 from .mirrors import RestorePoint
@@ -32,6 +31,7 @@ from .scaling import Resizing
 from .shard_watch import ShardWatch
 from .stall_guard import Stalled, StallGuard
 from .summaries import SummaryService
+from .tasks import TaskState
 
 log = logging.getLogger(__name__)
 

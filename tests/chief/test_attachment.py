@@ -3,7 +3,8 @@
 import pytest
 
 from paramserve.chief.attachment import adopt, to_json
-from paramserve.chief.membership import Membership, TaskState, UnknownTask
+from paramserve.chief.membership import Membership, UnknownTask
+from paramserve.chief.tasks import TaskState
 from paramserve.cluster.spec import Role, Task
 from paramserve.protos import membership_pb2 as pb
 

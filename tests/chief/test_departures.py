@@ -7,7 +7,7 @@ import pytest
 
 from paramserve.chief.departures import Departures
 from paramserve.chief.job_state import JobState
-from paramserve.chief.membership import TaskState
+from paramserve.chief.tasks import TaskState
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import JobFailed
 

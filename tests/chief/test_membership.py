@@ -5,13 +5,9 @@ import time
 
 import pytest
 
-from paramserve.chief.membership import (
-    JobClosed,
-    Membership,
-    TaskHeld,
-    TaskState,
-    UnknownTask,
-)
+from paramserve.chief.membership import JobClosed, Membership, UnknownTask
+from paramserve.chief.places import TaskHeld
+from paramserve.chief.tasks import TaskState
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import UsageError, WaitTimeout
 from paramserve.protos import membership_pb2 as pb

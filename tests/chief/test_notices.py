@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from paramserve.chief.membership import Membership, TaskState
+from paramserve.chief.membership import Membership
 from paramserve.chief.notices import Notices
+from paramserve.chief.tasks import TaskState
 from paramserve.cluster.spec import Role, Task
 from paramserve.protos import membership_pb2 as pb
 

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from paramserve.chief.membership import JobClosed, Membership, TaskState, UnknownTask
+from paramserve.chief.membership import JobClosed, Membership, UnknownTask
 from paramserve.chief.recovery import find_lost
+from paramserve.chief.tasks import TaskState
 from paramserve.cluster.spec import Member, Role, Task
 
 LEASE_SECS = 10.0

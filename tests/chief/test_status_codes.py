@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve import errors
-from paramserve.chief import job_state, membership
+from paramserve.chief import job_state, membership, places
 from paramserve.chief.status_codes import STATUS_CODES, status_code, with_status_codes
 
 
@@ -38,7 +38,7 @@ def test_every_exception_of_ours_has_a_status_that_tells_something(kind):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (membership.TaskHeld("held"), grpc.StatusCode.ALREADY_EXISTS),
+        (places.TaskHeld("held"), grpc.StatusCode.ALREADY_EXISTS),
         (membership.JobClosed("closed"), grpc.StatusCode.FAILED_PRECONDITION),
         (membership.UnknownTask("unknown"), grpc.StatusCode.NOT_FOUND),
         (job_state.NotTraining("no model"), grpc.StatusCode.FAILED_PRECONDITION),
@@ -88,7 +88,7 @@ def test_a_method_that_raises_nothing_answers_as_it_would():
 
 def test_the_message_reaches_the_caller():
     with pytest.raises(Aborted) as caught:
-        Servicer(membership.TaskHeld("ps:0 is held by a:1")).Call(1, Context())
+        Servicer(places.TaskHeld("ps:0 is held by a:1")).Call(1, Context())
     assert caught.value.args == (grpc.StatusCode.ALREADY_EXISTS, "ps:0 is held by a:1")
 
 
