@@ -50,6 +50,11 @@ class Aggregator:
         # What each worker had pushed before this epoch, and when it last did in an earlier one.
         self._pushed_before: dict[int, tuple[int, int]] = {}
         self._lost_tokens = LostTokens()
+        # With a step's number of gradients that follows the workers: those who were there when its
+        # tokens were dealt, and what was seen of it when somebody had come or gone.
+        self._computing: set[int] = set()
+        self._must_refill, self._refill_at = False, 0
+        self._seen: tuple[GradientSight, list[int]] | None = None
 
     def start(self, num_workers: int = 0, workers: Mapping[int, str] | None = None) -> None:
         """Brings queues and accumulators to the model's global step, issues tokens, starts.
@@ -68,8 +73,11 @@ class Aggregator:
         self._before = self.counters()
         self._pushed_before = newest_steps(*self._ask(self._ops.ledger))
         self._workers = dict(workers or {})
+        self._computing = set(self._workers)
         self._shares = self._deal()
         self._set(self._ops.deal_tokens, self._shares)
+        if self._ops.count_replicas is not None:
+            self._set(self._ops.count_replicas, self._shares)
         self._issue(self._shares)
         self._thread.start()
 
@@ -104,10 +112,17 @@ class Aggregator:
         if workers == self._workers:
             return
         gone = {i for i, life in self._workers.items() if life and workers.get(i) != life}
+        if self._must_refill and self._steps > self._refill_at:
+            self._computing = set(self._workers)
+        self._computing = {i for i in self._computing if workers.get(i) == self._workers.get(i)}
         self._workers = dict(workers)
         before, self._shares = self._shares, self._deal()
         if self._shares != before:
             self._set(self._ops.deal_tokens, self._shares)
+        if self._ops.count_replicas is not None:
+            # The step under way, once it is clear what that lacks.
+            self._must_refill, self._refill_at, self._seen = True, self._steps, None
+            return
         self._reissue(self._for_the_gone(gone, before))
 
     def release(self) -> None:
@@ -120,10 +135,12 @@ class Aggregator:
         They are for those alone whose gradient is missing, and who have none to take. One that only
         is slow then has a token too many, whose gradient comes too late and is dropped.
         """
+        if self._must_refill and self._workers:
+            self._refill()
         if not self._workers or not self._stalls.is_stalled(self._steps):
             return
         sight, sizes = self._look()
-        missing = self._ops.replicas - sight.waiting - sum(self._untaken(sizes))
+        missing = sight.replicas - sight.waiting - sum(self._untaken(sizes))
         if missing > 0:
             log.warning("no step for too long, %d gradients are missing", missing)
             self._reissue(self._for_the_late(missing, sizes, sight.given))
@@ -183,6 +200,8 @@ class Aggregator:
     def _deal(self) -> list[int]:
         if self._ops.queues == 1:
             return [self._ops.tokens_per_step]
+        if self._ops.count_replicas is not None:
+            return deal(self._workers, self._ops.queues, 1)
         return deal(self._workers, self._ops.queues, self._ops.tokens_per_step)
 
     def _for_the_gone(self, gone: set[int], before: list[int]) -> list[int]:
@@ -198,8 +217,8 @@ class Aggregator:
     def _look(self) -> tuple[GradientSight, list[int]]:
         """What is there of the step under way, and how many tokens each queue has."""
         ops = self._ops
-        (keys, rows), waiting, sizes, step = self._ask(
-            [ops.ledger, ops.waiting, ops.queue_sizes, ops.global_step]
+        (keys, rows), waiting, sizes, step, replicas = self._ask(
+            [ops.ledger, ops.waiting, ops.queue_sizes, ops.global_step, ops.replicas]
         )
         given = frozenset(
             index
@@ -207,8 +226,37 @@ class Aggregator:
             # Of a model that was put back meanwhile the number of the step says nothing.
             if pushed[1] == step and pushed != self._pushed_before.get(index)
         )
-        sight = GradientSight(int(step), int(waiting), ops.replicas, given)
+        sight = GradientSight(int(step), int(waiting), int(replicas), given)
         return sight, [int(size) for size in sizes]
+
+    def _refill(self) -> None:
+        """Issues the tokens that the step under way lacks, to those who are there.
+
+        It waits for as many gradients as it had tokens at its beginning; those of workers that are
+        gone, and had not given theirs, are computed by the others. What the parameter server says
+        is not of one moment, so it has to say the same twice.
+        """
+        if self._steps > self._refill_at:  # One has begun since, with tokens for all.
+            self._must_refill, self._computing = False, set(self._workers)
+            return
+        seen, self._seen = self._seen, self._look()
+        sight, sizes = self._seen
+        is_applied_now = bool(sight.given) and not sight.waiting
+        if seen != self._seen or is_applied_now:
+            return
+        queue_of = {index: min(index, self._ops.queues - 1) for index in self._workers}
+        computing = [
+            i for i in self._computing - sight.given if i in queue_of and not sizes[queue_of[i]]
+        ]
+        missing = sight.replicas - sight.waiting - sum(self._untaken(sizes)) - len(computing)
+        counts = [0] * self._ops.queues
+        takers = sorted(self._workers, key=lambda index: (index not in self._computing, index))
+        for number in range(max(0, missing)):
+            counts[queue_of[takers[number % len(takers)]]] += 1
+        self._reissue(counts)
+        # Who came meanwhile, and got none of these, gets its first one with the next step.
+        self._must_refill = False
+        self._computing |= {index for index in takers if counts[queue_of[index]]}
 
     def _untaken(self, sizes: list[int]) -> list[int]:
         """Tokens that somebody who is there will take."""

@@ -22,8 +22,9 @@ class JobOptions:
             workers.
         num_workers: Workers the job waits for and plans with, at least 1.
         sync: Aggregate the gradients of the workers into common steps.
-        replicas_to_aggregate: Gradients per global step in sync mode; None: one of each worker.
-            Fewer than workers leaves the rest as backup workers.
+        replicas_to_aggregate: Gradients per global step in sync mode; None: as many as workers are
+            planned, whoever computes them. Fewer leaves the rest as backup workers. "all": one of
+            each worker that is there, so that a step is of fewer while one is gone.
         max_steps: Global step at which training ends; None: when the input ends.
         ps_on_workers: Whether the planned workers hold the parameters themselves, a shard each,
             in place of parameter servers in processes of their own.
@@ -55,7 +56,7 @@ class JobOptions:
     num_ps: int = None  # type: ignore[assignment]  # Replaced by a number at once.
     num_workers: int = 1
     sync: bool = True
-    replicas_to_aggregate: int | None = None
+    replicas_to_aggregate: int | str | None = None
     max_steps: int | None = None
     ps_on_workers: bool = False
     chief_trains: bool = False
@@ -79,7 +80,7 @@ class JobOptions:
         self._at_least("workers", self.num_workers, 0 if self.chief_trains else 1)
         self._check_shards()
         self._at_least("ps", self.num_ps, 1)
-        self._at_least("replicas-to-aggregate", self.replicas_to_aggregate, 1)
+        self._check_replicas()
         self._at_least("max-steps", self.max_steps, 1)
         self._at_least("save-checkpoint-steps", self.save_checkpoint_steps, 1)
         self._at_least("keep-checkpoints", self.keep_checkpoints, 0)
@@ -106,8 +107,10 @@ class JobOptions:
 
     @property
     def aggregate(self) -> int:
-        """Gradients per global step in sync mode."""
-        return self.replicas_to_aggregate or self.trainers
+        """Gradients per global step in sync mode; 0: one of each worker that is there."""
+        if self.replicas_to_aggregate == ALL:
+            return 0
+        return int(self.replicas_to_aggregate or self.trainers)
 
     def _check_shards(self) -> None:
         if not self.ps_on_workers:
@@ -131,6 +134,13 @@ class JobOptions:
                     f"--{name} {value} with --ps-on-workers: a worker's own shard has no copies "
                     "that lag behind; leave one of them out"
                 )
+
+    def _check_replicas(self) -> None:
+        replicas = self.replicas_to_aggregate
+        if isinstance(replicas, str) and replicas != ALL:
+            raise UsageError(f"--replicas-to-aggregate {replicas!r}: expected a number or {ALL}")
+        if isinstance(replicas, int):
+            self._at_least("replicas-to-aggregate", replicas, 1)
 
     def _check_stall_secs(self) -> None:
         if self.stall_secs is None:
@@ -167,6 +177,8 @@ def new_job_id() -> str:
     return os.urandom(6).hex()
 
 
+# Of replicas to aggregate.
+ALL = "all"
 RECOVERIES = ("rollback", "partial")
 # What `stall_secs` is by default, at least, and in leases.
 STALL_SECS = 60.0

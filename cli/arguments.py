@@ -26,11 +26,11 @@ Sync = Annotated[
     bool, typer.Option("--sync/--async", help="Aggregate the workers' gradients into common steps.")
 ]
 ReplicasToAggregate = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--replicas-to-aggregate",
-        help="Sync: gradients per global step; by default one of each worker. With fewer than "
-        "workers the others are backup workers.",
+        help="Sync: gradients per global step; default: as many as planned workers. With fewer "
+        "the others are backup workers; all: one of each worker that is there.",
     ),
 ]
 MaxSteps = Annotated[
@@ -207,6 +207,14 @@ def parse_params(params: Sequence[str] | None) -> dict[str, str]:
         if not key or not equals:
             raise UsageError(f"--param {key!r}: expected KEY=VALUE")
     return {key: value for key, _, value in pairs}
+
+
+def parse_replicas(text: str | None) -> int | str | None:
+    """A number where it is one; what else it may be is for `JobOptions` to say."""
+    try:
+        return text if text is None else int(text)
+    except ValueError:
+        return text
 
 
 def job_options(

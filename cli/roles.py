@@ -101,7 +101,7 @@ def chief(
             num_workers=workers,
             ps_on_workers=ps_on_workers,
             sync=sync,
-            replicas_to_aggregate=replicas_to_aggregate,
+            replicas_to_aggregate=args.parse_replicas(replicas_to_aggregate),
             max_steps=max_steps,
             logdir=logdir,
             chief_trains=chief_trains,

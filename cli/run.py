@@ -103,7 +103,7 @@ def run(
             num_workers=workers,
             ps_on_workers=ps_on_workers,
             sync=sync,
-            replicas_to_aggregate=replicas_to_aggregate,
+            replicas_to_aggregate=args.parse_replicas(replicas_to_aggregate),
             max_steps=max_steps,
             chief_trains=chief_trains,
             save_checkpoint_secs=save_checkpoint_secs or None,

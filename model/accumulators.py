@@ -26,7 +26,7 @@ class _Meeting(Protocol):
     """What a bucket of dense gradients and a sparse gradient have in common."""
 
     def push(self, step: Tensor) -> list[Operation]: ...
-    def take(self, replicas: int) -> list[Any]: ...
+    def take(self, replicas: int | Tensor) -> list[Any]: ...
     def start(self, step: Tensor) -> list[Operation]: ...
     def leftovers(self) -> list[Leftover]: ...
 
@@ -109,7 +109,7 @@ class GradientAccumulators:
             for operation in meeting.push(steps.get(self._pairs[places[0]][1].device, step))
         ]
 
-    def take(self, replicas: int) -> list[tuple[Any, Variable]]:
+    def take(self, replicas: int | Tensor) -> list[tuple[Any, Variable]]:
         """The means, once there are `replicas` gradients of each, in the order of the pairs."""
         means: list[Any] = [None] * len(self._pairs)
         for places, meeting in self._meetings:
@@ -142,7 +142,7 @@ class _Accumulator:
             gradient = tf.cast(gradient, self._inner_dtype)
             return self._accumulator.apply_grad(gradient, local_step=step)
 
-    def take(self, replicas: int) -> Tensor:
+    def take(self, replicas: int | Tensor) -> Tensor:
         with v1.device(self._device):
             return tf.cast(self._accumulator.take_grad(replicas), self._dtype)
 
@@ -176,7 +176,7 @@ class _Bucket:
             each.push(piece, step) for each, piece in zip(self._accumulators, pieces, strict=True)
         ]
 
-    def take(self, replicas: int) -> list[Tensor]:
+    def take(self, replicas: int | Tensor) -> list[Tensor]:
         taken = [each.take(replicas) for each in self._accumulators]
         with v1.device(self._device):
             whole = tf.concat(taken, 0) if len(taken) > 1 else taken[0]
@@ -204,7 +204,7 @@ class _Single:
     def push(self, step: Tensor) -> list[Operation]:
         return [self._accumulator.push(self._member.gradient, step)]
 
-    def take(self, replicas: int) -> list[Tensor]:
+    def take(self, replicas: int | Tensor) -> list[Tensor]:
         return [self._accumulator.take(replicas)]
 
     def start(self, step: Tensor) -> list[Operation]:
@@ -238,7 +238,7 @@ class Tally:
         with v1.device(self._device):
             return self._accumulator.apply_grad(tf.cast(figures, tf.float64), local_step=step)
 
-    def take(self, replicas: int) -> Tensor:
+    def take(self, replicas: int | Tensor) -> Tensor:
         """The sums of a step, int64 of shape [figures], once there are `replicas` gradients."""
         with v1.device(self._device):
             return tf.cast(self._accumulator.take_grad(replicas), tf.int64)

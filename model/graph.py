@@ -116,7 +116,7 @@ def build_train_graph(
         build: The user's build function.
         context: The task's context, handed to `build`.
         worker_device: Device of what is not on a parameter server, as "/job:worker/task:0".
-        replicas_to_aggregate: Gradients per global step in sync mode.
+        replicas_to_aggregate: Gradients per global step in sync mode; 0: one of each worker.
         task: Where the training loop runs; None: in a chief that starts afresh.
         defaults: The job's options, for what the model leaves open; None: the usual ones.
         data_plane: How parameters are stored and cross between tasks; None: as usual.

@@ -107,7 +107,7 @@ class BatchTally:
             once = tf.IndexedSlices(tf.cast(times, tf.float64)[:, tf.newaxis], batches)
             return self._accumulator.apply_indexed_slices_grad(once, local_step=step)
 
-    def apply(self, replicas: int) -> Operation:
+    def apply(self, replicas: int | Tensor) -> Operation:
         """Counts the batches of a step, once there are `replicas` gradients."""
         with v1.device(self._device):
             taken = self._accumulator.take_indexed_slices_grad(replicas)

@@ -59,7 +59,7 @@ class SparseMean:
         with v1.device(self._device):
             return [self._accumulator.apply_indexed_slices_grad(slices, local_step=step)]
 
-    def take(self, replicas: int) -> list[Any]:
+    def take(self, replicas: int | Tensor) -> list[Any]:
         """The mean of `replicas` gradients or more, as `tf.IndexedSlices` with rows in order."""
         with v1.device(self._device):
             taken = self._accumulator.take_indexed_slices_grad(replicas)

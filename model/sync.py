@@ -49,7 +49,9 @@ class SyncOps:
         queues: Token queues: one for all workers; or one for each that was planned, and one for
             all that are more.
         tokens_per_step: Tokens in the job, so gradients computed for one global step.
-        replicas: Gradients that make one global step.
+        replicas: int32 scalar: gradients that make the global step under way.
+        count_replicas: Chief: has the next step be made of as many gradients as `counts` are in
+            all; to be run while no step is under way. None: the number stays as it is.
     """
 
     global_step: Tensor
@@ -68,7 +70,8 @@ class SyncOps:
     ledger: tuple[Tensor, Tensor]
     queues: int
     tokens_per_step: int
-    replicas: int
+    replicas: Tensor
+    count_replicas: Operation | None
 
 
 def synchronize(
@@ -96,7 +99,8 @@ def synchronize(
         global_step: int64 scalar variable, incremented once for each aggregated step.
         examples: int64 scalar variable, to which applied examples are added.
         examples_in_step: Scalar; examples behind this worker's gradients.
-        replicas_to_aggregate: Gradients averaged into one step.
+        replicas_to_aggregate: Gradients averaged into one step; 0: one of each worker for which a
+            token was dealt with the step before.
         num_workers: Workers planned; more than `replicas_to_aggregate` are backup workers.
         worker_index: Which of the workers this is, if it is one.
         bucket_bytes: Bytes up to which gradients are pushed together.
@@ -104,6 +108,8 @@ def synchronize(
     """
     counters = Counters(global_step, examples, input_counts)
     parts = _Parts(gradients, counters, bucket_bytes)
+    follows_workers = replicas_to_aggregate == 0
+    replicas_to_aggregate = replicas_to_aggregate or num_workers
     has_own_queues = replicas_to_aggregate == num_workers
     tokens = TokenQueues(num_workers + 1 if has_own_queues else 1, global_step.device, _NAME)
     queues = len(tokens.queues)
@@ -125,8 +131,22 @@ def synchronize(
         issue_tokens = tokens.give(counts, global_step.read_value())
         deal_tokens = shares.assign(counts).op
         step_now = global_step.read_value()
-        with tf.control_dependencies(parts.apply(optimizer, replicas_to_aggregate)):
-            given = tokens.give(shares.read_value(), global_step.read_value())
+        replicas = tf.constant(replicas_to_aggregate, tf.int32)
+        count_replicas = None
+        if follows_workers:
+            dealt = v1.Variable(
+                replicas_to_aggregate, trainable=False, collections=[], name="tokens_dealt"
+            )
+            replicas, count_replicas = dealt.read_value(), dealt.assign(tf.reduce_sum(counts)).op
+        with tf.control_dependencies(
+            parts.apply(optimizer, replicas if follows_workers else replicas_to_aggregate)
+        ):
+            # The same reading for both: a step waits for as many gradients as it has tokens.
+            now = shares.read_value()
+            given = tokens.give(now, global_step.read_value())
+        if follows_workers:
+            with tf.control_dependencies([now]):
+                given = tf.group(given, dealt.assign(tf.reduce_sum(now)).op)
     return SyncOps(
         global_step=step_now,
         train_op=held.assign(token).op,
@@ -144,7 +164,8 @@ def synchronize(
         ledger=parts.ledger.rows(),
         queues=queues,
         tokens_per_step=tokens_per_step,
-        replicas=replicas_to_aggregate,
+        replicas=replicas,
+        count_replicas=count_replicas,
     )
 
 
@@ -180,7 +201,7 @@ class _Parts:
             *self._gradients.push(step, {self._device: number}),
         ]
 
-    def apply(self, optimizer: Any, replicas: int) -> list[Operation]:
+    def apply(self, optimizer: Any, replicas: int | Tensor) -> list[Operation]:
         sums = self.tally.take(replicas)
         counters = self._counters
         update = optimizer.apply_gradients(self._gradients.take(replicas), counters.global_step)

@@ -96,12 +96,12 @@ def cluster(local_cluster):
 def build_graph():
     """Builds the graph of the chief or of a worker, for one worker unless more are wanted."""
 
-    def make(build, role=Role.CHIEF, *, sync=False, workers=1, index=0, **more):
+    def make(build, role=Role.CHIEF, *, sync=False, workers=1, replicas=None, index=0, **more):
         return build_train_graph(
             build,
             TaskContext(role, index, workers, 1, sync),
             worker_device=Task(role, index).device,
-            replicas_to_aggregate=workers,
+            replicas_to_aggregate=workers if replicas is None else replicas,
             **more,
         )
 

@@ -253,20 +253,21 @@ def test_a_stall_gives_a_token_to_the_one_that_is_late_alone(build_graph, cluste
 class TwoWorkers:
     """A chief whose aggregator a test drives, and two workers with 1 and 10 examples in a step."""
 
-    def __init__(self, build_graph, cluster, logdir):
+    def __init__(self, build_graph, cluster, logdir, replicas=2):
         def build(task):
             weight = tf.compat.v1.get_variable("w", [], initializer=tf.zeros_initializer())
             amount = [1, 10][task.index]
             optimizer = tf.compat.v1.train.GradientDescentOptimizer(1.0)
             return TrainSpec(loss=weight * amount, optimizer=optimizer, examples=amount)
 
-        self.built = build_graph(build, sync=True, workers=2)
+        common = {"sync": True, "workers": 2, "replicas": replicas}
+        self.built = build_graph(build, **common)
         self.session = cluster.session(self.built.graph)
         initialize(self.built, self.session, logdir)
         self.aggregator = Aggregator(self.built.sync, self.session, lease_secs=0.3)
         self.workers = []
         for index in (0, 1):
-            graph = build_graph(build, Role.WORKER, sync=True, workers=2, index=index)
+            graph = build_graph(build, Role.WORKER, index=index, **common)
             session = cluster.session(graph.graph, Role.WORKER, index)
             session.run(graph.local_init_op)
             self.workers.append((graph, session))
@@ -295,6 +296,10 @@ class TwoWorkers:
         return bool(stalls)
 
     @property
+    def global_step(self):
+        return int(self.session.run(self.built.global_step))
+
+    @property
     def sizes(self):
         return list(self.session.run(self.built.sync.queue_sizes))
 
@@ -305,6 +310,80 @@ class TwoWorkers:
     def close(self):
         self.aggregator.stop()
         self.session.close()
+
+
+@pytest.fixture
+def all_of_two(build_graph, cluster, tmp_path):
+    """A job whose steps are of one gradient of each worker that is there."""
+    job = TwoWorkers(build_graph, cluster, str(tmp_path), replicas=0)
+    yield job
+    job.close()
+
+
+def refill(job):
+    """What the chief's main loop does while somebody has come or gone."""
+    for _ in range(4):
+        job.aggregator.watch()
+        time.sleep(0.05)
+
+
+def test_steps_are_of_as_many_gradients_as_there_are_workers(all_of_two):
+    job = all_of_two
+    job.aggregator.start(workers={0: "a", 1: "b"})
+    job.take_token(0)
+    job.take_token(1)
+    for count in (1, 2):
+        first = call_in_background("step", lambda: job.step(0))
+        job.step(1)
+        first.result(30)
+        assert job.examples == 11 * count
+    job.aggregator.set_workers({0: "a"})  # The second is gone, with a token for this step.
+    refill(job)
+    assert job.sizes == [1, 0, 0], "the first computes for it, this once"
+    job.step(0)
+    job.step(0)
+    assert job.examples == 22 + 2
+    assert job.sizes == [0, 0, 0]
+    for _ in range(3):
+        job.step(0)
+    assert (job.examples, job.global_step) == (22 + 2 + 3, 6), "now each step is its own"
+
+
+def test_who_is_gone_after_its_gradient_is_not_made_up_for(all_of_two):
+    job = all_of_two
+    job.aggregator.start(workers={0: "a", 1: "b"})
+    job.take_token(0)
+    job.take_token(1)
+    step = call_in_background("step", lambda: job.step(1))
+    until(lambda: job.aggregator.sight().given == {1})
+    job.aggregator.set_workers({0: "a"})
+    refill(job)
+    assert job.sizes == [0, 0, 0]
+    job.step(0)
+    step_of_the_lost = call_in_background("lost", lambda: step.result(1))
+    assert (job.examples, job.global_step) == (11, 1)
+    job.step(0)
+    assert (job.examples, job.global_step) == (12, 2)
+    job.aggregator.release()
+    step_of_the_lost.result(30) if step_of_the_lost.exception(30) is None else None
+
+
+def test_who_comes_takes_part_from_the_next_step_on(all_of_two):
+    job = all_of_two
+    job.aggregator.start(workers={0: "a"})
+    job.take_token(0)
+    job.step(0)
+    job.aggregator.set_workers({0: "a", 1: "b"})
+    refill(job)
+    assert job.sizes == [0, 0, 0], "the step under way is of the first alone"
+    job.step(0)
+    assert (job.examples, job.global_step) == (2, 2)
+    job.take_token(1)
+    first = call_in_background("step", lambda: job.step(0))
+    job.step(1)
+    first.result(30)
+    assert (job.examples, job.global_step) == (2 + 11, 3)
+    assert job.aggregator.counters() == SyncCounters(applied=4, dropped=0, reissued=0)
 
 
 def test_gradients_are_counted(job):

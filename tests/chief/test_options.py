@@ -20,6 +20,8 @@ def options(**values):
         ({"num_workers": 0}, "--workers 0: expected at least 1"),
         ({"num_workers": -1, "chief_trains": True}, "--workers -1: expected at least 0"),
         ({"replicas_to_aggregate": 0}, "--replicas-to-aggregate 0: expected at least 1"),
+        ({"replicas_to_aggregate": "some"}, "--replicas-to-aggregate 'some': expected a number or"),
+        ({"stall_secs": 10.0}, "--stall-secs 10 with --lease-secs 10: a stall has to outlast"),
         ({"max_steps": 0}, "--max-steps 0: expected at least 1"),
         ({"save_checkpoint_steps": 0}, "--save-checkpoint-steps 0: expected at least 1"),
         ({"save_checkpoint_secs": -1.0}, "--save-checkpoint-secs -1: expected a positive number"),
@@ -62,6 +64,7 @@ def test_each_trainer_gives_one_gradient_of_a_step_unless_told_otherwise():
     with_chief = options(num_workers=3, chief_trains=True)
     assert (with_chief.trainers, with_chief.aggregate) == (4, 4)
     assert options(num_workers=3, replicas_to_aggregate=2).aggregate == 2
+    assert options(num_workers=3, replicas_to_aggregate="all").aggregate == 0
 
 
 def test_a_result_survives_its_file():
