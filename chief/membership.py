@@ -80,6 +80,7 @@ _LEFT = {
     pb.LeaveRequest.FAILED: TaskState.FAILED,
     pb.LeaveRequest.PREEMPTED: TaskState.PREEMPTED,
 }
+_LEFT_WELL = (TaskState.DONE, TaskState.END_OF_INPUT)
 
 
 class Membership:
@@ -358,6 +359,19 @@ class Membership:
         """Tells tasks of these roles to end; nobody can join any more."""
         with self.changed:
             self._stopping.update(roles)
+            self.changed.notify_all()
+
+    def reopen(self) -> None:
+        """Takes back that tasks were told to end: what they had made is lost, and needs them again.
+
+        Those that left as they were told count as lost, so that whoever started them does so again.
+        """
+        with self.changed:
+            for record in self.records():
+                if record.task.role in self._stopping and record.state in _LEFT_WELL:
+                    record.state = TaskState.LOST
+                    record.error = "the model went back to an earlier point after it had left"
+            self._stopping.clear()
             self.changed.notify_all()
 
     def await_gone(self, role: Role, timeout_secs: float) -> bool:

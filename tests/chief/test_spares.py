@@ -4,9 +4,10 @@ import threading
 
 import pytest
 
-from paramserve.chief.membership import Membership, TaskState, UnknownTask
+from paramserve.chief.membership import JobClosed, Membership, TaskState, UnknownTask
 from paramserve.chief.recovery import find_lost
 from paramserve.cluster.spec import Member, Role, Task
+from paramserve.protos import membership_pb2 as pb
 
 LEASE_SECS = 10.0
 
@@ -169,3 +170,18 @@ def test_the_end_of_an_epoch_is_news_at_once(membership):
     assert membership.await_over(0, 0.0) == 0
     threading.Timer(0.05, lose, (membership, "a")).start()
     assert membership.await_over(0, 30.0) == epoch
+
+
+def test_a_server_that_is_lost_after_the_end_of_training_calls_the_workers_back(membership):
+    """What they made last is lost with it, before it was saved."""
+    join(membership, "s", spare=True)
+    membership.begin_stop(Role.WORKER)
+    membership.leave(Task(Role.WORKER, 0), "w", pb.LeaveRequest.END_OF_INPUT)
+    with pytest.raises(JobClosed):
+        join(membership, "x", Role.WORKER)
+
+    membership.reopen()
+    assert [r.state for r in membership.records(Role.WORKER)] == ["lost"]
+    assert lose(membership, "a")
+    assert lives(membership) == ["s", "b"]
+    assert join(membership, "x", Role.WORKER) == Task(Role.WORKER, 0)
