@@ -424,7 +424,7 @@ def _describe_full_disk(folder: Path) -> str:
         is_full = shutil.disk_usage(folder).free < _LEAST_BYTES
     except OSError:
         return ""
-    return f"; No space left on device of {folder}: free some, and start it again" * is_full
+    return f"; No space left on the device of {folder}: free some" if is_full else ""
 
 
 def _checked_spares(spares: int, ps_on_workers: bool) -> int:

@@ -25,6 +25,9 @@ class UnknownTask(Exception):
     """No such life of a task is in the job: it never registered, or its lease ran out."""
 
 
+_LEFT_WELL = (TaskState.DONE, TaskState.END_OF_INPUT)
+
+
 class Membership:
     """The tasks of a job and the epoch they are in.
 
@@ -358,6 +361,20 @@ class Membership:
             self._stopping.update(roles)
             self.changed.notify_all()
 
+    def reopen(self) -> None:
+        """Takes back that tasks were told to end: what they had made is lost, and needs them again.
+
+        Those that left as they were told count as lost, so that whoever started them does so again.
+        """
+        with self.changed:
+            for record in self.records():
+                is_missed = record.task.role in self._stopping and not record.is_dismissed
+                if is_missed and record.state in _LEFT_WELL:
+                    record.state = TaskState.LOST
+                    record.error = "the model went back to an earlier point after it had left"
+            self._stopping.clear()
+            self.changed.notify_all()
+
     def await_gone(self, role: Role, timeout_secs: float) -> bool:
         """Waits until no task of a role is up; false when time ran out."""
         with self.changed:
@@ -389,6 +406,10 @@ class Membership:
         """The number of the session that a worker should give up; 0: none."""
         record = self._places.get(task)
         return record.leave_session if record is not None else 0
+
+    def has_ended(self, role: Role) -> bool:
+        """Whether all tasks of a role have been told to end."""
+        return role in self._stopping
 
     def is_stopping(self, task: Task) -> bool:
         """Whether a task has been told to end."""

@@ -311,10 +311,18 @@ class _Chief:
             self._state.lost_at = time.monotonic()
         self._state.phase = Phase.RECOVERING
         self._metrics.recoveries.inc()
+        if self._membership.has_ended(Role.WORKER) and not self._is_interrupted():
+            self._call_workers_back(view)
         find_lost(self._membership, view, look_secs, self._is_interrupted)
         # What a worker still adds to the old model must not end up in the one that is restored.
         for task in self._membership.await_no_sessions(options.lease_secs):
             log.warning("%s has not given up its step over epoch %d", task, view.epoch)
+
+    def _call_workers_back(self, view: ClusterView) -> None:
+        """The model was lost after training had ended, and before it was saved."""
+        self._membership.mark_unready(view.epoch)
+        self._membership.await_gone(Role.WORKER, self._config.options.lease_secs)
+        self._membership.reopen()
 
     def _note_checkpoint_trouble(self, trouble: str) -> None:
         self._state.checkpoint_trouble = trouble

@@ -8,6 +8,7 @@ from paramserve.chief.membership import JobClosed, Membership, UnknownTask
 from paramserve.chief.recovery import find_lost
 from paramserve.chief.tasks import TaskState
 from paramserve.cluster.spec import Member, Role, Task
+from paramserve.protos import membership_pb2 as pb
 
 LEASE_SECS = 10.0
 
@@ -226,3 +227,18 @@ def test_an_epoch_that_begins_at_once_is_not_over_with_the_one_before(membership
     membership.renew_epoch()
     membership.mark_unready(before)
     assert membership.await_over(0, 0.0) == before
+
+
+def test_a_server_that_is_lost_after_the_end_of_training_calls_the_workers_back(membership):
+    """What they made last is lost with it, before it was saved."""
+    join(membership, "s", spare=True)
+    membership.begin_stop(Role.WORKER)
+    membership.leave(Task(Role.WORKER, 0), "w", pb.LeaveRequest.END_OF_INPUT)
+    with pytest.raises(JobClosed):
+        join(membership, "x", Role.WORKER)
+
+    membership.reopen()
+    assert [r.state for r in membership.records(Role.WORKER)] == ["lost"]
+    assert lose(membership, "a")
+    assert lives(membership) == ["s", "b"]
+    assert join(membership, "x", Role.WORKER) == Task(Role.WORKER, 0)

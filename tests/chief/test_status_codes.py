@@ -21,7 +21,7 @@ def exceptions_of(*modules):
     ]
 
 
-RAISED = exceptions_of(membership, job_state, errors)
+RAISED = exceptions_of(membership, places, job_state, errors)
 
 
 def test_there_is_something_to_prove():

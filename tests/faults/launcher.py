@@ -21,17 +21,6 @@ class Nursery:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._process = None
-
-    def ask(self, order):
-        with self._lock:
-            if self._process is None:
-                self._start()
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            return self._answer()
-
-    def _start(self):
         self._process = subprocess.Popen(
             [sys.executable, str(NURSERY)],
             stdin=subprocess.PIPE,
@@ -40,16 +29,21 @@ class Nursery:
         )
         self._answer()
 
+    def ask(self, order):
+        with self._lock:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            return self._answer()
+
     def _answer(self):
         line = self._process.stdout.readline()
         assert line, "the nursery has died"
         return json.loads(line)
 
     def close(self):
-        if self._process is not None:
-            self._process.stdin.close()
-            self._process.wait(30)
-            self._process.stdout.close()
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
 
 
 class ForkedProcess:

@@ -44,8 +44,9 @@ class FaultTable:
         elif report.skipped:
             result = report.longrepr[2].removeprefix("Skipped: ")
         else:
-            said = report.longreprtext.rpartition("\nE  ")[2].partition("\n")[0]
-            result = f"**failed**: {said.strip().replace('|', '/')[:120]}"
+            crash = getattr(report.longrepr, "reprcrash", None)
+            said = crash.message.partition("\n")[0] if crash else "see the tests' output"
+            result = f"**failed**: {said.replace('|', '/')[:120]}"
         self._rows[found["case"]] = (result, found.get("seconds", ""))
         # Each time: the whole matrix takes so long that it may be broken off.
         self._path.write_text(HEAD + "".join(self._parts()))

@@ -27,6 +27,7 @@ CASES = [
 ]
 
 
+@pytest.mark.timeout(4 * PATIENCE_SECS)
 @pytest.mark.parametrize("case", CASES)
 def test_a_job_survives(case, nursery, tmp_path, record_property):
     record_property("case", str(case))

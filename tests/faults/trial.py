@@ -21,7 +21,7 @@ MODEL = Path(__file__).with_name("model.py")
 HEARTBEAT_SECS, LEASE_SECS = 0.5, 3.0
 RECORDS, EPOCHS = 1200, 2
 # Far above what anything takes; only so that a hang becomes a failure.
-PATIENCE_SECS = 90.0
+PATIENCE_SECS = 180.0
 LOOK_SECS = 0.02
 
 
