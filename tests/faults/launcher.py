@@ -14,6 +14,8 @@ from paramserve.cluster.launch.interface import ProcessSpec
 NURSERY = Path(__file__).with_name("nursery.py")
 # How long processes may take to see by themselves that their job is over.
 END_SECS = 15.0
+# One that was started so shortly before the end finds no chief any more: its launcher ends it.
+START_SECS = 30.0
 
 
 class Nursery:
@@ -117,9 +119,11 @@ class ForkingLauncher:
         return next((p for p in reversed(self.processes) if p.name == name), None)
 
     def close(self):
-        deadline = time.monotonic() + END_SECS
+        began = time.monotonic()
+        deadline = began + END_SECS
         while any(p.poll() is None for p in self.processes) and time.monotonic() < deadline:
             time.sleep(0.05)
-        self.survivors = [p.name for p in self.processes if p.poll() is None]
+        left = [p for p in self.processes if p.poll() is None]
+        self.survivors = [p.name for p in left if began - p.started > START_SECS]
         for process in self.processes:
             process.end()

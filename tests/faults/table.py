@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from .cases import FAULTS, MOMENTS, all_cases, why_senseless
+from .cases import FAULTS, MOMENTS, all_cases, why_not_yet, why_senseless
 
 HEAD = """# Fault matrix
 
@@ -22,7 +22,8 @@ that are under way when a server is cut off ([input.md](input.md), [recovery.md]
 went on to a whole end.
 
 Cases are named role-fault-moment-mode. *Seconds* are from the fault to the next steps that count,
-in a job that makes ten to twenty steps a second; no figure: there was no step to wait for.
+in a job that makes ten to twenty steps a second; no figure: there was no step to wait for. They say
+what is fast and what is slow: the machine has two cores, and other work to do.
 
 """
 ROW = re.compile(r"\| `([a-z-]+)` \| (.*?) \| (.*?) \|$")
@@ -64,7 +65,7 @@ class FaultTable:
             if why := why_senseless(case):
                 senseless.setdefault((case.role, why), []).append(case)
                 continue
-            result, secs = self._rows.get(str(case), ("not run", ""))
+            result, secs = self._rows.get(str(case), (why_not_yet(case) or "not run", ""))
             yield f"| `{case}` | {result} | {secs} |\n"
         yield "\n## Cases that make no sense\n\n| cases | why |\n|---|---|\n"
         for (role, why), cases in senseless.items():
