@@ -28,9 +28,10 @@ from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from .attachment import adopt, to_json
 from .checkpoint_files import find_checkpoints, local_path
+from .departures import HandedOver
 from .evaluation import evaluate
 from .job_files import JobFiles
-from .job_state import HandedOver, JobState, Phase
+from .job_state import JobState, Phase
 from .membership import Membership
 from .membership_servicer import MembershipServicer
 from .metrics import ChiefMetrics
