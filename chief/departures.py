@@ -1,4 +1,4 @@
-"""Parameter servers that have to go: what they hold is made safe first, then they are let go.
+"""Processes that have to go: what parameter servers hold is made safe, then they are let go.
 
 A session names its parameter servers, so an epoch ends with one of them in any case. It ends here
 at a moment of the chief's choice: between two steps, once a restore point of just that moment is
@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 REPLACEMENT_SHARE = 0.5
 # Of what is left of a notice: what the restore point may take of it.
 _SAVE_SHARE = 0.9
+
+
+class HandedOver(Exception):
+    """This chief goes, and the tasks of its job wait for the one that follows it."""
 
 
 class Departures:

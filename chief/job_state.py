@@ -53,10 +53,6 @@ class NotTraining(Exception):
     """What was asked for needs an initialized model, and there is none now."""
 
 
-class HandedOver(Exception):
-    """This chief goes, and the tasks of its job wait for the one that follows it."""
-
-
 @dataclass
 class JobState:
     """One job, as people and programs may ask about it.

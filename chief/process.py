@@ -25,9 +25,10 @@ from ..model.spec import BuildFn, TaskContext, TrainSpec
 from ..protos import membership_pb2 as pb
 from .attachment import adopt, to_json
 from .checkpoint_files import find_checkpoints, local_path
+from .departures import HandedOver
 from .evaluation import evaluate
 from .job_files import JobFiles
-from .job_state import HandedOver, JobState, Phase
+from .job_state import JobState, Phase
 from .layout import CHIEF, Layout, build_layout
 from .membership import Membership
 from .membership_servicer import MembershipServicer

@@ -11,7 +11,7 @@ import grpc
 import tensorflow as tf
 
 from ..errors import ParamserveError, UsageError
-from .job_state import HandedOver, NotTraining
+from .job_state import NotTraining
 from .membership import JobClosed, UnknownTask
 from .places import TaskHeld
 from .shards import NoDataset
@@ -23,7 +23,6 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 STATUS_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (TaskHeld, grpc.StatusCode.ALREADY_EXISTS),
     (JobClosed, grpc.StatusCode.FAILED_PRECONDITION),
-    (HandedOver, grpc.StatusCode.UNAVAILABLE),
     (NotTraining, grpc.StatusCode.FAILED_PRECONDITION),
     (NoDataset, grpc.StatusCode.FAILED_PRECONDITION),
     (UnknownTask, grpc.StatusCode.NOT_FOUND),

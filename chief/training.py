@@ -19,8 +19,8 @@ from ..model.tokens import SyncCounters
 from .aggregation import Aggregator
 from .checkpoint_files import Checkpoint
 from .checkpoints import CheckpointService
-from .departures import Departures
-from .job_state import HandedOver, JobState, Phase
+from .departures import Departures, HandedOver
+from .job_state import JobState, Phase
 from .layout import Layout
 from .metrics import ChiefMetrics
 from .mirror_service import MirrorService

@@ -127,7 +127,7 @@ def chief(
             params=param,
         )
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
-        from ..chief.job_state import HandedOver
+        from ..chief.departures import HandedOver
         from ..chief.process import ChiefConfig, run_chief
 
         train = None
