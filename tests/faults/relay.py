@@ -17,6 +17,7 @@ import json
 import os
 import random
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -110,4 +111,7 @@ def run(command):
     subprocess.run(command.split(), check=True, stdout=subprocess.DEVNULL, timeout=20)
 
 
+# Who ends the tests by a signal to all of their processes closes standard input too.
+for signum in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(signum, signal.SIG_IGN)
 Relay(*sys.argv[1:]).run()
