@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cluster.spec import Task
 from ..errors import UsageError
 from ..model.input_plan import InputPlan
 
@@ -44,11 +45,12 @@ class SetAside:
 
 @dataclass
 class _Trouble:
-    """A shard that failed: where, how often there, and whether it is read alone."""
+    """A shard that failed: where, how often there, in whose hands, and whether it is read alone."""
 
     batch: int
     times: int
     alone: bool
+    readers: set[Task]
 
 
 class Failures:
@@ -57,6 +59,7 @@ class Failures:
     A worker may be killed for any reason in the middle of a shard, and it may have read ahead of
     what was applied. So failures count together only if they are at the same batch; and what has
     failed twice there is to be read alone and batch by batch, so that the next one is a proof.
+    It is none as long as only one of several workers has tried: that one may be short of memory.
 
     Args:
         max_failures: Failures of one batch after which it is set aside; at least 3.
@@ -77,17 +80,35 @@ class Failures:
         self.set_aside: tuple[SetAside, ...] = ()
 
     def note(
-        self, plan: InputPlan, shard: int, epoch: int, failed: list[int], error: str
+        self,
+        plan: InputPlan,
+        shard: int,
+        epoch: int,
+        failed: list[int],
+        error: str,
+        reader: Task,
+        is_only_reader: bool = True,
     ) -> SetAside | None:
-        """Counts a failure of a shard; at the last one, these batches are set aside."""
+        """Counts a failure of a shard; at the last one, these batches are set aside.
+
+        Args:
+            plan: What is read.
+            shard: The shard.
+            epoch: Which time it was read.
+            failed: Its batches that failed, by their numbers within it.
+            error: Why, for people.
+            reader: Who read it.
+            is_only_reader: Whether nobody else could read it.
+        """
         before = self._troubles.get(shard)
         is_same = before is not None and before.batch == failed[0]
         times = before.times + 1 if before is not None and is_same else 1
         alone = times > 1 or (before is not None and before.alone)
-        self._troubles[shard] = _Trouble(failed[0], times, alone)
+        readers = {reader} | (before.readers if before is not None and is_same else set())
+        self._troubles[shard] = _Trouble(failed[0], times, alone, readers)
         what = plan.describe(shard, epoch, failed)
         log.warning("%s: failure %d of %d: %s", what, times, self._max_failures, error)
-        if times < self._max_failures:
+        if times < self._max_failures or (len(readers) == 1 and not is_only_reader):
             return None
         starts = plan.batch_size * np.array(failed)
         records = int(np.minimum(plan.batch_size, plan.sizes[shard] - starts).sum())
@@ -106,6 +127,14 @@ class Failures:
     def troubled(self) -> list[int]:
         """Shards that are to be read alone, until one is read to its end."""
         return [shard for shard, trouble in self._troubles.items() if trouble.alone]
+
+    def kept_from(self, reader: Task) -> list[int]:
+        """Shards that somebody else is to try now: the only one who did has failed often enough."""
+        return [
+            shard
+            for shard, trouble in self._troubles.items()
+            if trouble.readers == {reader} and trouble.times >= self._max_failures - 1
+        ]
 
     def is_troubled(self, shard: int) -> bool:
         """Whether a shard is one of them."""

@@ -101,6 +101,7 @@ class Closed:
 
     Attributes:
         grant: The lease.
+        reader: Who had it.
         at: When it ended, by the ledger's clock.
         orderly: Whether every step of it was done by then.
         error: Why it failed, for people; empty when it did not.
@@ -109,6 +110,7 @@ class Closed:
     """
 
     grant: Grant
+    reader: Task
     at: float
     orderly: bool
     error: str

@@ -38,6 +38,8 @@ SETTLE_STEPS = 2
 # Sync mode: or once no gradient waits to be applied, and one that did had time to be counted.
 SETTLE_LOOKS = 2
 MAX_FAILURES = 3
+# Who has not asked for a shard for so long does not count as somebody who could read another's.
+READER_SECS = 60.0
 
 
 class Ledger:
@@ -83,6 +85,7 @@ class Ledger:
         self._held: dict[int, Held] = {}
         self._closed: dict[int, Closed] = {}
         self._waits: dict[Task, float] = {}
+        self._asked: dict[Task, float] = {}
         self._adopt_until = -float("inf")
         self._repeated = 0
         self._order: tuple[int, Any] = (-1, None)
@@ -163,6 +166,7 @@ class Ledger:
             failed: Whether it may have been the input that ended it.
         """
         with self.changed:
+            self._asked.pop(task, None)
             for held in [h for h in self._held.values() if h.task == task]:
                 if incarnation in (None, held.incarnation):
                     self._waits.pop(task, None)
@@ -226,6 +230,7 @@ class Ledger:
             self._adopt(task, incarnation, held)
             self._drop_unknown(task, {each.lease for each in held})
             while True:
+                self._asked[task] = self._clock()
                 grant = self._deal(task, incarnation)
                 left = deadline - time.monotonic()
                 if grant is None:
@@ -354,12 +359,19 @@ class Ledger:
         taken = self._busy.copy()
         if reads:
             taken[self._failures.troubled] = True
+        if not self._is_only_reader(task):
+            taken[self._failures.kept_from(task)] = True
         for epoch in self._epochs(plan):
             order = self._ordered(plan, epoch)
             free = (self._done[order] == epoch) & ~taken[order]
             if free.any():
                 return int(order[int(free.argmax())]), epoch
         return None
+
+    def _is_only_reader(self, task: Task) -> bool:
+        """Whether nobody else has asked for a shard lately."""
+        since = self._clock() - READER_SECS
+        return not any(at > since for other, at in self._asked.items() if other != task)
 
     def _has_free_shards(self) -> bool:
         return bool((~self._busy & (self._done < self._epochs(self._declared()).stop)).any())
@@ -406,8 +418,8 @@ class Ledger:
             self._close(held.grant, orderly=True, error="")
 
     def _close(self, grant: Grant, *, orderly: bool, error: str) -> None:
-        del self._held[grant.lease]
-        self._closed[grant.lease] = Closed(grant, self._clock(), orderly, error)
+        reader = self._held.pop(grant.lease).task
+        self._closed[grant.lease] = Closed(grant, reader, self._clock(), orderly, error)
 
     def _is_settled(self, closed: Closed, global_step: int) -> bool:
         """Whether what is missing now will stay so."""
@@ -428,7 +440,10 @@ class Ledger:
             self._repeated += repeated
             log.warning("shard %d: %d batches were applied twice", grant.shard, repeated)
         if closed.error and (failed := [b for b in missing if b in (grant.batches or missing)]):
-            aside = self._failures.note(plan, grant.shard, grant.epoch, failed, closed.error)
+            is_only = self._is_only_reader(closed.reader)
+            aside = self._failures.note(
+                *(plan, grant.shard, grant.epoch, failed, closed.error, closed.reader, is_only)
+            )
             if aside is not None and not aside.for_good:
                 self._counts.excuse(grant.shard, grant.epoch, aside.batches)
         elif not missing:

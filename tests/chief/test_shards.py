@@ -462,6 +462,24 @@ def test_workers_that_are_killed_here_and_there_set_nothing_aside(job):
     assert job.applied.tolist() == [2] * 21
 
 
+def test_what_fails_in_the_hands_of_one_worker_alone_is_given_to_another(job):
+    """The first has no memory left to read with."""
+    first = job.lease(B)
+    for _ in range(60):
+        if (grant := job.lease(A)) is None:
+            break
+        job.finish(A, grant, missed=len(grant.batches), error="out of memory")
+        job.settle(SETTLE_SECS)
+    assert job.lease(A) is None, "it is kept from all that it has failed at"
+    job.train(first)
+    job.finish(B, first)
+    while job.read(B):
+        pass
+    assert job.ledger.is_exhausted
+    assert not job.ledger.progress.set_aside
+    assert job.applied.tolist() == [2] * 21
+
+
 def test_a_worker_that_leaves_is_no_failure(job):
     for _ in range(5):
         job.lease(A)
@@ -517,13 +535,14 @@ def test_a_rollback_into_the_epoch_before(job):
 def test_a_job_goes_on_where_its_checkpoint_is_and_knows_what_was_set_aside(start):
     job = start(shuffle=False)
     job.read(A)
-    for _ in range(3):
-        grant = job.lease(B)
+    for reader in (B, B, A):
+        grant = job.lease(reader)
         while grant.shard != int(job.plan.order(0)[1]):
-            grant = job.lease(B)
+            grant = job.lease(reader)
         job.train(grant, [b for b in grant.batches if b != 0])
-        job.finish(B, grant, missed=1, error="torn")
-        job.ledger.release(B, "life", failed=False)
+        job.finish(reader, grant, missed=1, error="torn")
+        for each in (A, B):
+            job.ledger.release(each, "life", failed=False)
         job.held.clear()
         job.settle(SETTLE_SECS)
     saved, applied = job.save()

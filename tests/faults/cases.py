@@ -63,13 +63,6 @@ def why_senseless(case: Case) -> str | None:
     return None
 
 
-def why_not_yet(case: Case) -> str | None:
-    """What is missing to try it."""
-    if case.moment == "scaling":
-        return "not yet: there is no `paramserve scale`"
-    return None
-
-
 # One of each kind, for those who run all tests and not all faults.
 CHOICE = (
     "ps-sigkill-step-sync",

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from .cases import FAULTS, MOMENTS, all_cases, why_not_yet, why_senseless
+from .cases import FAULTS, MOMENTS, all_cases, why_senseless
 
 HEAD = """# Fault matrix
 
@@ -65,7 +65,7 @@ class FaultTable:
             if why := why_senseless(case):
                 senseless.setdefault((case.role, why), []).append(case)
                 continue
-            result, secs = self._rows.get(str(case), (why_not_yet(case) or "not run", ""))
+            result, secs = self._rows.get(str(case), ("not run", ""))
             yield f"| `{case}` | {result} | {secs} |\n"
         yield "\n## Cases that make no sense\n\n| cases | why |\n|---|---|\n"
         for (role, why), cases in senseless.items():

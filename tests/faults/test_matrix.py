@@ -8,13 +8,14 @@ import pytest
 
 from paramserve.errors import ExitCode
 
-from .cases import CHOICE, NETWORK_FAULTS, all_cases, why_not_yet, why_senseless
+from .cases import CHOICE, NETWORK_FAULTS, all_cases, why_senseless
 from .inject import Injector, small_disk, why_no_small_disk
 from .network import Network, loopback, why_no_network
 from .trial import LEASE_SECS, LOOK_SECS, PATIENCE_SECS, Trial
 
 PASSING_SECS = LEASE_SECS + 2.0
 SOME_STEPS = 20
+MORE_PS = 3
 # The chief reads the step now and then: what it says a moment after the fault may be of before.
 LATE_STEPS = 5
 OUT_OF_MEMORY = re.compile(r"memory|alloc|SIGABRT|SIGKILL|resource|thread", re.IGNORECASE)
@@ -39,6 +40,8 @@ def test_a_job_survives(case, nursery, tmp_path, record_property):
         secs = undergo(case, trial, injector)
         if secs is not None:
             record_property("seconds", f"{secs:.1f}")
+        if case.moment == "scaling" and case.role != "chief" and not trial.is_over:
+            trial.until(lambda status: status.num_ps == MORE_PS, "the model on all servers")
         trial.hurry()
         trial.wait()
         injector.take_back()
@@ -49,8 +52,6 @@ def test_a_job_survives(case, nursery, tmp_path, record_property):
 
 
 def why_not_run(case):
-    if reason := why_not_yet(case):
-        return reason
     if case.fault in NETWORK_FAULTS and (reason := why_no_network()):
         return f"not run: {reason}"
     if case.fault == "disk" and (reason := why_no_small_disk()):
@@ -94,12 +95,21 @@ def undergo(case, trial, injector):
         before = trial.until_trained(SOME_STEPS)
     if case.moment == "checkpoint":
         trial.save()
+    elif case.moment == "scaling":
+        trial.scale(MORE_PS)
+        trial.until(are_more_there, "a server more")
     elif case.moment == "shutdown":
         trial.hurry()
         over = ("evaluating",) if case.role == "evaluator" else ("stopping", "evaluating", "done")
         trial.until(lambda status: status.phase in over, "the end of training")
     injector.strike()
     return watch(case, trial, injector, before)
+
+
+def are_more_there(status):
+    """Whether the model is about to move, or has just moved."""
+    servers = [t for t in status.tasks if t.role == "ps" and t.state in ("up", "spare")]
+    return len(servers) >= MORE_PS and status.phase in ("scaling", "training", "initializing")
 
 
 def watch(case, trial, injector, before):

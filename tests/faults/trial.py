@@ -159,6 +159,11 @@ class Trial:
         ):
             client.save_checkpoint()
 
+    def scale(self, num_ps):
+        """Asks for another number of parameter servers."""
+        with StatusClient(find_chief(str(self.logdir)), timeout_secs=10) as client:
+            client.scale(ps=num_ps)
+
     def hurry(self):
         """Input is no longer slow."""
         self._go.touch()
