@@ -42,7 +42,7 @@ class ChiefMetrics:
         self.examples = Counter(
             "paramserve_examples", "Examples applied in this run", registry=registry
         )
-        self.seconds_since_step = gauge("seconds_since_step", "Since the newest global step")
+        self.step_age_seconds = gauge("step_age_seconds", "Since the newest global step")
         self.stalls = Counter(
             "paramserve_stalls", "Times that no step was made for too long", registry=registry
         )

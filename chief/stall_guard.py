@@ -68,7 +68,7 @@ class StallGuard:
         step = self._state.progress.snapshot.global_step
         if step != self._step:
             self._step, self._state.stepped_at = step, now
-        self._metrics.seconds_since_step.set(self._state.secs_since_step)
+        self._metrics.step_age_seconds.set(self._state.secs_since_step)
         self._supply_tokens()
         if not self._state.options.stall_secs:
             return
@@ -81,7 +81,7 @@ class StallGuard:
     def stop(self) -> None:
         """Nothing is expected any more."""
         self._state.stepped_at, self._state.stall = None, ""
-        self._metrics.seconds_since_step.set(0.0)
+        self._metrics.step_age_seconds.set(0.0)
 
     def _supply_tokens(self) -> None:
         if self._aggregator is None:

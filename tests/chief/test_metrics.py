@@ -33,6 +33,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_restore_step(30)
     metrics.show_set_aside(7)
     metrics.show_recovery(0.75)
+    metrics.show_resize(1.5)
     metrics.show_preemptions({"worker": 2})
     metrics.show_preemptions({"worker": 3})
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
@@ -54,6 +55,10 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_tasks_up", "spare"): 1,
         ("paramserve_restore_step",): 30,
         ("paramserve_input_records_set_aside",): 7,
+        ("paramserve_resize_seconds_count",): 1,
+        ("paramserve_resize_seconds_sum",): 1.5,
+        ("paramserve_step_age_seconds",): 0,
+        ("paramserve_stalls_total",): 0,
         ("paramserve_recovery_seconds_count",): 1,
         ("paramserve_recovery_seconds_sum",): 0.75,
         ("paramserve_epoch",): 4,

@@ -167,3 +167,23 @@ def test_a_checkpoint_that_cannot_be_written(invoke, training):
 def test_a_checkpoint_before_there_is_a_model(invoke, job):
     result = invoke("checkpoint", "--chief", job.address)
     assert_one_line(result, 1, "refused: the job is waiting, there is no model to save")
+
+
+def test_scale_returns_when_the_job_has_what_was_asked(invoke, training):
+    result = invoke("scale", "--chief", training.address, "--workers", 1)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "1 workers and 1 parameter servers at global step 1500" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code", "message"),
+    [
+        (("--workers", 3), 3, "--max-wait-secs 0.5 ran out: the job has not 3 workers yet"),
+        (("--ps", 0), 2, "--ps 0: expected at least 1"),
+        ((), 2, "scale to what? Give --workers N, --ps N, or both"),
+    ],
+)
+def test_scale_says_what_it_did_not_get(invoke, training, numbers, code, message):
+    result = invoke("scale", "--chief", training.address, *numbers, "--max-wait-secs", 0.5)
+    assert result.exit_code == code
+    assert message in result.stderr

@@ -68,7 +68,5 @@ CHOICE = (
     "ps-sigkill-step-sync",
     "chief-sigkill-checkpoint-async",
     "worker-sigstop-step-sync",
-    "chief-sigterm-step-async",
     "ps-cut-step-async",
-    "chief-disk-checkpoint-sync",
 )

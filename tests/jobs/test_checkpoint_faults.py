@@ -79,6 +79,7 @@ def test_a_full_disk_stops_no_training_but_does_not_end_well(start, small_disk):
     assert Path(f"{whole}.index").exists()
 
 
+@pytest.mark.faults
 def test_a_job_somewhere_else_goes_on_from_its_newest_whole_checkpoint(start, logdir):
     """`local://` is known to fsspec alone; so it stands for object stores here."""
     url = f"local://{logdir}"

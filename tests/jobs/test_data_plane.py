@@ -27,6 +27,7 @@ def train(logdir):
     return train
 
 
+@pytest.mark.faults
 def test_storage_and_number_of_servers_may_change_between_runs(train):
     """Sync: 2 x 10 examples a step, all counted; the loss goes on falling."""
     flat = train(30, storage="flat")

@@ -36,13 +36,8 @@ def ready_to_lose_one(address):
     return is_trained and servers(address)[1] == 1
 
 
-@pytest.mark.parametrize(
-    ("doomed", "mode", "steps"),
-    [
-        (0, "--sync", 800),
-        pytest.param(1, "--async", 1600, marks=pytest.mark.faults),
-    ],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize(("doomed", "mode", "steps"), [(0, "--sync", 800), (1, "--async", 1600)])
 def test_a_spare_takes_over_from_memory_and_another_one_stands_by(
     start, logdir, doomed, mode, steps
 ):
@@ -72,10 +67,8 @@ def test_a_spare_takes_over_from_memory_and_another_one_stands_by(
         assert result["examples"] == 40 * result["global_step"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "steps"),
-    [pytest.param("--sync", 600, marks=pytest.mark.faults), ("--async", 1200)],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize(("mode", "steps"), [("--sync", 600), ("--async", 1200)])
 def test_a_frozen_server_is_left_behind_and_ends_when_it_wakes_up(start, logdir, mode, steps):
     command, address = start_run(start, logdir, mode, "--spares", 1, "--max-steps", steps)
     until(lambda: ready_to_lose_one(address), "a restore point and a spare")
@@ -115,10 +108,8 @@ def test_only_the_lost_shard_goes_back_when_asked(start, logdir):
     assert command.wait() == 0
 
 
-@pytest.mark.parametrize(
-    ("mode", "steps"),
-    [pytest.param("--sync", 700, marks=pytest.mark.faults), ("--async", 1500)],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize(("mode", "steps"), [("--sync", 700), ("--async", 1500)])
 def test_a_killed_chief_is_followed_by_another_that_restores_nothing(start, logdir, mode, steps):
     command, address = start_run(start, logdir, mode, "--max-steps", steps)
     status = until(lambda: (s := status_of(address)) and s.global_step >= 100 and s, "steps")

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 import tensorflow as tf
 
 from .conftest import MODELS, find_chief_or_none, result_of, status_of, step_of, until
@@ -30,6 +31,7 @@ def pid_of(address, role, index):
     return tasks[role, index]
 
 
+@pytest.mark.faults
 def test_servers_and_workers_are_killed_and_every_record_counts_once_in_each_epoch(start, logdir):
     command, address = run(
         *(start, logdir, "--sync", "--ps", 2, "--spares", 1, "--mirror-secs", 0.5),

@@ -34,6 +34,7 @@ def test_one_worker_alone_learns_only_its_own_classes(logdir):
     assert job.run().eval["accuracy"] < 0.6
 
 
+@pytest.mark.faults
 def test_training_goes_on_where_the_checkpoint_is(start, logdir):
     """Async; the second run of the same command starts at the first one's global step."""
     command = ("run", LINEAR, "--workers", 2, "--async", "--launcher", "process")
