@@ -33,7 +33,7 @@ from .checkpoint_files import (
 
 log = logging.getLogger(__name__)
 
-# How long a checkpoint waits for the step under way, so that it falls between two steps.
+# How long a checkpoint, or a move, waits for the step under way, so that it falls between two.
 PAUSE_SECS = 5.0
 # How long steps are held for a checkpoint. TensorFlow has read every value before it writes the
 # first byte, so what takes longer is a disk, and no reason to stop training.

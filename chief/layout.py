@@ -54,7 +54,7 @@ def build_layout(
     """
     built = build_train_graph(
         build,
-        chief_context(options, num_ps),
+        TaskContext("chief", 0, options.trainers, num_ps, options.sync, options.params),
         worker_device=CHIEF.device,
         replicas_to_aggregate=options.aggregate,
         data_plane=options.data_plane,
@@ -71,8 +71,3 @@ def build_layout(
         prepare(built.graph, options.data_plane, built.steps)
     built.graph.finalize()
     return Layout(number, num_ps, built, mirrors, find_traffic(built.graph, [built.train_op]))
-
-
-def chief_context(options: JobOptions, num_ps: int) -> TaskContext:
-    """What the build function is told in the chief."""
-    return TaskContext("chief", 0, options.trainers, num_ps, options.sync, options.params)

@@ -57,9 +57,6 @@ class Resizing:
 
         Args:
             view: The present parameter servers.
-
-        Raises:
-            ParamserveError: The model cannot be built for the wanted number.
         """
         wanted = self._plan.ps
         if self._plan.limits_workers:
@@ -82,7 +79,7 @@ class Resizing:
             None if one of the servers was lost meanwhile.
 
         Raises:
-            ParamserveError: The model cannot be built for the wanted number.
+            Exception: The model cannot be built for the wanted number, or not be moved there.
         """
         assert self._building is not None
         wanted, building = self._building

@@ -14,11 +14,11 @@ import tensorflow as tf
 from ..cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
 from ..cluster.storage import Storage
-from ..errors import JobFailed, ParamserveError, WaitTimeout, first_line
+from ..errors import JobFailed, WaitTimeout, first_line
 from ..model.tokens import SyncCounters
 from .aggregation import Aggregator
 from .checkpoint_files import Checkpoint
-from .checkpoints import CheckpointService
+from .checkpoints import PAUSE_SECS, CheckpointService
 from .departures import Departures, HandedOver
 from .job_state import JobState, Phase
 from .layout import Layout
@@ -44,8 +44,6 @@ STARVED_SECS = 0.5
 READ_TIMEOUT_MS = 10_000
 # How long workers may take to finish their step once they are told to stop.
 WIND_DOWN_SECS = 30.0
-# How long a move waits for the steps under way, so that it falls between two steps.
-PAUSE_SECS = 5.0
 NOTHING: frozenset[int] = frozenset()
 # How long a recovery waits for a checkpoint of the model that was lost.
 CHECKPOINT_GRACE_SECS = 0.5
@@ -251,8 +249,8 @@ class Training:
         membership = self._state.membership
         try:
             ready = self._resizing.take()
-        except ParamserveError as error:
-            log.error("the number of parameter servers stays: %s", error)
+        except Exception as error:  # Whatever a model does: the job that runs is not to end by it.
+            log.error("the number of parameter servers stays: %s", first_line(error))
             self._resizing.give_up()
             return
         if ready is None:
