@@ -20,10 +20,10 @@ from .chief.arguments import chief_arguments
 from .chief.options import JobOptions, JobResult, new_job_id
 from .cluster.address import parse_address
 from .cluster.launch.ahead import StartedAhead
-from .cluster.launch.child import describe_exit
 from .cluster.launch.ends import (
     LOG_LINES,
     describe_end,
+    describe_exit,
     failed_before_it_joined,
     is_worth_a_restart,
     last_error,

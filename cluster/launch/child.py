@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections import deque
 from pathlib import Path
 
+from .forked import ForkServer
 from .interface import ProcessSpec
-
-PARENT_VARIABLE = "PARAMSERVE_PARENT_PID"
-_PR_SET_PDEATHSIG = 1
 
 
 class ChildProcess:
@@ -24,32 +19,23 @@ class ChildProcess:
     Args:
         spec: What to start.
         host: Host name or address under which others reach this host.
+        forks: Starts it.
     """
 
-    def __init__(self, spec: ProcessSpec, host: str) -> None:
+    def __init__(self, spec: ProcessSpec, host: str, forks: ForkServer) -> None:
         self.name = spec.name
         self._log_path = Path(spec.log_path)
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._log_path.touch()
         # Its temporary files go with it, however it ends.
         self._temporary = tempfile.mkdtemp(prefix=f"paramserve-{spec.name}-")
-        command = [sys.executable, "-m", "paramserve", *spec.arguments, "--host", host]
-        env = {
-            **os.environ,
-            **spec.env,
-            "TMPDIR": self._temporary,
-            PARENT_VARIABLE: str(os.getpid()),
-        }
-        with self._log_path.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal is for the command that launched it.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=env,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
+        env = {**os.environ, **spec.env, "TMPDIR": self._temporary}
+        self._process = forks.start([*spec.arguments, "--host", host], spec.log_path, env)
+
+    @property
+    def pid(self) -> int:
+        """The process id; waits until there is one."""
+        return self._process.pid
 
     def poll(self) -> int | None:
         """The exit code; negative for a signal; None while the process runs."""
@@ -73,27 +59,6 @@ class ChildProcess:
 
     def end(self, timeout: float = 5.0) -> None:
         """Kills the process if it still runs, and removes its temporary files."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.send_signal(signal.SIGKILL)
         self._process.wait(timeout)
         shutil.rmtree(self._temporary, ignore_errors=True)
-
-
-def die_with_parent() -> None:
-    """Called first thing in a launched process: whoever launched it takes it along when it dies.
-
-    Without this a launcher that was killed would leave its processes behind.
-    """
-    parent = os.environ.pop(PARENT_VARIABLE, None)
-    if parent is None:
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        raise SystemExit("the launching process is gone already")
-
-
-def describe_exit(code: int) -> str:
-    """How a process ended, in words."""
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"

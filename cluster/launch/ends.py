@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+
 from ...errors import ExitCode
-from .child import describe_exit
 from .interface import ProcessHandle
 
 LOG_LINES = 15
@@ -15,6 +16,13 @@ def last_error(handle: ProcessHandle) -> str | None:
     """The message with which a command of ours ended; None when it had no say."""
     said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
     return said[-1].removeprefix("error: ") if said else None
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
 
 
 def describe_end(handle: ProcessHandle, code: int) -> str:

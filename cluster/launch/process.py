@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .child import ChildProcess
+from .forked import ForkServer
 from .interface import ProcessSpec
 
 LOOPBACK = "127.0.0.1"
@@ -12,15 +13,17 @@ class ProcessLauncher:
     """Everything on this host; nothing else needed."""
 
     def __init__(self) -> None:
+        self._forks = ForkServer()
         self._children: list[ChildProcess] = []
 
     def start(self, spec: ProcessSpec) -> ChildProcess:
         """Starts a process and returns at once."""
-        child = ChildProcess(spec, LOOPBACK)
+        child = ChildProcess(spec, LOOPBACK, self._forks)
         self._children.append(child)
         return child
 
     def close(self) -> None:
         """Kills what still runs."""
+        self._forks.close()
         for child in self._children:
             child.end()

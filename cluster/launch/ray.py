@@ -17,6 +17,7 @@ from typing import Any
 
 from ...errors import UsageError, first_line
 from .child import ChildProcess
+from .forked import ForkServer
 from .interface import ProcessSpec
 
 # The smallest object store Ray takes; nothing of ours goes through it.
@@ -48,6 +49,7 @@ class RayLauncher:
         self._embedded = address is None
         self._temporary: str | None = None
         self._handles: list[RayProcess] = []
+        self._actors: dict[str, Any] = {}
         before = _signal_handlers()
         try:
             self._connect(address, working_dir)
@@ -77,7 +79,28 @@ class RayLauncher:
             raise _no_cluster(address, error) from error
 
     def start(self, spec: ProcessSpec) -> RayProcess:
-        """Starts a process on a node with room for it."""
+        """Starts a process: where the one before it of that name was, or on a node with room."""
+        actor = self._start_again(spec)
+        if actor is None:
+            actor = self._start_anywhere(spec)
+        self._actors[spec.name] = actor
+        handle = RayProcess(spec.name, actor, self._ray)
+        self._handles.append(handle)
+        return handle
+
+    def _start_again(self, spec: ProcessSpec) -> Any:
+        """The actor has TensorFlow loaded, and the address is still the same; None: it is lost."""
+        actor = self._actors.get(spec.name)
+        if actor is None:
+            return None
+        try:
+            self._ray.get(actor.start.remote(spec), timeout=_CALL_SECS)
+        except (self._ray.exceptions.RayError, self._ray.exceptions.GetTimeoutError):
+            self._ray.kill(actor)
+            return None
+        return actor
+
+    def _start_anywhere(self, spec: ProcessSpec) -> Any:
         options: dict[str, Any] = {"scheduling_strategy": "SPREAD", "max_restarts": 0}
         if spec.gpus:
             options["num_gpus"] = spec.gpus
@@ -89,9 +112,7 @@ class RayLauncher:
                 f"Ray found no node for {spec.name} within 120 s: it needs {spec.gpus:g} GPUs and "
                 f"1 CPU; the cluster has {self._ray.cluster_resources()}"
             ) from error
-        handle = RayProcess(spec.name, actor, self._ray)
-        self._handles.append(handle)
-        return handle
+        return actor
 
     def close(self) -> None:
         """Kills what still runs, leaves the cluster, and stops one that was this job's own."""
@@ -146,15 +167,18 @@ class RayProcess:
 
 
 class _ProcessActor:
-    """Runs on the node: owns one child process."""
+    """Runs on the node: owns one child process at a time."""
 
     def __init__(self) -> None:
+        self._forks = ForkServer()
         self._child: ChildProcess | None = None
 
     def start(self, spec: ProcessSpec) -> None:
         import ray
 
-        self._child = ChildProcess(spec, ray.util.get_node_ip_address())
+        if self._child is not None:
+            self._child.end()
+        self._child = ChildProcess(spec, ray.util.get_node_ip_address(), self._forks)
 
     def poll(self) -> int | None:
         return self._owned().poll()
@@ -169,6 +193,7 @@ class _ProcessActor:
         return self._owned().read_file(path)
 
     def end(self) -> None:
+        self._forks.close()
         self._owned().end()
 
     def _owned(self) -> ChildProcess:

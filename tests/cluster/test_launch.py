@@ -1,5 +1,6 @@
 """Processes on this host: how they start, what they leave, and that none outlives its launcher."""
 
+import functools
 import os
 import signal
 import socket
@@ -12,15 +13,23 @@ from pathlib import Path
 import psutil
 import pytest
 
-from paramserve.cluster.launch.child import describe_exit
+from paramserve.cluster.launch.ends import describe_exit
 from paramserve.cluster.launch.interface import ProcessSpec
 from paramserve.cluster.launch.process import ProcessLauncher
 
 PATIENCE_SECS = 60.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def launcher():
+    """For all tests that do not close it: it loads TensorFlow once."""
+    launcher = ProcessLauncher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture
+def own_launcher():
     launcher = ProcessLauncher()
     yield launcher
     launcher.close()
@@ -96,13 +105,78 @@ def test_the_log_of_an_earlier_life_is_kept(launcher, make_spec):
 
 
 def test_a_process_is_told_its_host_and_its_environment(launcher, make_spec, dead_chief):
-    spec = make_spec("ps", "--chief", dead_chief, env={"CUDA_VISIBLE_DEVICES": "-1"})
-    process = psutil.Process(launcher.start(spec).pid)
+    process = psutil.Process(launcher.start(make_spec("ps", "--chief", dead_chief)).pid)
     until(lambda: "paramserve" in process.cmdline())
     assert process.cmdline()[-5:] == ["ps", "--chief", dead_chief, "--host", "127.0.0.1"]
-    assert process.environ()["CUDA_VISIBLE_DEVICES"] == "-1"
     # Ctrl-C in a terminal goes to the terminal's session.
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
+
+    ps = launcher.start(make_spec("ps", env={"TF_CONFIG": "no JSON"}))
+    assert wait(ps) == 2
+    assert "TF_CONFIG" in ps.log_tail(1)[0]
+    assert "TF_CONFIG" not in os.environ
+
+
+DRAWING_MODEL = """
+import random
+
+import numpy as np
+import tensorflow as tf
+
+server = tf.distribute.Server.create_local_server()
+with tf.compat.v1.Session(server.target, graph=tf.Graph()) as session:
+    tensor = tf.random.uniform([])
+    [device] = [d for d in session.list_devices() if "CPU:0" in d.name]
+    drawn = random.random(), np.random.rand(), session.run(tensor), device.incarnation
+print("drawn", *drawn, flush=True)
+"""
+
+
+def test_what_processes_draw_at_random_differs(launcher, make_spec, tmp_path):
+    """Although they were one process once. TensorFlow also numbers its servers at random."""
+    model = tmp_path / "model.py"
+    model.write_text(DRAWING_MODEL)
+    workers = [
+        launcher.start(make_spec("worker", f"{model}:build", "--chief", "a:1", name=f"worker-{i}"))
+        for i in range(2)
+    ]
+    drawn = [until(functools.partial(what_it_drew, worker)) for worker in workers]
+    assert len(drawn[0]) == 4
+    assert all(one != other for one, other in zip(*drawn, strict=True))
+    for worker in workers:
+        worker.end()
+
+
+def what_it_drew(worker):
+    lines = [line for line in worker.log_tail(100) if line.startswith("drawn")]
+    return lines[0].split()[1:] if lines else None
+
+
+def test_all_goes_on_without_the_process_that_others_are_forked_from(own_launcher, make_spec):
+    before = set(psutil.Process().children())
+    arguments = ("ps", "--chief", "127.0.0.1:1", "--max-wait-secs", "600")
+    first = own_launcher.start(make_spec(*arguments, name="ps-0"))
+    until(lambda: has_blocked_sigterm(first.pid))
+    [server] = [p for p in set(psutil.Process().children()) - before if p.pid != first.pid]
+
+    server.kill()
+    until(lambda: is_gone(server.pid))
+    assert first.poll() is None
+    second = own_launcher.start(make_spec(*arguments, name="ps-1"))
+    until(lambda: has_blocked_sigterm(second.pid))
+    for process in (first, second):
+        process.send_signal(signal.SIGKILL)
+        assert wait(process) == -signal.SIGKILL
+
+
+def test_a_process_that_was_never_forked_counts_as_killed(own_launcher, patient_ps):
+    before = set(psutil.Process().children())
+    ps = own_launcher.start(patient_ps)
+    [server] = set(psutil.Process().children()) - before
+    server.kill()  # It has only begun to load.
+    assert wait(ps) == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError, match="not started"):
+        _ = ps.pid
 
 
 def test_a_process_that_was_killed_says_by_what(launcher, patient_ps):
@@ -113,8 +187,8 @@ def test_a_process_that_was_killed_says_by_what(launcher, patient_ps):
     assert describe_exit(ps.poll()) == "killed by SIGKILL"
 
 
-def test_closing_ends_every_process_and_what_it_left(launcher, patient_ps, make_spec, monkeypatch):
-    before = set(Path(tempfile.gettempdir()).glob("paramserve-*"))
+def test_closing_ends_every_process_and_what_it_left(own_launcher, patient_ps, make_spec):
+    launcher, before = own_launcher, set(Path(tempfile.gettempdir()).glob("paramserve-*"))
     processes = [launcher.start(patient_ps), launcher.start(make_spec("ps", "--chief", "x"))]
     wait(processes[1])
     launcher.close()
@@ -123,10 +197,10 @@ def test_closing_ends_every_process_and_what_it_left(launcher, patient_ps, make_
     launcher.close()
 
 
-def test_a_process_that_ignores_sigterm_is_ended_too(launcher, patient_ps):
-    ps = launcher.start(patient_ps)
+def test_a_process_that_ignores_sigterm_is_ended_too(own_launcher, patient_ps):
+    ps = own_launcher.start(patient_ps)
     os.kill(ps.pid, signal.SIGSTOP)
-    launcher.close()
+    own_launcher.close()
     assert ps.poll() == -signal.SIGKILL
 
 

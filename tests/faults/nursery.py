@@ -20,8 +20,8 @@ import tensorflow  # noqa: F401
 import paramserve.chief.process
 import paramserve.cluster.parameter_server
 import paramserve.worker.process  # noqa: F401
-from paramserve.cli.app import main as run_command
-from paramserve.cluster.launch.child import PARENT_VARIABLE
+from paramserve.cluster.launch.fork_server import run_command
+from paramserve.cluster.launch.parent import PARENT_VARIABLE
 
 CLONE_NEWNET = 0x40000000
 
@@ -46,8 +46,7 @@ def become(task, parent):
             enter_network(task["network"])
         os.environ.update(task["env"])
         os.environ[PARENT_VARIABLE] = str(parent)
-        sys.argv = ["paramserve", *task["arguments"]]
-        run_command()
+        run_command(task["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
