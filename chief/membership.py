@@ -153,6 +153,7 @@ class Membership:
         timeout_secs: float,
         *,
         lost_epoch: int = 0,
+        before_ready: bool = False,
         task: Task | None = None,
     ) -> ClusterView | None:
         """Waits until an epoch of at least `min_epoch` is ready; None when time ran out.
@@ -162,6 +163,8 @@ class Membership:
             timeout_secs: How long to wait.
             lost_epoch: The epoch in which the caller's session broke; 0: none did. If it is this
                 one, nothing is ready until the chief has looked (`cleared`).
+            before_ready: Whether to wait for the servers of a later epoch only, and not until the
+                model is initialized there; the caller asks again for that.
             task: Who asks, and has no session now.
 
         Raises:
@@ -174,16 +177,21 @@ class Membership:
             if lost_epoch and lost_epoch == self._ready_epoch:
                 self._suspected = True
             self.changed.notify_all()
+            early_epoch = max(min_epoch, lost_epoch + 1)
+
+            def found() -> ClusterView | None:
+                if before_ready and self._view is not None and self._view.epoch >= early_epoch:
+                    return self._view
+                return self._view if self._is_ready(min_epoch) else None
+
             self.changed.wait_for(
-                lambda: self._is_over_for(record) or self._is_ready(min_epoch), timeout=timeout_secs
+                lambda: self._is_over_for(record) or found() is not None, timeout=timeout_secs
             )
             if self._is_over_for(record):
                 raise JobClosed("the job is ending")
-            if not self._is_ready(min_epoch):
-                return None
-            if record is not None:
+            if record is not None and not before_ready and found() is not None:
                 record.session_epoch = self._epoch
-            return self._view
+            return found()
 
     def await_over(self, epoch: int, timeout_secs: float) -> int:
         """Waits until an epoch above `epoch` is over, and returns the newest that is."""

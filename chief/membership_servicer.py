@@ -88,6 +88,7 @@ class MembershipServicer(Base):
                 request.min_epoch,
                 timeout,
                 lost_epoch=request.lost_epoch,
+                before_ready=request.before_ready,
                 task=_task(request.task),
             )
         except JobClosed:

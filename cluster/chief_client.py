@@ -180,6 +180,7 @@ class MembershipClient:
         min_epoch: int,
         max_wait_secs: float,
         lost_epoch: int = 0,
+        before_ready: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> ClusterView:
         """Waits until the model is initialized on the parameter servers of a new enough epoch.
@@ -189,6 +190,8 @@ class MembershipClient:
             max_wait_secs: Seconds to wait at most.
             lost_epoch: The epoch in which the caller's session broke, for the chief to look into;
                 0: none did.
+            before_ready: Whether to return as soon as the servers of a later epoch are there; the
+                caller asks again before it uses the model.
             cancelled: Asked now and then; true ends the wait.
 
         Raises:
@@ -207,6 +210,7 @@ class MembershipClient:
                 min_epoch=min_epoch,
                 timeout_secs=wait,
                 lost_epoch=lost_epoch,
+                before_ready=before_ready,
             )
             try:
                 # The server answers within `wait`; the margin is for a chief that is busy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
@@ -24,7 +25,7 @@ class LeavableSession(BoundedCloseSession):
     """
 
     def __init__(self, target: str = "", graph: tf.Graph | None = None, config: Any = None) -> None:
-        self._calls: SimpleQueue[tuple[int, tuple[Any, ...]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[int, Callable[[], Any]] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._owner = threading.get_ident()
         self._number = 0
@@ -57,11 +58,30 @@ class LeavableSession(BoundedCloseSession):
         """
         if threading.get_ident() != self._owner:
             return super().run(fetches, feed_dict, options, run_metadata)
+        run = super().run
+        return self._call(lambda: run(fetches, feed_dict, options, run_metadata))
+
+    def register_run(self, fetches: Any) -> None:
+        """Has all servers prepare a run, see `BoundedCloseSession.register_run`.
+
+        Raises:
+            tf.errors.AbortedError: The session was left.
+        """
+        register = super().register_run
+        self._call(lambda: register(fetches))
+
+    def close(self) -> None:
+        """Closes the session, see `BoundedCloseSession.close`, and ends its thread."""
+        self._calls.put(None)
+        super().close()
+
+    def _call(self, call: Callable[[], Any]) -> Any:
+        """Calls in the session's thread, by the thread that made the session."""
         self._number += 1
         # Looked at only now: whoever leaves from here on answers to this number.
         if self._left:
             raise self._error()
-        self._calls.put((self._number, (fetches, feed_dict, options, run_metadata)))
+        self._calls.put((self._number, call))
         number, result, error = self._outcomes.get()
         while number != self._number:  # Of a call that was left, and ended all the same.
             number, result, error = self._outcomes.get()
@@ -69,20 +89,15 @@ class LeavableSession(BoundedCloseSession):
             raise error
         return result
 
-    def close(self) -> None:
-        """Closes the session, see `BoundedCloseSession.close`, and ends its thread."""
-        self._calls.put(None)
-        super().close()
-
     def _error(self) -> tf.errors.AbortedError:
         return tf.errors.AbortedError(None, None, f"the session was left: {self._left}")
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
-            number, arguments = call
+            number, run = call
             try:
-                outcome: _Outcome = (number, super().run(*arguments), None)
+                outcome: _Outcome = (number, run(), None)
             except BaseException as error:
                 outcome = (number, None, error)
             self._outcomes.put(outcome)
-            del call, arguments, outcome  # Nothing of a step outlives it here.
+            del call, run, outcome  # Nothing of a step outlives it here.

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from .address import parse_address, parse_master
 from .deadline import POLL_SECS, Deadline, call_in_background, growing_pauses, has_ended
-from .repeated_runs import RepeatedRuns
+from .repeated_runs import RepeatedRuns, registered_run
 
 CLOSE_GRACE_SECS = 2.0
 # What a session raises when a peer is gone, or is back in a new life that the session knows not.
@@ -80,6 +80,15 @@ class BoundedCloseSession(tf.compat.v1.Session):
             # Now closing it waits for a peer that is gone: nobody should wait for that.
             self._close_grace_secs = 0.0
             raise
+
+    @property
+    def newest_run(self) -> Any:
+        """The fetches of the newest run of those that are likely to be made again, or None."""
+        return self._repeated_runs.newest
+
+    def register_run(self, fetches: Any) -> None:
+        """Has all servers prepare a run that is about to be made; see `registered_run`."""
+        self._repeated_runs.add(fetches, registered_run(self, fetches))
 
     def close(self) -> None:
         """Closes the session, or abandons it after `close_grace_secs`; a second call does nothing.

@@ -174,16 +174,18 @@ class HeartbeatResponse(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ..., leave_session: _Optional[int] = ...) -> None: ...
 
 class AwaitReadyRequest(_message.Message):
-    __slots__ = ("task", "min_epoch", "timeout_secs", "lost_epoch")
+    __slots__ = ("task", "min_epoch", "timeout_secs", "lost_epoch", "before_ready")
     TASK_FIELD_NUMBER: _ClassVar[int]
     MIN_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_SECS_FIELD_NUMBER: _ClassVar[int]
     LOST_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_READY_FIELD_NUMBER: _ClassVar[int]
     task: TaskId
     min_epoch: int
     timeout_secs: float
     lost_epoch: int
-    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., min_epoch: _Optional[int] = ..., timeout_secs: _Optional[float] = ..., lost_epoch: _Optional[int] = ...) -> None: ...
+    before_ready: bool
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., min_epoch: _Optional[int] = ..., timeout_secs: _Optional[float] = ..., lost_epoch: _Optional[int] = ..., before_ready: bool = ...) -> None: ...
 
 class ParameterServer(_message.Message):
     __slots__ = ("address", "incarnation")

@@ -96,6 +96,8 @@ class MembershipServicer(object):
         """Waits until the model is initialized on the parameter servers of an epoch of at least
         `min_epoch`, or until `timeout_secs` have passed: then `ready` is false and `missing` says
         what the job waits for. A worker whose session broke says so, and the chief looks at once.
+        With `before_ready` it waits for the servers only: what a session needs can be made ready over
+        them while the chief initializes the model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

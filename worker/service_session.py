@@ -124,19 +124,16 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._activity.open_session()
         deadline = Deadline.after(self._max_wait_secs)
         attempt_secs = FIRST_ATTEMPT_SECS
-        lost_epoch, self._session = self._epoch, None
+        lost_epoch, before, self._session = self._epoch, self._session, None
+        step = before.newest_run if before is not None else None
         for pause in growing_pauses():
-            view = self._client.await_ready(
-                min_epoch=max(1, lost_epoch),
-                max_wait_secs=max(deadline.remaining_secs(), pause),
-                lost_epoch=lost_epoch,
-                cancelled=self._cancelled,
-            )
+            wait_secs = max(deadline.remaining_secs(), pause)
+            view = self._await(max(1, lost_epoch), lost_epoch, wait_secs, before_ready=True)
             if view.layout != self._built.layout:
                 raise LayoutChanged(view)
-            session = self._open(view, Deadline.after(attempt_secs))
+            session = self._open(view, step, Deadline.after(attempt_secs))
             attempt_secs = min(2 * attempt_secs, LAST_ATTEMPT_SECS)
-            if session is not None and self._take(session, view.epoch):
+            if session is not None and self._begin(session, view, lost_epoch, wait_secs):
                 return session
             lost_epoch = view.epoch
             if not deadline.remaining_secs():
@@ -147,32 +144,70 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             deadline.sleep(pause)
         raise AssertionError("the pauses never end")
 
-    def _take(self, session: LeavableSession, epoch: int) -> bool:
-        """Keeps a session, unless its epoch was over before it was there."""
-        with self._lock:
-            self._epoch, self._session = epoch, session
-            is_over = epoch <= self._over
-        if is_over:
-            session.leave(f"epoch {epoch} is over")
-            session.close()
-        return not is_over
+    def _await(
+        self, min_epoch: int, lost_epoch: int, max_wait_secs: float, *, before_ready: bool = False
+    ) -> ClusterView:
+        return self._client.await_ready(
+            min_epoch=min_epoch,
+            max_wait_secs=max_wait_secs,
+            lost_epoch=lost_epoch,
+            before_ready=before_ready,
+            cancelled=self._cancelled,
+        )
 
-    def _open(self, view: ClusterView, deadline: Deadline) -> LeavableSession | None:
-        """A session over a view; None if the view turned out to be out of date."""
+    def _open(self, view: ClusterView, step: Any, deadline: Deadline) -> LeavableSession | None:
+        """Opens a session over a view, while the chief makes the model ready there.
+
+        Args:
+            view: The parameter servers.
+            step: The fetches of a step, which is prepared; None if no step was made yet.
+            deadline: How long to wait for the servers.
+
+        Returns:
+            The session; None if a server is gone.
+        """
         config = session_config(view, self._client.registration.task, self._server.address)
         try:
             session = open_session(
                 self._server.target, self._built.graph, config, deadline, LeavableSession
             )
-            assert isinstance(session, LeavableSession)
+        except (*PREEMPTION_ERRORS, tf.errors.DeadlineExceededError) as error:
+            self._note_failed(view, error)
+            return None
+        assert isinstance(session, LeavableSession)
+        with self._lock:
+            self._epoch, self._session = view.epoch, session
+            if view.epoch <= self._over:
+                session.leave(f"epoch {view.epoch} is over")
+        try:
+            if step is not None:
+                session.register_run(step)
+            return session
+        except PREEMPTION_ERRORS as error:
+            session.close()
+            self._note_failed(view, error)
+            return None
+
+    def _begin(
+        self, session: LeavableSession, view: ClusterView, lost_epoch: int, max_wait_secs: float
+    ) -> bool:
+        """Waits for the model, and makes the worker's own state; False: the view is out of date."""
+        is_begun = False
+        try:
+            is_of_now = self._await(view.epoch, lost_epoch, max_wait_secs) == view
             # A server that came back at the same address is empty until the chief has noticed.
-            if session.run(self._built.uninitialized).size == 0:
+            if is_of_now and session.run(self._built.uninitialized).size == 0:
                 session.run(self._built.local_init_with_tables)
                 log.info("session over epoch %d", view.epoch)
-                return session
-            session.close()
-        except (*PREEMPTION_ERRORS, tf.errors.DeadlineExceededError) as error:
-            log.warning("no session over epoch %d: %s", view.epoch, type(error).__name__)
+                is_begun = True
+        except PREEMPTION_ERRORS as error:
+            self._note_failed(view, error)
+        finally:
+            if not is_begun:
+                session.close()
+        return is_begun
+
+    def _note_failed(self, view: ClusterView, error: Exception) -> None:
+        log.warning("no session over epoch %d: %s", view.epoch, type(error).__name__)
         if self._cancelled():
             raise JobStopping
-        return None

@@ -1,5 +1,6 @@
 """Spare parameter servers, and how the chief and its workers agree that an epoch is over."""
 
+import functools
 import threading
 
 import pytest
@@ -126,6 +127,24 @@ def test_a_worker_whose_session_broke_has_the_chief_look_first(membership):
     assert membership.is_suspected
     membership.cleared()
     assert membership.await_ready(epoch, 0.0, task=worker).epoch == epoch
+
+
+def test_a_worker_may_open_its_session_while_the_chief_restores(membership):
+    worker, lost = Task(Role.WORKER, 0), membership.epoch
+    ask = functools.partial(membership.await_ready, lost, 0.0, lost_epoch=lost, task=worker)
+    assert ask(before_ready=True) is None, "these are the servers that it has lost"
+    join(membership, "s", spare=True)
+    lose(membership, "b")
+
+    assert ask(before_ready=True) == membership.view
+    assert ask() is None, "the model is not there yet"
+    membership.mark_unready()
+    assert membership.await_no_sessions(0.0) == [], "it has made no step over them"
+
+    membership.mark_ready(membership.epoch)
+    assert ask() == membership.view
+    membership.mark_unready()
+    assert membership.await_no_sessions(0.0) == [worker]
 
 
 def test_the_loss_of_an_older_epoch_is_no_news(membership):

@@ -1,5 +1,8 @@
 """A run that is made again is prepared once, and gives what a session gives."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -78,3 +81,40 @@ def test_few_runs_are_kept(session):
         assert runs.find([each])() == runs.find([each])()
     assert len(made) == len(constants)
     assert len(runs._runs) <= MOST_RUNS
+
+
+def test_a_run_can_be_registered_before_it_is_made(session):
+    counter = v1.get_variable("n", initializer=0)
+    session.run(counter.initializer)
+    fetches = {"n": counter.assign_add(1), "more": [tf.constant(2.0), counter.initializer.name]}
+    session.register_run(fetches)
+    assert session.run(counter) == 0, "nothing ran"
+    found = session.run(fetches)
+    assert type(found) is dict
+    assert found["more"] == [2.0, None]
+    assert session.newest_run is fetches
+
+
+def test_registering_a_run_leaves_other_threads_alone():
+    """Such as the one that sends the signs of life."""
+    with tf.Graph().as_default() as graph:
+        total = tf.constant(0.0)
+        for _ in range(3000):
+            total = tf.sin(total) + 1.0
+    ticks, is_over = [], threading.Event()
+
+    def tick():
+        while not is_over.wait(0.001):
+            ticks.append(time.monotonic())
+
+    server = v1.train.Server.create_local_server()
+    with BoundedCloseSession(server.target, graph) as session:
+        session.run(graph.get_operations()[0])  # Sends the graph.
+        thread = threading.Thread(target=tick)
+        thread.start()
+        began = time.monotonic()
+        session.register_run(total)
+        ended = time.monotonic()
+        is_over.set()
+        thread.join()
+    assert sum(began < each < ended for each in ticks) >= 5
