@@ -10,7 +10,6 @@ https://arxiv.org/abs/1606.07792). Run it with::
 
 from __future__ import annotations
 
-import csv
 import gzip
 import math
 from collections.abc import Callable, Mapping
@@ -210,7 +209,7 @@ def training_batches(task: TaskContext, settings: Settings) -> Any:
         return order.map(lambda rows: {k: tf.gather(v, rows) for k, v in features.items()})
 
     # The share is small: it is parsed once, as one huge batch, and row numbers are shuffled.
-    whole = share.batch(1_000_000).map(features_of(settings))
+    whole = task.cached(share.batch(1_000_000).map(features_of(settings)))
     return whole.flat_map(shuffled).prefetch(2)
 
 
@@ -258,8 +257,8 @@ def hashed(columns: Batch, buckets: int) -> Tensor:
 def number_statistics() -> tuple[Any, Any]:
     """Returns means and standard deviations of `NUMBERS` in the training rows, as float vectors."""
     with gzip.open(TRAIN_FILE, "rt", newline="") as file:
-        rows = [[float(row[name]) for name in NUMBERS] for row in csv.DictReader(file)]
-    numbers = np.array(rows)
+        next(file)
+        numbers = np.loadtxt(file, delimiter=",", usecols=[COLUMNS.index(n) for n in NUMBERS])
     logarithmic = np.isin(NUMBERS, LOGARITHMIC)
     numbers[:, logarithmic] = np.log1p(numbers[:, logarithmic])
     return numbers.mean(axis=0).astype(np.float32), numbers.std(axis=0).astype(np.float32)

@@ -193,7 +193,7 @@ class Trial:
         """Asserts that the job ended as an undisturbed one does, and left nobody behind.
 
         Args:
-            lost_batches: Async: batches that may have been applied without being counted, or twice.
+            lost_batches: Batches that may have been applied without being counted, or twice.
         """
         if self.error is not None:
             raise AssertionError(f"it failed: {self.error}\n{self.describe()}")
@@ -202,7 +202,8 @@ class Trial:
         assert result.reason == "end_of_input", result
         checkpoint = tf.train.load_checkpoint(result.checkpoint)
         counts = checkpoint.get_tensor("paramserve/input")
-        assert set(counts.tolist()) == {epochs}, f"batches counted {sorted(set(counts.tolist()))}"
+        odd = counts[counts != epochs]
+        assert len(odd) <= lost_batches, f"batches counted {sorted(odd.tolist())} times"
         assert abs(result.examples - epochs * RECORDS) <= lost_batches * BATCH
         np.testing.assert_array_equal(checkpoint.get_tensor("ballast"), BALLAST)
         np.testing.assert_allclose(checkpoint.get_tensor("fit"), SOLUTION, atol=1e-2)
