@@ -103,29 +103,6 @@ class TaskContext:
         self._check_share(plan, "a smaller shard_records or batch_size")
         return make_dataset(plan, self.input, read=read)
 
-    def cached(self, dataset: Any) -> Any:
-        """As the dataset's own `cache()`, and kept when the worker opens another session.
-
-        A worker begins its input anew with each session, as when a parameter server was replaced.
-        What it takes long to make, such as parsed text, is made once in its process with this, and
-        stays in its memory. Example::
-
-            parsed = task.cached(lines.batch(1024).map(parse))
-            batches = parsed.unbatch().shuffle(10_000).repeat().batch(128)
-
-        Args:
-            dataset: A finite `tf.data.Dataset` of dense tensors, without random order.
-
-        Returns:
-            A `tf.data.Dataset` with the same elements.
-
-        Raises:
-            UsageError: Its elements are no dense tensors.
-        """
-        from .cached_input import make_cached
-
-        return make_cached(dataset)
-
     def file_shards(
         self,
         files: Mapping[str, int],

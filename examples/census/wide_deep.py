@@ -209,7 +209,7 @@ def training_batches(task: TaskContext, settings: Settings) -> Any:
         return order.map(lambda rows: {k: tf.gather(v, rows) for k, v in features.items()})
 
     # The share is small: it is parsed once, as one huge batch, and row numbers are shuffled.
-    whole = task.cached(share.batch(1_000_000).map(features_of(settings)))
+    whole = share.batch(1_000_000).map(features_of(settings))
     return whole.flat_map(shuffled).prefetch(2)
 
 
