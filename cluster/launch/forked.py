@@ -16,6 +16,8 @@ from contextlib import suppress
 from .parent import PARENT_VARIABLE, adopt_orphans
 
 _SERVER = "paramserve.cluster.launch.fork_server"
+# Set by Ray: a title would be cut to the length of the server's own.
+_SHORT_TITLES = "SPT_NOENV"
 _LOAD_SECS = 120.0
 _END_SECS = 1.0
 _LOOK_SECS = 0.02
@@ -71,18 +73,21 @@ class ForkServer:
         except subprocess.TimeoutExpired:  # It is still loading.
             process.kill()
             process.wait()
+        adopt_orphans(False)
 
     def _load(self, log: str) -> subprocess.Popen[bytes]:
         """Starts the server; if it cannot load, the log of the first process says why."""
-        adopt_orphans()  # As which the server leaves them.
+        adopt_orphans(True)  # As which the server leaves them.
         self._asked = deque()
+        env = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+        env.pop(_SHORT_TITLES, None)
         with open(log, "ab") as output:
             server = subprocess.Popen(
                 [sys.executable, "-m", _SERVER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+                env=env,
                 # Ctrl-C in the terminal is for the command that launches.
                 start_new_session=True,
             )

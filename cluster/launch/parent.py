@@ -24,9 +24,9 @@ def die_with_parent() -> None:
         raise SystemExit("the launching process is gone already")
 
 
-def adopt_orphans() -> None:
-    """Makes descendants whose parent has ended children of this process; else init gets them."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans(wanted: bool) -> None:
+    """Says whether descendants whose parent has ended are children of this process, not init's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))
 
 
 def _prctl(option: int, value: int) -> None:

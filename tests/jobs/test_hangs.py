@@ -1,5 +1,7 @@
 """Steps that never end: who hangs and who waits is said, and the job goes on or fails."""
 
+import re
+
 import pytest
 
 from .conftest import MODELS, find_chief_or_none, last_error, result_of, status_of, until
@@ -24,14 +26,14 @@ def run_hanging(start, logdir, tmp_path):
 
 
 def test_a_step_that_hangs_is_made_again_in_a_new_session(run_hanging, logdir):
-    command, address = run_hanging("--max-steps", 60, hang=20, times=1)
+    command, address = run_hanging("--max-steps", 300, hang=20, times=1)
     status = until(lambda: (s := status_of(address)) and s.stalls == 1 and s, "a report")
-    assert "worker:1 has had a token for step 19" in status.detail
+    assert re.search(r"worker:1 has had a token for step \d+ for \d+ s", status.detail)
     assert status.detail.endswith("worker:0 waits for worker:1")
     assert status.secs_since_step >= 3
     assert command.wait() == 0
     result = result_of(logdir)
-    assert result["global_step"] in (60, 61)
+    assert result["global_step"] in (300, 301)
     # Nothing was lost, nothing was restored, and no gradient was computed in another's place.
     assert result["examples"] == 40 * result["global_step"]
     log = (logdir / "logs" / "chief-0.log").read_text()

@@ -84,7 +84,7 @@ def chief_pid():
     [pid] = [
         process.pid
         for process in psutil.Process(os.getpid()).children()
-        if str(RESTLESS) in process.cmdline()
+        if process.status() != psutil.STATUS_ZOMBIE and str(RESTLESS) in process.cmdline()
     ]
     return pid
 

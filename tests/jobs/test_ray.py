@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import LINEAR, find_chief_or_none, last_error, result_of, step_of, until
+from .conftest import LINEAR, MODELS, find_chief_or_none, last_error, result_of, step_of, until
 
 RAY_NODES = Path(__file__).parent / "ray_nodes.py"
 
@@ -24,30 +24,47 @@ def test_an_embedded_ray_comes_and_goes_with_the_job(start, logdir):
     assert not [p for p in psutil.process_iter(["name"]) if p.info["name"] == "raylet"]
 
 
-def test_a_job_spreads_over_the_nodes_of_a_cluster(start, logdir, ray_cluster):
-    """Two nodes with a logical GPU each: every worker is given one, parameter servers none."""
+MODEL_THAT_TELLS = """
+import os
+import sys
+
+sys.path.insert(0, {folder!r})
+from linear import build as build_linear
+
+
+def build(task):
+    print(task.role, "has GPUs", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+    return build_linear(task)
+"""
+
+
+def test_a_job_spreads_over_the_nodes_of_a_cluster(start, logdir, ray_cluster, tmp_path):
+    """Two nodes with a logical GPU each: every worker is given one, the chief none."""
+    model = tmp_path / "model" / "telling.py"
+    model.parent.mkdir()
+    model.write_text(MODEL_THAT_TELLS.format(folder=str(MODELS)))
     command = start(
-        *("run", LINEAR, "--ray-address", ray_cluster, "--workers", 2, "--ps", 2),
+        *("run", f"{model}:build", "--ray-address", ray_cluster, "--workers", 2, "--ps", 2),
         *("--gpus-per-worker", 1, "--max-steps", 100_000, "--logdir", logdir),
     )
     address = until(lambda: find_chief_or_none(logdir))
     until(lambda: step_of(address) >= 20)
 
-    roles = [(role, env["CUDA_VISIBLE_DEVICES"]) for role, env in _tasks_of(address)]
-
-    assert sorted(roles) == [("ps", "-1"), ("ps", "-1"), ("worker", "0"), ("worker", "0")]
+    assert sorted(_tasks_of(address)) == ["ps", "ps", "worker", "worker"]
+    for name, gpus in (("chief-0", "-1"), ("worker-0", "0"), ("worker-1", "0")):
+        assert f"has GPUs {gpus}\n" in (logdir / "logs" / f"{name}.log").read_text()
     command.interrupt()
     assert command.wait() == 130
     until(lambda: not _tasks_of(address), "every process on the nodes has ended")
 
 
 def _tasks_of(address):
-    """Role and environment of the processes that talk to a chief."""
+    """Roles of the processes that talk to a chief."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if "paramserve" in line and address in line:
-            found.append((line[line.index("paramserve") + 1], process.environ()))
+            found.append(line[line.index("paramserve") + 1])
     return found
 
 
