@@ -11,11 +11,12 @@ from typing import Any
 
 from ..cluster.spec import Role, Task
 from .membership import Membership
+from .plan import Plan
 from .tasks import TaskRecord, TaskState
 
 
-def to_json(job_id: str, membership: Membership) -> str:
-    """Who is in a job, for `adopt`."""
+def to_json(job_id: str, membership: Membership, plan: Plan) -> str:
+    """Who is in a job, and how many workers it should have, for `adopt`."""
     with membership.changed:
         tasks = [
             {
@@ -34,18 +35,20 @@ def to_json(job_id: str, membership: Membership) -> str:
             "epoch": membership.epoch,
             "num_ps": membership.num_ps,
             "layout": membership.layout,
+            "workers": plan.workers if plan.limits_workers else None,
             "tasks": tasks,
         }
         return json.dumps(job, indent=2)
 
 
-def adopt(text: str | None, job_id: str, membership: Membership) -> bool:
+def adopt(text: str | None, job_id: str, membership: Membership, plan: Plan) -> bool:
     """Takes over the tasks that an earlier chief of the same job had.
 
     Args:
         text: What `to_json` gave; None if there is nothing.
         job_id: The job's identifier.
         membership: Where they are put; nobody is in it yet.
+        plan: Is told what was asked of the earlier chief.
 
     Returns:
         Whether there was a job to take over: it had parameter servers, all of them.
@@ -55,9 +58,13 @@ def adopt(text: str | None, job_id: str, membership: Membership) -> bool:
         return False
     try:
         records = [_record(each) for each in left["tasks"]]
-        return membership.adopt(
+        is_found = membership.adopt(
             int(left["epoch"]), records, int(left["num_ps"]), int(left["layout"])
         )
+        plan.ps = membership.num_ps
+        if is_found and left["workers"] is not None:
+            plan.ask(workers=int(left["workers"]))
+        return is_found
     except (KeyError, TypeError, ValueError):
         return False  # Of another version: the job starts from its checkpoint.
 

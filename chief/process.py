@@ -135,8 +135,8 @@ class _Chief:
         self._registry = make_registry()
         self._metrics = ChiefMetrics(self._registry)
         self._targets_lock = threading.Lock()
-        self._is_attached = adopt(files.read_members(), config.job_id, self._membership)
-        self._state.plan.ps = self._membership.num_ps
+        plan = self._state.plan
+        self._is_attached = adopt(files.read_members(), config.job_id, self._membership, plan)
         self._start_step = next((step for step, _ in find_checkpoints(storage)), 0)
         self._state.is_supervised = config.supervised
         self._state.grace_secs = config.grace_secs
@@ -153,7 +153,7 @@ class _Chief:
         )
         self._control = ControlServer(
             servicer,
-            StatusServicer(self._state),
+            StatusServicer(self._state, self._write_targets),
             config.port,
             ShardsServicer(self._state.ledger, self._membership, self._state.holds),
         )
@@ -369,7 +369,7 @@ class _Chief:
         try:
             with self._targets_lock:
                 job_id = self._config.job_id
-                self._files.write_members(to_json(job_id, self._membership))
+                self._files.write_members(to_json(job_id, self._membership, self._state.plan))
                 self._files.write_targets(job_id, self._metrics_server.address, self._membership)
         except (tf.errors.OpError, OSError) as error:
             # A full disk should not keep a task from joining.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -19,10 +19,12 @@ class StatusServicer(Base):
 
     Args:
         state: The job.
+        on_plan: Called when another number of tasks was asked for.
     """
 
-    def __init__(self, state: JobState) -> None:
+    def __init__(self, state: JobState, on_plan: Callable[[], None] = lambda: None) -> None:
         self._state = state
+        self._on_plan = on_plan
 
     @with_status_codes
     def GetStatus(
@@ -66,4 +68,5 @@ class StatusServicer(Base):
             workers=request.workers if request.HasField("workers") else None,
             ps=request.ps if request.HasField("ps") else None,
         )
+        self._on_plan()
         return pb.ScaleResponse()
