@@ -91,6 +91,7 @@ def story(ordinary, tmp_path_factory):
         logdir,
         STEPS - 6,
         ps_on_workers=True,
+        params={"slow": "0.2"},  # Else it could be over before one is killed.
         save_checkpoint_steps=3,
         heartbeat_secs=0.5,
         lease_secs=3.0,
