@@ -57,13 +57,13 @@ def adopt(text: str | None, job_id: str, membership: Membership, plan: Plan) -> 
     if left.get("job_id") != job_id:
         return False
     try:
-        records = [_record(each) for each in left["tasks"]]
+        records, workers = [_record(each) for each in left["tasks"]], left["workers"]
         is_found = membership.adopt(
             int(left["epoch"]), records, int(left["num_ps"]), int(left["layout"])
         )
         plan.ps = membership.num_ps
-        if is_found and left["workers"] is not None:
-            plan.ask(workers=int(left["workers"]))
+        if is_found and workers is not None:
+            plan.ask(workers=int(workers))
         return is_found
     except (KeyError, TypeError, ValueError):
         return False  # Of another version: the job starts from its checkpoint.

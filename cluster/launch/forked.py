@@ -21,6 +21,7 @@ _SHORT_TITLES = "SPT_NOENV"
 _LOAD_SECS = 120.0
 _END_SECS = 1.0
 _LOOK_SECS = 0.02
+# As one that was killed at once: whoever watches tries again.
 _NOT_STARTED = -signal.SIGKILL
 
 
@@ -56,7 +57,7 @@ class ForkServer:
                 server.stdin.write(order.encode() + b"\n")
                 server.stdin.flush()
             except BrokenPipeError:
-                process.began(None)  # As one that was killed at once: whoever watches, tries again.
+                process.failed(_NOT_STARTED)
         return process
 
     def close(self) -> None:
@@ -119,11 +120,15 @@ class ForkedProcess:
             raise ProcessLookupError("the process was not started")
         return self._pid
 
-    def began(self, pid: int | None) -> None:
-        """Says which process it is; None if there will be none."""
-        if not self._has_begun.is_set():
-            self._pid, self._code = pid, None if pid else _NOT_STARTED
-            self._has_begun.set()
+    def began(self, pid: int) -> None:
+        """Says which process it is."""
+        self._pid = pid
+        self._has_begun.set()
+
+    def failed(self, code: int) -> None:
+        """Says that there will be none, and what counts as its exit code."""
+        self._code = code
+        self._has_begun.set()
 
     def poll(self) -> int | None:
         """The exit code; negative for a signal; None while the process runs."""
@@ -152,16 +157,18 @@ class ForkedProcess:
 
 
 def _hear(server: subprocess.Popen[bytes], asked: deque[ForkedProcess]) -> None:
-    """Tells each process in turn which one it is; those that are left when the server ends, none.
+    """Tells each process in turn which one it is.
 
+    Those that are left when the server ends fail as it did: what it cannot load, they cannot.
     `deque` is safe for one thread at each end.
     """
     assert server.stdout is not None
     with server.stdout as answers:
         for line in answers:
             asked.popleft().began(int(line))
+    code = server.wait()
     while asked:
-        asked.popleft().began(None)
+        asked.popleft().failed(code if code > 0 else _NOT_STARTED)
 
 
 def _exit_code(pid: int) -> int | None:

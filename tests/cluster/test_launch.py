@@ -179,6 +179,15 @@ def test_a_process_that_was_never_forked_counts_as_killed(own_launcher, patient_
         _ = ps.pid
 
 
+def test_what_cannot_be_loaded_is_said_in_the_log(own_launcher, patient_ps, tmp_path, monkeypatch):
+    """And is no reason to try again, as after a kill."""
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('no such library')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ps = own_launcher.start(patient_ps)
+    assert wait(ps) == 1
+    assert ps.log_tail(1) == ["ImportError: no such library"]
+
+
 def test_a_process_that_was_killed_says_by_what(launcher, patient_ps):
     ps = launcher.start(patient_ps)
     assert ps.poll() is None
