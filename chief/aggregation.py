@@ -10,9 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.deadline import Deadline
 from ..model.stalls import StallClock
 from ..model.sync import SyncOps
 from ..model.tokens import SyncCounters, count_up, deal, newest_steps
+from .holds import LOOK_SECS, given_up_error
 from .lost_tokens import LostTokens, NewSession
 from .stall_words import GradientSight
 
@@ -182,15 +184,29 @@ class Aggregator:
         )
 
     @contextmanager
-    def paused(self, timeout_secs: float) -> Iterator[bool]:
+    def paused(
+        self, timeout_secs: float, *, given_up: Callable[[], bool] = lambda: False
+    ) -> Iterator[bool]:
         """Holds training between two global steps; yields whether it got there in time.
 
         Workers go on computing gradients; they are applied afterwards. When no gradients come at
         all, the step under way cannot end, and nothing is applied either.
+
+        Args:
+            timeout_secs: Seconds to wait for the step under way.
+            given_up: Asked meanwhile: whether there is nothing left to be held.
+
+        Raises:
+            tf.errors.CancelledError: It was given up.
         """
         self._hold.set()
-        held = self._between_steps.acquire(timeout=timeout_secs)
+        held = False
+        deadline = Deadline.after(timeout_secs)
         try:
+            while not held and (left := deadline.remaining_secs()):
+                if given_up():
+                    raise given_up_error()
+                held = self._between_steps.acquire(timeout=min(left, LOOK_SECS))
             yield held
         finally:
             self._hold.clear()

@@ -14,9 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import tensorflow as tf
+
 from ..cluster.spec import Task
 
 log = logging.getLogger(__name__)
+
+# How often a hold that waits for workers sees whether it is given up.
+LOOK_SECS = 0.05
+
+
+def given_up_error() -> tf.errors.CancelledError:
+    """The error of a hold whose model was lost while it waited for a step to end."""
+    return tf.errors.CancelledError(None, None, "the hold was given up: the model is lost")
 
 
 class Holds:
@@ -41,21 +51,27 @@ class Holds:
         return self._is_held
 
     @contextmanager
-    def paused(self, timeout_secs: float) -> Iterator[bool]:
+    def paused(
+        self, timeout_secs: float, *, given_up: Callable[[], bool] = lambda: False
+    ) -> Iterator[bool]:
         """Holds all workers; yields whether every one has answered in time.
 
         One that does not watch for holds is not waited for: it has not begun to train.
 
         Args:
             timeout_secs: Seconds to wait for them.
+            given_up: Asked meanwhile: whether there is nothing left to be held.
+
+        Raises:
+            tf.errors.CancelledError: It was given up.
         """
         with self._one:
-            with self.changed:
-                self._number += 1
-                self._is_held = True
-                self.changed.notify_all()
-                is_held = self._await_answers(timeout_secs)
             try:
+                with self.changed:
+                    self._number += 1
+                    self._is_held = True
+                    self.changed.notify_all()
+                    is_held = self._await_answers(timeout_secs, given_up)
                 yield is_held
             finally:
                 with self.changed:
@@ -99,16 +115,18 @@ class Holds:
         with self.changed:
             return self._number, self._is_held
 
-    def _await_answers(self, timeout_secs: float) -> bool:
+    def _await_answers(self, timeout_secs: float, given_up: Callable[[], bool]) -> bool:
         """Whether all have answered; the lock is held."""
         deadline = time.monotonic() + timeout_secs
         while late := self._late():
+            if given_up():
+                raise given_up_error()
             left = deadline - time.monotonic()
             if left <= 0:
                 names = ", ".join(sorted(str(task) for task, _ in late))
                 log.warning("%s did not finish a step within %g s of a hold", names, timeout_secs)
                 return False
-            self.changed.wait(min(left, 0.2))
+            self.changed.wait(min(left, LOOK_SECS))
         return True
 
     def _late(self) -> list[tuple[Task, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,6 +21,34 @@ log = logging.getLogger(__name__)
 PAUSE_SECS = 5.0
 # A server that is new has no copies of its neighbour's variables: they are made soon.
 _SOON_SECS = 0.05
+# Of how many restore points the slowest says how long the next one may take.
+_REMEMBERED = 8
+_LEAST_SHARE = 0.25
+
+
+class Pace:
+    """Says how long to pause, so that a loss costs no more steps than were made in some seconds.
+
+    A loss goes back to the newest point that is whole. Just before the next one is, that is as old
+    as the pause between them and what both of them took.
+
+    Args:
+        every_secs: Seconds of steps that a loss may cost. At least a quarter of them is paused.
+    """
+
+    def __init__(self, every_secs: float) -> None:
+        self._every_secs = every_secs
+        self._took: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def note(self, secs: float) -> None:
+        """Notes how long a restore point took."""
+        self._took.append(secs)
+
+    @property
+    def pause_secs(self) -> float:
+        """Seconds from the end of one restore point to the beginning of the next."""
+        longest = max(self._took, default=0.0)
+        return max(_LEAST_SHARE * self._every_secs, self._every_secs - 2 * longest)
 
 
 class MirrorService:
@@ -27,7 +57,7 @@ class MirrorService:
     Args:
         mirrors: What takes them.
         session: The chief's session.
-        every_secs: Seconds between two.
+        every_secs: Seconds of steps that a loss may cost, see `Pace`.
         paused: Makes a context in which no step is applied, given how long to wait for it.
         extra: What else belongs to a restore point, see `Mirrors.take`.
     """
@@ -42,7 +72,7 @@ class MirrorService:
     ) -> None:
         self._mirrors = mirrors
         self._session = session
-        self._every_secs = every_secs
+        self._pace = Pace(every_secs)
         self._paused = paused
         self._extra = extra
         self._ended = threading.Event()
@@ -78,10 +108,11 @@ class MirrorService:
     def _run(self) -> None:
         mirrors = self._mirrors
         soon = mirrors.point is None or mirrors.is_wanted_soon
-        while not self._ended.wait(_SOON_SECS if soon else self._every_secs):
-            soon = False
+        while not self._ended.wait(_SOON_SECS if soon else self._pace.pause_secs):
+            soon, began = False, time.monotonic()
             try:
                 point = mirrors.take(self._session, lambda: self._paused(PAUSE_SECS), self._extra)
+                self._pace.note(time.monotonic() - began)
                 log.debug("restore point at step %d", point.global_step)
             except (tf.errors.OpError, RuntimeError) as error:
                 # Whoever recovers makes a new session, and another one of these.

@@ -36,8 +36,9 @@ class JobOptions:
         max_wait_secs: Seconds that anything is waited for before the job fails.
         heartbeat_secs: Seconds between two signs of life of a task.
         lease_secs: Seconds of silence after which a task is taken as gone.
-        mirror_secs: Seconds between two restore points in memory, at which each parameter server's
-            variables are copied to its neighbour; None: a lost one goes back to a checkpoint.
+        mirror_secs: Seconds of steps that the loss of a parameter server may cost: restore points
+            are taken in memory that often, and its variables copied to its neighbour; None: a lost
+            one goes back to a checkpoint.
         recovery: When a parameter server is lost, "rollback": all go back to one restore point;
             or "partial" (async): only the new one does.
         stall_secs: Seconds without a step after which the job, or a worker, is said to hang, and

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -106,8 +108,10 @@ class Training:
         self._workerless_since = time.monotonic()
         self._gradients = SyncCounters()
         options, snapshot = state.options, self._shards.snapshot
-        self._held: Callable[[float], AbstractContextManager[Any]] = (
-            self._aggregator.paused if self._aggregator else state.holds.paused
+        self._is_lost = threading.Event()
+        # Workers whose step fails do not end it before they have another session.
+        self._held: Callable[[float], AbstractContextManager[Any]] = functools.partial(
+            (self._aggregator or state.holds).paused, given_up=self._is_lost.is_set
         )
         # Without leased input, nobody could say what a saved model has seen.
         paused = self._held if self._aggregator or built.input is not None else _not_paused
@@ -168,6 +172,9 @@ class Training:
             except (JobFailed, WaitTimeout):
                 self._release_workers()
                 self._save_after_failure()
+                raise
+            except LOST_ERRORS:
+                self._is_lost.set()
                 raise
             if reason == "stopped" and self._state.is_handing_over():
                 self._save_for_the_next_chief()

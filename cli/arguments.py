@@ -70,8 +70,8 @@ MirrorSecs = Annotated[
     float,
     typer.Option(
         "--mirror-secs",
-        help="Seconds between restore points in the memory of its neighbour; 0: none, and it goes "
-        "back to a checkpoint.",
+        help="Seconds of steps that the loss of a parameter server may cost: restore points lie in "
+        "its neighbour's memory; 0: none, and it goes back to a checkpoint.",
         rich_help_panel=_RECOVERY,
     ),
 ]

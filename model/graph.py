@@ -18,6 +18,7 @@ from ..cluster.placement import ServerLoad, on_cluster, server_loads
 from ..errors import JobFailed, ParamserveError, UsageError
 from ..loops.loop import Loop, Task
 from .input_counts import Counters, InputCounts, find_counts
+from .iterators import untuned
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loading import describe
 from .loops import JobDefaults, make_loop
@@ -191,7 +192,7 @@ def _explaining(what: str) -> Iterator[None]:
 
 
 def _call(build: BuildFn, context: TaskContext) -> TrainSpec:
-    with _explaining("the build function failed"):
+    with _explaining("the build function failed"), untuned():
         spec = build(context)
     if not isinstance(spec, TrainSpec):
         raise UsageError(

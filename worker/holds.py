@@ -91,13 +91,17 @@ class HoldWatch:
             self._is_in_step = False
         self._answer()
 
-    def wait(self) -> None:
-        """Waits until no hold lasts, and answers the one that does."""
+    def wait(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Waits until no hold lasts, and answers the one that does.
+
+        Args:
+            is_over: Asked meanwhile: whether there is no step any more that is waited for.
+        """
         with self._changed:
             # The chief counts on those it has told of holds; a first step would come too soon.
             self._changed.wait_for(lambda: self._heard or not self._is_wanted, SILENCE_SECS)
             self._heard = self._heard or time.monotonic()
-        while self._lasts():
+        while self._lasts() and not is_over():
             self._answer()
             with self._changed:
                 self._changed.wait(_LOOK_SECS)

@@ -75,6 +75,8 @@ class LeasedInput:
         max_wait_secs: Seconds for which the chief may be silent.
         cancelled: Whether this worker has to stop; asked now and then.
         is_left: Whether no step can begin any more in the worker's session.
+        session: The number of the worker's newest session, which is counted before the one before
+            it is closed: what reads for that one then ends, for closing waits for it.
         clock: Seconds from any origin.
     """
 
@@ -86,12 +88,14 @@ class LeasedInput:
         max_wait_secs: float,
         cancelled: Callable[[], bool] = lambda: False,
         is_left: Callable[[], bool] = lambda: False,
+        session: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._lease_secs = lease_secs
         self._max_wait_secs = max_wait_secs
         self._cancelled = cancelled
+        self._session = session
         self._clock = clock
         self._dataset: pb.Dataset | None = None
         self._lock = threading.RLock()
@@ -118,10 +122,15 @@ class LeasedInput:
             UsageError: The chief has another dataset.
             WaitTimeout: The chief was silent for too long.
         """
+        session = self._session()
+
+        def is_over() -> bool:
+            return self._session() != session
+
         self.void()  # A new iterator has nothing of what one before it had read ahead.
         self._start(plan)
-        while (lease := self._next_lease(plan)) is not None:
-            self._holds.wait()  # Else an idle worker could begin a step in a hold.
+        while (lease := self._next_lease(plan, is_over)) is not None:
+            self._holds.wait(is_over)  # Else an idle worker could begin a step in a hold.
             yield lease
             if marked:
                 self._note_unreadable(lease.number)
@@ -217,9 +226,9 @@ class LeasedInput:
                 self._thread.start()
             self._holds.start()
 
-    def _next_lease(self, plan: InputPlan) -> Lease | None:
+    def _next_lease(self, plan: InputPlan, is_over: Callable[[], bool]) -> Lease | None:
         heard = self._clock()
-        while not (self._cancelled() or self._ended.is_set()):
+        while not (self._cancelled() or self._ended.is_set() or is_over()):
             try:
                 reply = self._ask(plan)
                 heard = self._clock()

@@ -141,6 +141,7 @@ class _Worker:
             max_wait_secs=config.max_wait_secs,
             cancelled=self._told_to_stop,
             is_left=self._is_left,
+            session=lambda: self._activity.sessions,
         )
         self._holds_client = ShardsClient(client)
         self._holds = HoldWatch(

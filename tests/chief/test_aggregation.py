@@ -123,6 +123,23 @@ def test_a_pause_does_not_wait_for_a_gradient_that_never_comes(job):
     assert job.global_step == 4
 
 
+def test_a_pause_is_given_up_with_the_model(job):
+    """What was lost never ends the step under way."""
+    job.aggregator.start()
+    job.take_token()
+    time.sleep(0.1)  # The step is under way.
+    is_lost = threading.Event()
+    threading.Timer(0.3, is_lost.set).start()
+    with (
+        pytest.raises(tf.errors.CancelledError, match="the model is lost"),
+        job.aggregator.paused(60.0, given_up=is_lost.is_set),
+    ):
+        raise AssertionError("the step under way waits for gradients")
+    assert not job.aggregator.is_held
+    job.train(3)
+    assert job.global_step == 3
+
+
 def test_tokens_of_an_earlier_life_are_cleared_at_the_start(job):
     sync = job.built.sync
     for _ in range(5):

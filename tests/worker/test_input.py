@@ -468,6 +468,49 @@ def test_a_chief_that_dies_in_a_hold_keeps_nobody(serve_shards, join, background
         step.result()
 
 
+def test_what_reads_for_a_session_that_is_over_ends_even_in_a_hold(serve_shards, join, background):
+    """Closing that session waits for it, and so does the hold, for a step of the next one."""
+    chief, plan, session = serve_shards(), plan_of(), [1]
+    chief.ledger.declare(plan)
+    source = join(chief, "a", session=lambda: session[0])
+    leases = source.leases(plan, marked=False)
+    next(leases)
+    until(lambda: chief.holds._watching.total())
+    source.begin_step()  # It has failed, but nobody can say so before there is a new session.
+    hold = background(lambda: chief.holds.paused(PATIENCE_SECS).__enter__())
+    until(lambda: chief.holds.is_held)
+    rest = background(lambda: list(leases))
+    time.sleep(0.5)
+    assert rest.is_running
+    session[0] = 2
+    rest.result()
+    assert hold.is_running
+    source.end_step()
+    assert hold.result()
+
+
+def test_a_hold_of_a_model_that_is_lost_is_given_up(serve_shards, join, background):
+    chief, plan, is_lost = serve_shards(), plan_of(), threading.Event()
+    chief.ledger.declare(plan)
+    source = join(chief, "a")
+    next(source.leases(plan, marked=False))
+    until(lambda: chief.holds._watching.total())
+    source.begin_step()
+
+    def hold():
+        with chief.holds.paused(PATIENCE_SECS, given_up=is_lost.is_set):
+            raise AssertionError("the worker is in a step")
+
+    held = background(hold)
+    until(lambda: chief.holds.is_held)
+    time.sleep(0.3)
+    assert held.is_running
+    is_lost.set()
+    with pytest.raises(tf.errors.CancelledError, match="the model is lost"):
+        held.result()
+    assert not chief.holds.is_held
+
+
 def test_a_worker_that_waits_for_input_does_not_keep_a_hold_waiting(serve_shards, join, background):
     chief, plan = serve_shards(), plan_of(num_records=10)
     chief.ledger.declare(plan)
