@@ -52,6 +52,8 @@ SPARE = "spare"
 _RUNNING = ("waiting", "initializing", "training", "recovering", "scaling")
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+# Where they share cores, workers stand back for those that all of them wait for.
+_WORKER_NICENESS = 5
 # What TensorFlow says at every start, whatever TF_CPP_MIN_LOG_LEVEL; it helps nobody find a fault.
 _BANNER = re.compile(r"[IWE]0000 |WARNING: All log messages before absl")
 
@@ -164,6 +166,8 @@ class Job:
             log_path=str(self.log_folder / f"{role}-{index}.log"),
             gpus=self._gpus_per_worker if role == "worker" else 0.0,
             env={} if role == "worker" else _NO_GPU,
+            # A chief that trains would be ahead of the other workers.
+            niceness=_WORKER_NICENESS if role == "worker" and not self.options.chief_trains else 0,
         )
 
     def chief_spec(self, address: str | None = None) -> ProcessSpec:

@@ -30,7 +30,8 @@ class ChildProcess:
         # Its temporary files go with it, however it ends.
         self._temporary = tempfile.mkdtemp(prefix=f"paramserve-{spec.name}-")
         env = {**os.environ, **spec.env, "TMPDIR": self._temporary}
-        self._process = forks.start([*spec.arguments, "--host", host], spec.log_path, env)
+        arguments = [*spec.arguments, "--host", host]
+        self._process = forks.start(arguments, spec.log_path, env, spec.niceness)
 
     @property
     def pid(self) -> int:

@@ -2,12 +2,14 @@
 
 Loading TensorFlow is most of what a start costs. This process never does more than load, so that
 what is forked from it has neither threads nor a TensorFlow runtime of its own yet. Run by
-`forked.ForkServer`: it reads one order a line, a JSON object {"arguments", "log", "env"}, from its
-standard input, answers each with the process id, and ends when its input does.
+`forked.ForkServer`: it reads one order a line, a JSON object {"arguments", "log", "env",
+"niceness"}, from its standard input, answers each with the process id, and ends when its input
+does.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -15,6 +17,8 @@ import runpy
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from setproctitle import getproctitle, setproctitle
@@ -29,6 +33,10 @@ PRELOADED = (
     "paramserve.worker.process",
 )
 
+# What libraries load at their first use, so that it takes time after the fork; a version that does
+# without is as good.
+LOADED_LATE = ("pydantic.type_adapter", "typer._adapters", "numpy.random")
+
 
 def main() -> None:
     """Loads, and forks until there are no more orders."""
@@ -37,6 +45,10 @@ def main() -> None:
     getproctitle()  # Finds where the title is, which it could not once the environment is another.
     for name in PRELOADED:
         importlib.import_module(name)
+    for name in LOADED_LATE:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.freeze()  # Else each process looks through all of this again, and so copies it.
     for line in sys.stdin:
         print(_start(json.loads(line), parent), flush=True)
 
@@ -71,6 +83,8 @@ def _become(order: Mapping[str, Any], parent: int) -> None:
     code = 1
     try:
         _redirect(order["log"])
+        if order["niceness"]:
+            _stand_back(order["niceness"])
         os.environ.clear()
         os.environ.update(order["env"], **{PARENT_VARIABLE: str(parent)})
         run_command(order["arguments"])
@@ -99,6 +113,13 @@ def _redirect(log: str) -> None:
         os.dup2(source, target)
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def _stand_back(niceness: int) -> None:
+    """For all others of this host: the kernel may weigh only whole sessions, and this is one."""
+    os.nice(niceness)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _renew_randomness() -> None:

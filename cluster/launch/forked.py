@@ -37,15 +37,20 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._asked: deque[ForkedProcess] = deque()
 
-    def start(self, arguments: Sequence[str], log: str, env: Mapping[str, str]) -> ForkedProcess:
+    def start(
+        self, arguments: Sequence[str], log: str, env: Mapping[str, str], niceness: int = 0
+    ) -> ForkedProcess:
         """Asks for a process and returns at once, also while TensorFlow is being loaded.
 
         Args:
             arguments: Of the `paramserve` command.
             log: File that takes its output; it exists.
             env: Its environment.
+            niceness: As in `ProcessSpec`.
         """
-        order = json.dumps({"arguments": list(arguments), "log": log, "env": dict(env)})
+        order = json.dumps(
+            {"arguments": list(arguments), "log": log, "env": dict(env), "niceness": niceness}
+        )
         process = ForkedProcess()
         with self._lock:
             server = self._process

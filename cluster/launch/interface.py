@@ -17,6 +17,7 @@ class ProcessSpec:
         log_path: File that takes its output, on the host where it runs.
         gpus: GPUs it needs, as Ray counts them.
         env: Added to the environment.
+        niceness: How far it stands back for other processes of its host, as `nice` counts.
     """
 
     name: str
@@ -24,6 +25,7 @@ class ProcessSpec:
     log_path: str
     gpus: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
+    niceness: int = 0
 
 
 class ProcessHandle(Protocol):

@@ -188,6 +188,17 @@ def test_what_cannot_be_loaded_is_said_in_the_log(own_launcher, patient_ps, tmp_
     assert ps.log_tail(1) == ["ImportError: no such library"]
 
 
+def test_a_process_stands_back_for_others_of_its_host(launcher, make_spec, dead_chief):
+    arguments = ("ps", "--chief", dead_chief, "--max-wait-secs", "600")
+    back = launcher.start(make_spec(*arguments, name="worker-0", niceness=5))
+    front = launcher.start(make_spec(*arguments, name="ps-0"))
+    until(lambda: has_blocked_sigterm(back.pid) and has_blocked_sigterm(front.pid))
+    assert psutil.Process(back.pid).nice() == psutil.Process(front.pid).nice() + 5
+    session = Path(f"/proc/{back.pid}/autogroup")
+    if session.exists():  # Kernels with groups by session weigh only those.
+        assert session.read_text().strip().endswith("nice 5")
+
+
 def test_a_process_that_was_killed_says_by_what(launcher, patient_ps):
     ps = launcher.start(patient_ps)
     assert ps.poll() is None
