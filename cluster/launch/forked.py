@@ -79,11 +79,11 @@ class ForkServer:
         except subprocess.TimeoutExpired:  # It is still loading.
             process.kill()
             process.wait()
-        adopt_orphans(False)
+        adopt_orphans(self, False)
 
     def _load(self, log: str) -> subprocess.Popen[bytes]:
         """Starts the server; if it cannot load, the log of the first process says why."""
-        adopt_orphans(True)  # As which the server leaves them.
+        adopt_orphans(self, True)  # As which the server leaves them.
         self._asked = deque()
         env = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
         env.pop(_SHORT_TITLES, None)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 
 PARENT_VARIABLE = "PARAMSERVE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+_adopters: set[object] = set()
+_lock = threading.Lock()
 
 
 def die_with_parent() -> None:
@@ -24,9 +28,19 @@ def die_with_parent() -> None:
         raise SystemExit("the launching process is gone already")
 
 
-def adopt_orphans(wanted: bool) -> None:
-    """Says whether descendants whose parent has ended are children of this process, not init's."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))
+def adopt_orphans(adopter: object, wanted: bool) -> None:
+    """Says whether descendants whose parent has ended are children of this process, not init's.
+
+    Args:
+        adopter: Who wants it; they are, as long as anybody does.
+        wanted: Whether it does from now on.
+    """
+    with _lock:
+        if wanted:
+            _adopters.add(adopter)
+        else:
+            _adopters.discard(adopter)
+        _prctl(_PR_SET_CHILD_SUBREAPER, int(bool(_adopters)))
 
 
 def _prctl(option: int, value: int) -> None:

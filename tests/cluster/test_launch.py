@@ -188,12 +188,23 @@ def test_what_cannot_be_loaded_is_said_in_the_log(own_launcher, patient_ps, tmp_
     assert ps.log_tail(1) == ["ImportError: no such library"]
 
 
+def test_a_launcher_works_on_when_another_one_of_the_same_process_is_closed(
+    launcher, own_launcher, patient_ps, make_spec
+):
+    own_launcher.start(make_spec("ps", "--chief", "x", name="ps-1"))
+    own_launcher.close()
+    ps = launcher.start(patient_ps)
+    until(lambda: has_blocked_sigterm(ps.pid))
+    assert psutil.Process(ps.pid).ppid() == os.getpid()
+
+
 def test_a_process_stands_back_for_others_of_its_host(launcher, make_spec, dead_chief):
     arguments = ("ps", "--chief", dead_chief, "--max-wait-secs", "600")
     back = launcher.start(make_spec(*arguments, name="worker-0", niceness=5))
     front = launcher.start(make_spec(*arguments, name="ps-0"))
-    until(lambda: has_blocked_sigterm(back.pid) and has_blocked_sigterm(front.pid))
-    assert psutil.Process(back.pid).nice() == psutil.Process(front.pid).nice() + 5
+    both = [psutil.Process(back.pid), psutil.Process(front.pid)]
+    until(lambda: all("paramserve" in process.cmdline() for process in both))
+    assert both[0].nice() == both[1].nice() + 5
     session = Path(f"/proc/{back.pid}/autogroup")
     if session.exists():  # Kernels with groups by session weigh only those.
         assert session.read_text().strip().endswith("nice 5")
