@@ -3,7 +3,7 @@
 from .chief.options import JobResult
 from .cluster.data_plane import DataPlane
 from .errors import JobFailed, ParamserveError, UsageError, WaitTimeout
-from .job import Job
+from .jobs.job import Job
 from .model.spec import TaskContext, TrainSpec
 
 __version__ = "0.1.0"

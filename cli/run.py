@@ -89,7 +89,7 @@ def run(
 
     Ctrl-C once ends the job with a checkpoint, and the same command goes on from it.
     """
-    from ..job import Job
+    from ..jobs.job import Job
 
     console = Console(stderr=True)
     with args.ending_with_exit_code(debug):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from paramserve.cluster.status_client import StatusClient, find_chief
 from paramserve.errors import ParamserveError
-from paramserve.job import Job
+from paramserve.jobs.job import Job
 
 from .launcher import ForkingLauncher
 from .model import BALLAST, BATCH, RATE, SOLUTION, path_after
@@ -128,7 +128,7 @@ class Trial:
         return (
             states.count(("ps", "up")) == job.options.num_ps
             and states.count(("worker", "up")) == job.options.num_workers
-            and states.count(("ps", "spare")) >= job.spares
+            and states.count(("ps", "spare")) >= job.processes.spares
             and status.restore_step > 0
         )
 
@@ -218,7 +218,7 @@ class Trial:
 
     def describe(self, status=None):
         """What is needed to understand what went wrong."""
-        lines = [f"logs: {self._job.log_folder}"]
+        lines = [f"logs: {self._job.processes.log_folder}"]
         lines += [f"{p.name} (pid {p.pid}): {p.poll()}" for p in self.launcher.processes]
         if status is not None:
             lines.append(f"{status.phase} at step {status.global_step}: {status.detail}")

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from paramserve.cluster.launch.ahead import StartedAhead
-from paramserve.job import Job, _Run
+from paramserve.jobs.job import Job
+from paramserve.jobs.supervisor import Supervisor
 from paramserve.protos import status_pb2 as pb
 
 from .conftest import LINEAR
@@ -32,12 +33,17 @@ class Watch:
     def __init__(self, logdir, **options):
         job = Job(LINEAR, logdir=str(logdir), launcher="process", num_workers=2, **options)
         self.started = []
-        self._run = _Run(job, SimpleNamespace(start=self._start), SimpleNamespace())
+        self._supervisor = Supervisor(
+            job.processes, SimpleNamespace(start=self._start), job._restarts, SimpleNamespace()
+        )
         self._client = SimpleNamespace(address="localhost:7077", stop=self._stop)
-        self._ahead = StartedAhead(lambda number: self._run._start_spare(number, "localhost:7077"))
+        self._ahead = StartedAhead(
+            lambda number: self._supervisor._start_spare(number, "localhost:7077")
+        )
         self.stopped_because = None
         for task in (("ps", 0), ("worker", 0), ("worker", 1)):
-            self._run._tasks[task] = self._start(job.task_spec(*task, "localhost:7077"))
+            spec = job.processes.task(*task, "localhost:7077")
+            self._supervisor._tasks[task] = self._start(spec)
 
     def __getitem__(self, name):
         """The newest process of a name."""
@@ -52,7 +58,7 @@ class Watch:
             leaves = {"leaves_in_secs": 9.0} if state == "leaving" else {}
             status.tasks.add(role=role, index=int(index), state=state, address=name, **leaves)
         self._ahead.look(status)
-        self._run._look_after_tasks(self._client, status, self._ahead)
+        self._supervisor._look_after_tasks(self._client, status, self._ahead)
         return [handle.name for handle in self.started[3:]]
 
     def _start(self, spec):

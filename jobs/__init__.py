@@ -1,0 +1,1 @@
+"""Whole jobs: the processes that they consist of, launched and looked after."""

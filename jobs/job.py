@@ -1,0 +1,158 @@
+"""`Job`: launches the processes of a training job, sees it through, and says how it ended."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..chief.options import JobOptions, JobResult, new_job_id
+from ..cluster.launch.interface import Launcher
+from ..cluster.launch.process import ProcessLauncher
+from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS, RestartBudget
+from ..cluster.signals import GRACE_SECS, check_grace
+from ..errors import UsageError
+from ..model.loading import split_reference
+from ..protos import status_pb2 as pb
+from .processes import JobProcesses
+from .supervisor import Supervisor
+
+
+class Job:
+    """A training job: one chief, parameter servers and workers.
+
+    Example::
+
+        job = Job("examples/census/wide_deep.py:build", logdir="runs/census",
+                  num_ps=2, num_workers=2, max_steps=2000)
+        result = job.run()
+        print(result.eval["accuracy"])
+
+    Args:
+        model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. A
+            function has to be one that every process can import by its file and name.
+        launcher: "ray" or "process", or an object that starts the processes; `run` closes it.
+        ray_address: Of a running Ray cluster; None starts one for this job alone.
+        gpus_per_worker: GPUs of each worker, as Ray counts them.
+        metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
+        port: Port of the chief's control service; 0 takes a free one.
+        max_restarts: How many restarts of killed tasks there may be within `restart_window_secs`,
+            of all tasks together. Tasks that were preempted do not count.
+        restart_window_secs: Seconds after which a restart does not count any more.
+        grace_secs: How long a process may stay after SIGTERM, to leave in good order.
+        spares: Parameter servers that stand by, with TensorFlow loaded, to take the place of a lost
+            one at once.
+        debug: Have the processes print tracebacks.
+        **options: Fields of `JobOptions`: `logdir`, `num_ps`, `num_workers`, `sync`, `max_steps`
+            and so on.
+
+    Raises:
+        UsageError: A value is out of range, or the model's file or module does not exist.
+    """
+
+    def __init__(
+        self,
+        model: str | Callable[..., Any],
+        *,
+        launcher: str | Launcher = "ray",
+        ray_address: str | None = None,
+        gpus_per_worker: float = 0.0,
+        metrics_port: int = 0,
+        port: int = 0,
+        max_restarts: int = MAX_RESTARTS,
+        restart_window_secs: float = WINDOW_SECS,
+        grace_secs: float = GRACE_SECS,
+        spares: int = 0,
+        debug: bool = False,
+        **options: Any,
+    ) -> None:
+        reference = model if isinstance(model, str) else _reference_to(model)
+        target, function = split_reference(reference)
+        if isinstance(launcher, str) and launcher not in ("ray", "process"):
+            raise UsageError(f"--launcher {launcher!r}: expected ray or process")
+        self._sent_folder: str | None = None
+        if ray_address is not None and Path(target).is_file():
+            # The file's folder is sent to the nodes, and is the current one of the processes there.
+            self._sent_folder = str(Path(target).resolve().parent)
+            reference = f"{Path(target).name}:{function}"
+        self.options = JobOptions(model=reference, **options)
+        self._launcher = launcher
+        self._ray_address = ray_address
+        self._restarts = RestartBudget(max_restarts, restart_window_secs)
+        check_grace(grace_secs)
+        self.processes = JobProcesses(
+            self.options,
+            new_job_id(),
+            _checked_spares(spares, self.options.ps_on_workers),
+            port,
+            metrics_port,
+            gpus_per_worker,
+            grace_secs,
+            debug,
+        )
+
+    def run(
+        self,
+        on_status: Callable[[pb.JobStatus], None] = lambda _: None,
+        stop: threading.Event | None = None,
+    ) -> JobResult:
+        """Runs the job to its end; a run with the same `logdir` goes on from its checkpoint.
+
+        Args:
+            on_status: Called with the job's status a few times a second.
+            stop: Set from outside to end the job with a checkpoint.
+
+        Raises:
+            ParamserveError: The job failed; the message says which task and why.
+        """
+        _prepare_folders(self.options.logdir, self.processes.log_folder)
+        launcher = self._open_launcher()
+        try:
+            return Supervisor(
+                self.processes, launcher, self._restarts, stop or threading.Event()
+            ).run(on_status)
+        finally:
+            launcher.close()
+
+    def _open_launcher(self) -> Launcher:
+        if not isinstance(self._launcher, str):
+            return self._launcher
+        if self._launcher == "process":
+            return ProcessLauncher()
+        from ..cluster.launch.ray import RayLauncher
+
+        return RayLauncher(self._ray_address, self._sent_folder)
+
+
+def _checked_spares(spares: int, ps_on_workers: bool) -> int:
+    if spares < 0:
+        raise UsageError(f"--spares {spares}: expected at least 0")
+    if spares and ps_on_workers:
+        raise UsageError(
+            f"--spares {spares} with --ps-on-workers: workers hold the parameters, and spares of "
+            "parameter servers have no place to take; leave one of them out"
+        )
+    return spares
+
+
+def _reference_to(build: Callable[..., Any]) -> str:
+    source = inspect.getsourcefile(build)
+    if source is None or "<" in build.__qualname__ or "." in build.__qualname__:
+        raise UsageError(
+            f"{build!r} cannot be imported by other processes: give a function at the top level of "
+            "a file, or a reference MODULE:FUNCTION"
+        )
+    return f"{source}:{build.__name__}"
+
+
+def _prepare_folders(logdir: str, logs: Path) -> None:
+    """Refuses at once what the chief would refuse later; a URL is for the chief to try."""
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--logdir {logdir!r} is not writable: {error.strerror}") from error
+    if not os.access(logs.parent, os.W_OK) or not os.access(logs, os.W_OK):
+        raise UsageError(f"--logdir {logdir!r} is not writable")

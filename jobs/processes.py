@@ -1,0 +1,96 @@
+"""The processes that a job consists of: their command lines, logs and environment."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..chief.arguments import chief_arguments
+from ..chief.options import JobOptions
+from ..cluster.address import parse_address
+from ..cluster.launch.interface import ProcessSpec
+
+SPARE = "spare"
+# Parameters live on CPUs; a GPU there would only be kept from the workers.
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+# Where they share cores, workers stand back for those that all of them wait for.
+_WORKER_NICENESS = 5
+
+
+@dataclass(frozen=True)
+class JobProcesses:
+    """Makes the `ProcessSpec` of each process of a job.
+
+    Attributes:
+        options: What is trained, and how.
+        job_id: Unique to the job.
+        spares: Parameter servers that stand by.
+        port: Port of the chief's control service; 0 takes a free one.
+        metrics_port: Port of the chief's metrics; 0 takes a free one.
+        gpus_per_worker: GPUs of each worker, as Ray counts them.
+        grace_secs: How long a process may stay after SIGTERM.
+        debug: Have the processes print tracebacks.
+    """
+
+    options: JobOptions
+    job_id: str
+    spares: int
+    port: int
+    metrics_port: int
+    gpus_per_worker: float
+    grace_secs: float
+    debug: bool
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the processes' output goes: each on its host, also when `logdir` is a URL."""
+        if "://" in self.options.logdir:
+            return Path(tempfile.gettempdir(), f"paramserve-{self.job_id}")
+        return Path(self.options.logdir, "logs").resolve()
+
+    def chief(self, address: str | None = None) -> ProcessSpec:
+        """The chief's process; at the address of an earlier one, if there was one."""
+        port = self.port if address is None else parse_address(address).port
+        arguments = (
+            "chief",
+            self.options.model,
+            *chief_arguments(self.options),
+            *("--job-id", self.job_id, "--port", str(port)),
+            *("--metrics-port", str(self.metrics_port)),
+            *("--supervised", *self._grace),
+        )
+        return self._spec("chief", 0, arguments)
+
+    def task(self, role: str, index: int, chief: str, *, replaces: bool = False) -> ProcessSpec:
+        """The process of a parameter server, spare or worker.
+
+        With spares, one that `replaces` a lost parameter server is a spare too: if the place was
+        taken already, it is the next to stand by, and else it takes it at once.
+        """
+        model = (self.options.model,) if role == "worker" else ()
+        is_spare = role == SPARE or (role == "ps" and replaces and self.spares > 0)
+        place = ("--spare",) if is_spare else ("--index", str(index))
+        arguments = (
+            "ps" if role == SPARE else role,
+            *model,
+            *("--chief", chief, *place, "--metrics-port", "0"),
+            *("--max-wait-secs", f"{self.options.max_wait_secs:g}", *self._grace),
+        )
+        return self._spec(role, index, arguments)
+
+    @property
+    def _grace(self) -> tuple[str, str]:
+        return ("--grace-secs", f"{self.grace_secs:g}")
+
+    def _spec(self, role: str, index: int, arguments: tuple[str, ...]) -> ProcessSpec:
+        is_worker = role == "worker"
+        return ProcessSpec(
+            name=f"{role}-{index}",
+            arguments=(*arguments, "--debug") if self.debug else arguments,
+            log_path=str(self.log_folder / f"{role}-{index}.log"),
+            gpus=self.gpus_per_worker if is_worker else 0.0,
+            env={} if is_worker else _NO_GPU,
+            # A chief that trains would be ahead of the other workers.
+            niceness=_WORKER_NICENESS if is_worker and not self.options.chief_trains else 0,
+        )

@@ -1,0 +1,283 @@
+"""One run of a job: what is started, what is started again, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..chief.options import JobResult
+from ..cluster.launch.ahead import StartedAhead
+from ..cluster.launch.ends import (
+    LOG_LINES,
+    describe_end,
+    describe_exit,
+    failed_before_it_joined,
+    is_worth_a_restart,
+    last_error,
+    was_preempted,
+)
+from ..cluster.launch.interface import Launcher, ProcessHandle
+from ..cluster.launch.overdue import Overdue
+from ..cluster.launch.restarts import BudgetSpent, RestartBudget
+from ..cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
+from ..errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
+from ..protos import status_pb2 as pb
+from .processes import SPARE, JobProcesses
+
+log = logging.getLogger(__name__)
+
+POLL_SECS = 0.25
+START_SECS = 120.0
+# How long tasks may take to end by themselves once the chief has.
+END_SECS = 20.0
+# A disk with less than this takes no line of a log any more, or next to none.
+_LEAST_BYTES = 64 * 1024
+# Phases of a job in which its tasks are started, and started again.
+_RUNNING = ("waiting", "initializing", "training", "recovering", "scaling")
+# What TensorFlow says at every start, whatever TF_CPP_MIN_LOG_LEVEL; it helps nobody find a fault.
+_BANNER = re.compile(r"[IWE]0000 |WARNING: All log messages before absl")
+
+
+class Supervisor:
+    """Sees one run of a job through: its processes, and what became of them.
+
+    Args:
+        processes: Says what to start.
+        launcher: Starts it.
+        restarts: How often what was killed is started again.
+        stop: Set from outside to end the job with a checkpoint.
+    """
+
+    def __init__(
+        self,
+        processes: JobProcesses,
+        launcher: Launcher,
+        restarts: RestartBudget,
+        stop: threading.Event,
+    ) -> None:
+        self._processes = processes
+        self._options = processes.options
+        self._restarts = restarts
+        self._launcher = launcher
+        self._stop = stop
+        self._chief: ProcessHandle | None = None
+        self._tasks: dict[tuple[str, int], ProcessHandle] = {}
+        self._wanted = {"worker": self._options.num_workers, "ps": self._options.num_ps}
+        self._stop_sent = False
+        self._spent: BudgetSpent | None = None
+        self._overdue = Overdue(END_SECS)
+
+    def run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
+        """Starts everything, looks after it, and says how the job ended.
+
+        Args:
+            on_status: Called with the job's status a few times a second.
+
+        Raises:
+            ParamserveError: The job failed; the message says which task and why.
+        """
+        self._chief = self._launcher.start(self._processes.chief())
+        address = self._await_chief()
+        if address is not None:
+            for role, count in (
+                ("ps", 0 if self._options.ps_on_workers else self._options.num_ps),
+                (SPARE, self._processes.spares),
+                ("worker", self._options.num_workers),
+            ):
+                for index in range(count):
+                    self._start(role, index, address)
+            with StatusClient(address, timeout_secs=2.0) as client:
+                self._watch(client, on_status)
+        code = self._chief.poll()
+        if code != 0:
+            raise self._failure(self._chief, code)
+        self._await_tasks()
+        return self._result()
+
+    def _start(self, role: str, index: int, chief: str) -> None:
+        spec = self._processes.task(role, index, chief)
+        self._tasks[role, index] = self._launcher.start(spec)
+
+    def _await_chief(self) -> str | None:
+        """The chief's address once it serves; None when it ended before."""
+        assert self._chief is not None
+        deadline = time.monotonic() + START_SECS
+        while time.monotonic() < deadline:
+            content = self._read(JOB_FILE)
+            job = json.loads(content) if content else {}
+            if job.get("job_id") == self._processes.job_id:
+                return str(job["address"])
+            if self._stop.is_set():
+                raise JobFailed("stopped before the chief was up; nothing was trained")
+            if self._chief.poll() is not None and not self._is_chief_back():
+                return None
+            time.sleep(0.1)
+        raise WaitTimeout(
+            f"the chief did not come up within {START_SECS:g} s:\n{self._tail(self._chief)}"
+        )
+
+    def _watch(self, client: StatusClient, on_status: Callable[[pb.JobStatus], None]) -> None:
+        """Returns when the chief has ended."""
+        assert self._chief is not None
+        ahead = StartedAhead(lambda number: self._start_spare(number, client.address))
+        while self._chief.poll() is None or self._is_chief_back(client.address):
+            if self._stop.is_set() and not self._stop_sent:
+                self._stop_sent = True
+                self._ask_to_stop(client)
+            try:
+                status = client.status()
+                on_status(status)
+                if status.phase in _RUNNING:
+                    self._start_what_is_wanted(client.address, status)
+                    if not self._options.ps_on_workers:
+                        ahead.look(status)
+                    self._look_after_tasks(client, status, ahead)
+            except JobFailed:
+                pass  # The chief is busy, or ended between two looks.
+            time.sleep(POLL_SECS)
+
+    def _start_spare(self, number: int, address: str) -> ProcessHandle:
+        """One more than those that were asked for."""
+        return self._launcher.start(
+            self._processes.task(SPARE, self._processes.spares + number, address)
+        )
+
+    def _is_chief_back(self, address: str | None = None) -> bool:
+        """Whether there is a chief again, or will be: where the others look, if they do yet."""
+        assert self._chief is not None
+        code = self._chief.poll()
+        if code is None or (code >= 0 and not was_preempted(code)) or self._stop.is_set():
+            return False
+        try:
+            if self._is_restart_due(self._chief, code):
+                self._chief = self._launcher.start(self._processes.chief(address))
+        except BudgetSpent as spent:
+            self._spent = spent
+            return False
+        return True
+
+    def _start_what_is_wanted(self, chief: str, status: pb.JobStatus) -> None:
+        """Starts tasks for a job that was told to grow; where it shrinks, the chief dismisses."""
+        for index in range(self._wanted["worker"], status.wanted_workers):
+            self._start("worker", index, chief)
+        for _ in range(self._wanted["ps"], status.wanted_ps):
+            # It stands by until the model is made ready for it.
+            self._start(SPARE, sum(role == SPARE for role, _ in self._tasks), chief)
+        self._wanted = {"worker": status.wanted_workers, "ps": status.wanted_ps}
+
+    def _look_after_tasks(
+        self, client: StatusClient, status: pb.JobStatus, ahead: StartedAhead
+    ) -> None:
+        """Starts again what was killed; what failed by itself has told the chief why."""
+        states = {(task.role, task.index): task.state for task in status.tasks}
+        for task, handle in self._tasks.items():
+            code, state = handle.poll(), states.get(task, "")
+            if code is None:
+                self._end_if_overdue(task, handle, state)
+                continue
+            if failed_before_it_joined(task[0], code, state):
+                said = describe_end(handle, code)
+                self._ask_to_stop(client, f"{handle.name} failed before it joined: {said}")
+                return
+            if task[0] != "worker" and (follower := ahead.take()) is not None:
+                self._tasks[task] = follower
+                continue
+            if not is_worth_a_restart(task[0], code, state):
+                continue
+            try:
+                if self._is_restart_due(handle, code):
+                    # A place that nobody has held yet is not filled by a spare.
+                    spec = self._processes.task(*task, client.address, replaces=bool(state))
+                    self._tasks[task] = self._launcher.start(spec)
+            except BudgetSpent as spent:
+                said = describe_end(handle, code)
+                self._ask_to_stop(client, f"{handle.name}: {said}; {spent}")
+                return
+
+    def _end_if_overdue(self, task: tuple[str, int], handle: ProcessHandle, state: str) -> None:
+        if self._options.ps_on_workers:
+            return  # It may hold parameters still.
+        if self._overdue.is_to_be_killed(task, handle, state):
+            log.warning("%s is lost to the chief, and does not end: it is killed", handle.name)
+            handle.send_signal(signal.SIGKILL)
+
+    def _is_restart_due(self, handle: ProcessHandle, code: int) -> bool:
+        """Whether a process that ended is to be started again now.
+
+        Raises:
+            BudgetSpent: It is not to be started again.
+        """
+        is_free = was_preempted(code)
+        is_due = self._restarts.is_due(handle.name, is_free=is_free)
+        if is_due:
+            how = "preempted" if is_free else describe_exit(code)
+            log.warning("%s: %s; starting it again", handle.name, how)
+        return is_due
+
+    def _ask_to_stop(self, client: StatusClient, error: str = "") -> None:
+        try:
+            client.stop(error)
+        except JobFailed as failure:
+            log.warning("%s", failure)
+
+    def _await_tasks(self) -> None:
+        deadline = time.monotonic() + END_SECS
+        for handle in self._tasks.values():
+            while handle.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            code = handle.poll()
+            if code is None:
+                log.warning("%s did not end within %g s and is killed", handle.name, END_SECS)
+            elif code != 0:
+                log.warning("%s ended with %s", handle.name, describe_exit(code))
+
+    def _failure(self, handle: ProcessHandle, code: int | None) -> ParamserveError:
+        """What the chief said last, and the end of the log of the task that failed."""
+        message = last_error(handle)
+        if message is None:
+            how = describe_exit(code) if code is not None else "lost"
+            why = f"{how}; {self._spent}" if self._spent else how
+            why += _describe_full_disk(self._processes.log_folder)
+            return JobFailed(f"{handle.name}: {why}\n{self._tail(handle)}")
+        kinds = {ExitCode.USAGE: UsageError, ExitCode.TIMED_OUT: WaitTimeout}
+        kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
+        failed = message.partition(" ")[0].rstrip(":").replace(":", "-")
+        culprit = next((h for h in self._tasks.values() if h.name == failed), None)
+        return kind(f"{message}\n{self._tail(culprit)}" if culprit else message)
+
+    def _tail(self, handle: ProcessHandle) -> str:
+        path = self._processes.log_folder / f"{handle.name}.log"
+        lines = [line for line in handle.log_tail(LOG_LINES) if not _BANNER.match(line)]
+        return "\n".join([f"the end of {path}:", *(f"  {line}" for line in lines)])
+
+    def _result(self) -> JobResult:
+        content = self._read(RESULT_FILE)
+        if content is None:
+            raise JobFailed(
+                f"the chief ended well but left no {RESULT_FILE} in {self._options.logdir}"
+            )
+        return JobResult.from_dict(json.loads(content))
+
+    def _read(self, name: str) -> str | None:
+        """A file that the chief has written; a path is one of the host where it runs."""
+        assert self._chief is not None
+        logdir = self._options.logdir
+        if "://" in logdir:
+            return read_job_file(logdir, name)
+        return self._chief.read_file(str(Path(logdir, name).resolve()))
+
+
+def _describe_full_disk(folder: Path) -> str:
+    """Why a process had no last words: they go to a disk, too."""
+    try:
+        is_full = shutil.disk_usage(folder).free < _LEAST_BYTES
+    except OSError:
+        return ""
+    return f"; No space left on the device of {folder}: free some" if is_full else ""
