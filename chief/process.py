@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from ..cluster.deadline import Deadline
 from ..cluster.metrics import MetricsServer, make_registry
-from ..cluster.runtime import TensorFlowServer, session_config, start_server
-from ..cluster.session import open_session
+from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.signals import GRACE_SECS
-from ..cluster.spec import ClusterView, Role
+from ..cluster.spec import Role
 from ..cluster.status_client import StatusClient, find_chief
 from ..cluster.storage import Storage, open_storage
-from ..errors import ParamserveError, UsageError, first_line
+from ..errors import ParamserveError, UsageError
 from ..loops.loop import Task as LoopTask
 from ..model.loading import load_build
 from ..model.spec import BuildFn, TaskContext, TrainSpec
@@ -26,24 +23,20 @@ from ..protos import membership_pb2 as pb
 from .attachment import adopt, to_json
 from .checkpoint_files import find_checkpoints, local_path
 from .departures import HandedOver
+from .epochs import Epochs
 from .evaluation import evaluate
 from .job_files import JobFiles
 from .job_state import JobState, Phase
-from .layout import CHIEF, Layout, build_layout
+from .layout import Layout, build_layout
 from .membership import Membership
 from .membership_servicer import MembershipServicer
 from .metrics import ChiefMetrics
 from .options import JobOptions, JobResult
-from .recovery import Restorer, find_lost
-from .relocation import Resized, drop_layout, move_model
-from .scaling import Resizing
 from .server import ControlServer
 from .shards_servicer import ShardsServicer
-from .stall_guard import Stalled
 from .standstill import Standstill
 from .status_servicer import StatusServicer
 from .summaries import SummaryService
-from .training import LOST_ERRORS, Training
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +172,18 @@ class _Chief:
                 daemon=True,
             ).start()
         try:
-            reason = self._train(layout, summaries)
+            epochs = Epochs(
+                self._state,
+                layout,
+                self._build_layout,
+                self._server,
+                self._storage,
+                summaries,
+                self._metrics,
+                self._is_interrupted,
+                self._write_targets,
+            )
+            reason = epochs.train(is_attached=self._is_attached)
             self._membership.begin_stop(Role.PS)
             metrics = self._evaluate(built.spec, reason, summaries)
         finally:
@@ -209,124 +213,6 @@ class _Chief:
     def _build_layout(self, num_ps: int, number: int) -> Layout:
         task = LoopTask(logdir=self._storage.directory, start_step=self._start_step)
         return build_layout(self._build, self._config.options, num_ps, number, task)
-
-    def _train(self, layout: Layout, summaries: SummaryService) -> str:
-        """Trains on one view after the other until one of them ends the job."""
-        options, epoch = self._config.options, 1
-        restorer = self._restorer(layout)
-        restorer.is_attached = self._is_attached
-        resizing = self._resizing(layout)
-        if self._is_attached:
-            log.info("the tasks of an earlier chief of this job are taken over")
-            if options.sync:
-                # Its tokens are out, and gradients of them half counted: workers begin anew.
-                self._membership.renew_epoch()
-        self._state.restore_step = lambda: self._newest_restore_step(restorer)
-        while True:
-            view = self._membership.await_view(epoch, options.max_wait_secs, self._is_interrupted)
-            self._state.raise_if_failed()
-            if view is None and self._is_handing_over():
-                raise HandedOver
-            if view is None:
-                return "stopped"
-            self._write_targets()
-            self._state.traffic = layout.traffic
-            try:
-                return self._train_on(view, layout, restorer, resizing, summaries)
-            except Resized as resized:
-                layout, restorer = self._resize(view, resized, layout, restorer)
-                resizing = self._resizing(layout)
-            except LOST_ERRORS as error:
-                log.warning("epoch %d is lost: %s", view.epoch, first_line(error))
-                restorer.keeps_whole = isinstance(error, Stalled)
-                # A server that was lost would have been missed long before a stall was.
-                look_secs = 0.0 if restorer.keeps_whole else options.lease_secs
-                self._recover(view, look_secs)
-            epoch = view.epoch + 1
-
-    def _resizing(self, layout: Layout) -> Resizing:
-        heartbeat_secs = self._config.options.heartbeat_secs
-        return Resizing(
-            *(self._state.plan, self._membership, layout, self._build_layout), heartbeat_secs
-        )
-
-    def _restorer(self, layout: Layout) -> Restorer:
-        return Restorer(
-            *(layout.built, self._storage, layout.mirrors, self._config.options.recovery),
-            on_passed_over=self._note_checkpoint_trouble,
-        )
-
-    def _resize(
-        self, view: ClusterView, resized: Resized, layout: Layout, restorer: Restorer
-    ) -> tuple[Layout, Restorer]:
-        """Moves the model; if that fails, the old layout still has it."""
-        try:
-            move_model(self._server, view, resized, self._config.options.lease_secs)
-        except LOST_ERRORS as error:
-            log.warning("the model could not be moved, and stays: %s", first_line(error))
-            restorer.found = resized.point
-            self._recover(view, self._config.options.lease_secs)
-            return layout, restorer
-        self._membership.resize(resized.servers)
-        drop_layout(view, layout.number)
-        restorer = self._restorer(resized.layout)
-        restorer.found = resized.point
-        return resized.layout, restorer
-
-    def _newest_restore_step(self, restorer: Restorer) -> int:
-        point, checkpoint = restorer.point, self._state.checkpoint
-        return max(point.global_step if point else 0, checkpoint.global_step if checkpoint else 0)
-
-    def _train_on(
-        self,
-        view: ClusterView,
-        layout: Layout,
-        restorer: Restorer,
-        resizing: Resizing,
-        summaries: SummaryService,
-    ) -> str:
-        config = session_config(view, CHIEF, self._server.address)
-        deadline = Deadline.after(self._config.options.lease_secs)
-        session = open_session(self._server.target, layout.built.graph, config, deadline)
-        try:
-            training = Training(
-                self._state,
-                layout,
-                session,
-                view,
-                self._storage,
-                restorer,
-                resizing,
-                summaries,
-                self._metrics,
-                self._is_interrupted,
-            )
-            return training.run()
-        finally:
-            session.close()
-
-    def _recover(self, view: ClusterView, look_secs: float) -> None:
-        """Finds out which parameter server is gone, and has everyone let go of the others."""
-        options = self._config.options
-        if self._state.lost_at is None:
-            self._state.lost_at = time.monotonic()
-        self._state.phase = Phase.RECOVERING
-        self._metrics.recoveries.inc()
-        if self._membership.has_ended(Role.WORKER) and not self._is_interrupted():
-            self._call_workers_back(view)
-        find_lost(self._membership, view, look_secs, self._is_interrupted)
-        # What a worker still adds to the old model must not end up in the one that is restored.
-        for task in self._membership.await_no_sessions(options.lease_secs):
-            log.warning("%s has not given up its step over epoch %d", task, view.epoch)
-
-    def _call_workers_back(self, view: ClusterView) -> None:
-        """The model was lost after training had ended, and before it was saved."""
-        self._membership.mark_unready(view.epoch)
-        self._membership.await_gone(Role.WORKER, self._config.options.lease_secs)
-        self._membership.reopen()
-
-    def _note_checkpoint_trouble(self, trouble: str) -> None:
-        self._state.checkpoint_trouble = trouble
 
     def _is_interrupted(self) -> bool:
         return self._stop.is_set() or self._state.is_ending

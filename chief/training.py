@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
+from ..cluster.session import BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
 from ..cluster.storage import Storage
 from ..errors import JobFailed, WaitTimeout, first_line
@@ -22,8 +21,10 @@ from .aggregation import Aggregator
 from .checkpoint_files import Checkpoint
 from .checkpoints import PAUSE_SECS, CheckpointService
 from .departures import Departures, HandedOver
+from .ending import Ending
 from .job_state import JobState, Phase
 from .layout import Layout
+from .losses import LOST_ERRORS, ServerLost
 from .metrics import ChiefMetrics
 from .mirror_service import MirrorService
 from .mirrors import RestorePoint
@@ -31,7 +32,7 @@ from .recovery import Restorer
 from .relocation import Resized
 from .scaling import Resizing
 from .shard_watch import ShardWatch
-from .stall_guard import Stalled, StallGuard
+from .stall_guard import StallGuard
 from .summaries import SummaryService
 from .tasks import TaskState
 
@@ -44,20 +45,9 @@ READ_SECS = 0.25
 # Sync mode: a worker that waits for input for so long computes no gradients for now.
 STARVED_SECS = 0.5
 READ_TIMEOUT_MS = 10_000
-# How long workers may take to finish their step once they are told to stop.
-WIND_DOWN_SECS = 30.0
 NOTHING: frozenset[int] = frozenset()
 # How long a recovery waits for a checkpoint of the model that was lost.
 CHECKPOINT_GRACE_SECS = 0.5
-# Of the notice of a chief that hands the job over: what its checkpoint may take.
-HAND_OVER_SHARE = 0.8
-
-
-class ServerLost(Exception):
-    """A parameter server is gone, and with it a part of the model."""
-
-
-LOST_ERRORS = (ServerLost, Stalled, tf.errors.DeadlineExceededError, *PREEMPTION_ERRORS)
 
 
 class Training:
@@ -133,6 +123,9 @@ class Training:
             on_failed=self._note_failed_checkpoint,
             max_wait_secs=options.max_wait_secs,
         )
+        self._ending = Ending(
+            state, self._aggregator, self._checkpoints, summaries, self._read_progress
+        )
         self._departures = Departures(
             state,
             self._checkpoints,
@@ -171,16 +164,16 @@ class Training:
                 reason = self._supervise()
             except (JobFailed, WaitTimeout):
                 self._release_workers()
-                self._save_after_failure()
+                self._ending.save_after_failure()
                 raise
             except LOST_ERRORS:
                 self._is_lost.set()
                 raise
             if reason == "stopped" and self._state.is_handing_over():
-                self._save_for_the_next_chief()
+                self._ending.save_for_the_next_chief()
                 raise HandedOver
             self._release_workers()
-            self._finish()
+            self._ending.save()
             return reason
         finally:
             self._stop_services()
@@ -370,49 +363,8 @@ class Training:
     # -- at the end
 
     def _release_workers(self) -> None:
-        """Lets every worker finish its step and leave."""
         self._stalls.stop()
-        self._state.phase = Phase.STOPPING
-        membership = self._state.membership
-        membership.begin_stop(Role.WORKER)
-        deadline = time.monotonic() + WIND_DOWN_SECS
-        while membership.up(Role.WORKER) and time.monotonic() < deadline:
-            if self._aggregator and not membership.await_gone(Role.WORKER, 0.3):
-                # A worker that waits for a token could not see that it should stop.
-                self._aggregator.release()
-            membership.await_gone(Role.WORKER, TICK_SECS)
-            membership.expire()
-        for record in membership.up(Role.WORKER):
-            log.warning("%s did not leave within %g s", record.task, WIND_DOWN_SECS)
-
-    def _finish(self) -> None:
-        if self._aggregator:
-            self._aggregator.stop()
-        self._read_progress()
-        self._checkpoints.stop()
-        self._checkpoints.save(quiet=True)
-        self._summaries.write_progress(self._state.progress.snapshot, force=True)
-
-    def _save_after_failure(self) -> None:
-        """Saves what was trained until a task failed; a second error is only logged."""
-        try:
-            if self._aggregator:
-                self._aggregator.stop()
-            self._read_progress()
-            if math.isnan(self._state.progress.snapshot.loss or 0.0):
-                log.warning("no checkpoint is saved: the loss is NaN")
-                return
-            self._checkpoints.stop()
-            self._checkpoints.save(quiet=True)
-        except (JobFailed, ServerLost, tf.errors.OpError) as error:
-            log.warning("no checkpoint could be saved after the failure: %s", first_line(error))
-
-    def _save_for_the_next_chief(self) -> None:
-        """For the case that more is gone than this process, by the time it comes."""
-        try:
-            self._checkpoints.save(max_wait_secs=HAND_OVER_SHARE * self._state.grace_secs)
-        except (JobFailed, tf.errors.OpError) as error:
-            log.warning("the job is handed over without a checkpoint: %s", first_line(error))
+        self._ending.release_workers()
 
     def _stop_services(self, but_aggregator: bool = False) -> None:
         self._state.save_checkpoint = None

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Network:
         self._subnet = f"198.18.{os.getpid() % 250}"
         self._numbers = {}
         self._process = None
+        # A job is launched in one thread, and struck by another.
+        self._lock = threading.RLock()
 
     def __enter__(self):
         self._process = subprocess.Popen(
@@ -53,10 +56,11 @@ class Network:
 
     def place(self, name: str) -> Place:
         """The host of that name."""
-        if name not in self._numbers:
-            number = len(self._numbers) + 1
-            self._ask({"host": name, "number": number})
-            self._numbers[name] = number
+        with self._lock:
+            if name not in self._numbers:
+                number = len(self._numbers) + 1
+                self._ask({"host": name, "number": number})
+                self._numbers[name] = number
         address = f"{self._subnet}.{self._numbers[name]}"
         return Place(address, f"{self._prefix}-{name}")
 
@@ -78,9 +82,10 @@ class Network:
         return self._numbers[name]
 
     def _ask(self, order):
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        self._answer()
+        with self._lock:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            self._answer()
 
     def _answer(self):
         line = self._process.stdout.readline()

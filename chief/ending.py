@@ -1,0 +1,100 @@
+"""The end of training on the chief: workers leave, and what was trained is saved."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from ..cluster.spec import Role
+from ..errors import JobFailed, first_line
+from .aggregation import Aggregator
+from .checkpoints import CheckpointService
+from .job_state import JobState, Phase
+from .losses import ServerLost
+from .summaries import SummaryService
+
+log = logging.getLogger(__name__)
+
+# How long workers may take to finish their step once they are told to stop.
+WIND_DOWN_SECS = 30.0
+# Of the notice of a chief that hands the job over: what its checkpoint may take.
+HAND_OVER_SHARE = 0.8
+_TICK_SECS = 0.1
+# A worker that was told to stop gets so long before it gets a token for it.
+_TOKENLESS_SECS = 0.3
+
+
+class Ending:
+    """Winds an epoch down.
+
+    Args:
+        state: The job.
+        aggregator: Applies steps in sync mode; None in async mode.
+        checkpoints: Saves the model.
+        summaries: Where events go.
+        read_progress: Asks the parameter servers how far training is.
+    """
+
+    def __init__(
+        self,
+        state: JobState,
+        aggregator: Aggregator | None,
+        checkpoints: CheckpointService,
+        summaries: SummaryService,
+        read_progress: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._aggregator = aggregator
+        self._checkpoints = checkpoints
+        self._summaries = summaries
+        self._read_progress = read_progress
+
+    def release_workers(self) -> None:
+        """Lets every worker finish its step and leave."""
+        self._state.phase = Phase.STOPPING
+        membership = self._state.membership
+        membership.begin_stop(Role.WORKER)
+        deadline = time.monotonic() + WIND_DOWN_SECS
+        while membership.up(Role.WORKER) and time.monotonic() < deadline:
+            if self._aggregator and not membership.await_gone(Role.WORKER, _TOKENLESS_SECS):
+                # A worker that waits for a token could not see that it should stop.
+                self._aggregator.release()
+            membership.await_gone(Role.WORKER, _TICK_SECS)
+            membership.expire()
+        for record in membership.up(Role.WORKER):
+            log.warning("%s did not leave within %g s", record.task, WIND_DOWN_SECS)
+
+    def save(self) -> None:
+        """Saves the model and writes the last figures, once no worker trains any more."""
+        self._stop_steps()
+        self._checkpoints.stop()
+        self._checkpoints.save(quiet=True)
+        self._summaries.write_progress(self._state.progress.snapshot, force=True)
+
+    def save_after_failure(self) -> None:
+        """Saves what was trained until a task failed; a second error is only logged."""
+        try:
+            self._stop_steps()
+            if math.isnan(self._state.progress.snapshot.loss or 0.0):
+                log.warning("no checkpoint is saved: the loss is NaN")
+                return
+            self._checkpoints.stop()
+            self._checkpoints.save(quiet=True)
+        except (JobFailed, ServerLost, tf.errors.OpError) as error:
+            log.warning("no checkpoint could be saved after the failure: %s", first_line(error))
+
+    def save_for_the_next_chief(self) -> None:
+        """For the case that more is gone than this process, by the time it comes."""
+        try:
+            self._checkpoints.save(max_wait_secs=HAND_OVER_SHARE * self._state.grace_secs)
+        except (JobFailed, tf.errors.OpError) as error:
+            log.warning("the job is handed over without a checkpoint: %s", first_line(error))
+
+    def _stop_steps(self) -> None:
+        if self._aggregator:
+            self._aggregator.stop()
+        self._read_progress()
