@@ -84,11 +84,17 @@ class MirrorService:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the thread, after the restore point that it may be taking."""
+    def stop(self, max_wait_secs: float = PAUSE_SECS) -> None:
+        """Ends the thread, after the restore point that it may be taking.
+
+        Args:
+            max_wait_secs: How long to wait for that point; it does not count then.
+        """
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=PAUSE_SECS)
+            self._thread.join(max_wait_secs)
+        if self._thread.is_alive():
+            self._mirrors.abandon()
 
     def take(self) -> RestorePoint:
         """Takes one now; to be called while no step is applied, and after `stop`.

@@ -74,6 +74,7 @@ class Mirrors:
         self._chief = chief
         self._next_slot = 0
         self._missing = False
+        self._life = 0
         self.point: RestorePoint | None = None
         with built.graph.as_default(), v1.device(None), tf.name_scope("mirrors"):
             by_server = _by_server(built.graph)
@@ -115,18 +116,26 @@ class Mirrors:
             extra: Called in it: what else belongs to the point.
 
         Raises:
-            tf.errors.OpError: A parameter server is gone; the point before stands.
+            tf.errors.OpError: A parameter server is gone, or the point was abandoned; the one
+                before stands.
         """
+        life = self._life
         slot, shards = self._next_slot, self._shards[self._next_slot].values()
         with paused():
             step = int(session.run(self._built.global_step))
             noted = extra()
             session.run([shard.note for shard in shards])
         session.run([shard.send for shard in shards])
+        if life != self._life:
+            raise tf.errors.CancelledError(None, None, "the restore point was abandoned")
         servers = self.servers
         self.point = RestorePoint(slot, step, servers, servers, noted)
         self._next_slot, self._missing = 1 - slot, False
         return self.point
+
+    def abandon(self) -> None:
+        """Says that a point that is being taken will not count: a server does not answer."""
+        self._life += 1
 
     def restore(
         self, session: Any, lost: Collection[int], *, only_lost: bool = False

@@ -46,8 +46,8 @@ READ_SECS = 0.25
 STARVED_SECS = 0.5
 READ_TIMEOUT_MS = 10_000
 NOTHING: frozenset[int] = frozenset()
-# How long a recovery waits for a checkpoint of the model that was lost.
-CHECKPOINT_GRACE_SECS = 0.5
+# How long a recovery waits for a checkpoint or restore point of the model that was lost.
+LAST_SAVE_SECS = 0.5
 
 
 class Training:
@@ -372,8 +372,8 @@ class Training:
         if self._aggregator and not but_aggregator:
             self._aggregator.stop()
         if self._mirrors is not None:
-            self._mirrors.stop()
-        self._checkpoints.stop(max_wait_secs=CHECKPOINT_GRACE_SECS)
+            self._mirrors.stop(LAST_SAVE_SECS if self._is_lost.is_set() else PAUSE_SECS)
+        self._checkpoints.stop(max_wait_secs=LAST_SAVE_SECS)
 
     def _note_restored(self, restored: Checkpoint | RestorePoint | None) -> None:
         step = self._state.progress.snapshot.global_step

@@ -187,6 +187,25 @@ def test_a_point_that_was_cut_off_does_not_count(cluster):
     assert same(session.run(values), then)
 
 
+def test_a_point_that_comes_after_it_was_abandoned_does_not_count(cluster):
+    """A server that was frozen wakes up, and the copy of then is whole long after the recovery."""
+    _, mirrors, _, session, _, before = start(cluster)
+
+    class Late:
+        """Runs all the same, but the chief has gone on by then."""
+
+        def run(self, fetches):
+            values = session.run(fetches)
+            mirrors.abandon()
+            return values
+
+    with pytest.raises(tf.errors.CancelledError, match="abandoned"):
+        take(mirrors, Late())
+    assert mirrors.point is before
+    take(mirrors, session)
+    assert (before.global_step, mirrors.point.global_step) == (3, 5)
+
+
 class TestRestorer:
     """What the chief gives the model at the start of an epoch."""
 
