@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..cluster.deadline import Deadline
+from ..cluster.leavable_session import LeavableSession
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role
@@ -15,6 +16,7 @@ from ..errors import first_line
 from .departures import HandedOver
 from .job_state import JobState, Phase
 from .layout import CHIEF, Layout
+from .lease_watch import LeaseWatch
 from .losses import LOST_ERRORS
 from .metrics import ChiefMetrics
 from .recovery import Restorer, find_lost
@@ -123,7 +125,8 @@ class Epochs:
         config = session_config(view, CHIEF, self._server.address)
         deadline = Deadline.after(self._options.lease_secs)
         graph = self._layout.built.graph
-        session = open_session(self._server.target, graph, config, deadline)
+        session = open_session(self._server.target, graph, config, deadline, LeavableSession)
+        assert isinstance(session, LeavableSession)
         try:
             training = Training(
                 self._state,
@@ -137,7 +140,8 @@ class Epochs:
                 self._metrics,
                 self._interrupted,
             )
-            return training.run()
+            with LeaseWatch(self._membership, view, session):
+                return training.run()
         finally:
             session.close()
 

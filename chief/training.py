@@ -306,8 +306,6 @@ class Training:
 
     def _look_after_tasks(self) -> None:
         membership = self._state.membership
-        for task in membership.expire():
-            log.warning("%s is lost: %s", task, "its lease ran out")
         if self._aggregator:
             self._aggregator.set_workers(self._token_holders())
             self._aggregator.watch()
