@@ -184,7 +184,8 @@ class _Chief:
                 self._write_targets,
             )
             reason = epochs.train(is_attached=self._is_attached)
-            self._membership.begin_stop(Role.PS)
+            # The servers stay: if this process is lost now, the next one takes them over as after
+            # any loss, finds that training is over, and evaluates.
             metrics = self._evaluate(built.spec, reason, summaries)
         finally:
             summaries.close()

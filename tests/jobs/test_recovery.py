@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 
 import psutil
 import pytest
@@ -135,6 +136,24 @@ def test_a_killed_chief_is_followed_by_another_that_restores_nothing(start, logd
     assert result["eval"]["mse"] < 0.1
     if mode == "--sync":
         assert result["examples"] == 40 * result["global_step"]
+
+
+def test_a_chief_that_is_killed_while_it_evaluates_is_followed_by_one_that_does(
+    start, logdir, tmp_path
+):
+    may_evaluate = tmp_path / "go"
+    command, address = start_run(
+        start, logdir, "--max-steps", 60, "--param", f"evaluate_after={may_evaluate}"
+    )
+    until(lambda: (s := status_of(address)) and s.phase == "evaluating", "the evaluation")
+    time.sleep(3)  # Whoever had been dismissed would be gone.
+    command.children()["chief-0"].kill()
+    may_evaluate.touch()
+    assert command.wait() == 0
+    result = result_of(logdir)
+    assert result["global_step"] >= 60
+    assert result["eval"]["mse"] < 15
+    assert result["reason"] == "max_steps"
 
 
 @pytest.mark.parametrize(
