@@ -47,6 +47,8 @@ class LeaseWatch:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
+        with self._membership.changed:
+            self._membership.changed.notify_all()  # A recovery waits for this.
         self._thread.join(_END_SECS)
 
     @property
@@ -63,4 +65,5 @@ class LeaseWatch:
                 self._session.leave(membership.missing())
                 return
             with membership.changed:
-                membership.changed.wait(LOOK_SECS)
+                if not self._ended.is_set():
+                    membership.changed.wait(LOOK_SECS)
