@@ -197,11 +197,12 @@ class _Chief:
         """Tells everyone that it is over, and lets them go."""
         self._state.detail = detail
         self._state.phase = phase
-        grace = 2 * self._config.options.heartbeat_secs + 5
+        options = self._config.options
         self._membership.begin_stop(Role.WORKER)
-        self._membership.await_gone(Role.WORKER, grace)
+        self._membership.await_gone(Role.WORKER, 2 * options.heartbeat_secs + 5)
         self._membership.begin_stop(Role.PS)
-        self._membership.await_gone(Role.PS, grace)
+        # One that is cut off hears of it when it is back, and else would wait for a chief.
+        self._membership.await_gone(Role.PS, 2 * options.lease_secs + 5)
 
     def shut_down(self) -> None:
         self._control.stop()
