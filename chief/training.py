@@ -160,21 +160,10 @@ class Training:
         self._state.phase = Phase.TRAINING
         self._state.membership.mark_ready(self._view.epoch)
         try:
-            try:
-                reason = self._supervise()
-            except (JobFailed, WaitTimeout):
-                self._release_workers()
-                self._ending.save_after_failure()
-                raise
-            except LOST_ERRORS:
-                self._is_lost.set()
-                raise
-            if reason == "stopped" and self._state.is_handing_over():
-                self._ending.save_for_the_next_chief()
-                raise HandedOver
-            self._release_workers()
-            self._ending.save()
-            return reason
+            return self._train_to_the_end()
+        except LOST_ERRORS:
+            self._is_lost.set()
+            raise
         finally:
             self._stop_services()
 
@@ -189,6 +178,20 @@ class Training:
         self._shards.restore(saved, adopt_secs=adopt_secs)
 
     # -- while training
+
+    def _train_to_the_end(self) -> str:
+        try:
+            reason = self._supervise()
+        except (JobFailed, WaitTimeout):
+            self._release_workers()
+            self._ending.save_after_failure()
+            raise
+        if reason == "stopped" and self._state.is_handing_over():
+            self._ending.save_for_the_next_chief()
+            raise HandedOver
+        self._release_workers()
+        self._ending.save()
+        return reason
 
     def _supervise(self) -> str:
         membership, restored_step = (

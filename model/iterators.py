@@ -23,8 +23,8 @@ def untuned() -> Iterator[None]:
     A session destroys its iterators when it is closed, and holds a lock of the server meanwhile
     which the next session needs. The tuning thread is woken for that a moment before it can see
     that it is to end: if it looks in between, it sleeps out its period, of up to a minute
-    (`Model::OptimizeLoop` and `CancellationManager` in TensorFlow 2.21). One recovery in eight
-    was kept waiting so. Without the thread, `tf.data.AUTOTUNE` stands for one call per core.
+    (`Model::OptimizeLoop` and `CancellationManager` in TensorFlow 2.21), and a recovery waits for
+    that. Without the thread, `tf.data.AUTOTUNE` stands for one call per core.
 
     A dataset asks for the thread with `options.autotune.enabled = True`.
     """
