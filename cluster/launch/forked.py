@@ -143,9 +143,10 @@ class ForkedProcess:
             return self._code
 
     def send_signal(self, signum: int) -> None:
-        """Sends a signal; a process that is gone is no error."""
+        """Sends a signal; a process that is gone, or will never be, is no error."""
         if self.poll() is None:
-            os.kill(self.pid, signum)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def wait(self, max_wait_secs: float) -> int:
         """Waits for its end, and returns the exit code.

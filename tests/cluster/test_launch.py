@@ -128,7 +128,7 @@ with tf.compat.v1.Session(server.target, graph=tf.Graph()) as session:
     tensor = tf.random.uniform([])
     [device] = [d for d in session.list_devices() if "CPU:0" in d.name]
     drawn = random.random(), np.random.rand(), session.run(tensor), device.incarnation
-print("drawn", *drawn, flush=True)
+print("drawn", *drawn, "and that is all", flush=True)
 """
 
 
@@ -148,8 +148,8 @@ def test_what_processes_draw_at_random_differs(launcher, make_spec, tmp_path):
 
 
 def what_it_drew(worker):
-    lines = [line for line in worker.log_tail(100) if line.startswith("drawn")]
-    return lines[0].split()[1:] if lines else None
+    lines = (line.split() for line in worker.log_tail(100))
+    return next((w[1:5] for w in lines if w[:1] == ["drawn"] and w[-1:] == ["all"]), None)
 
 
 def test_all_goes_on_without_the_process_that_others_are_forked_from(own_launcher, make_spec):
@@ -177,6 +177,14 @@ def test_a_process_that_was_never_forked_counts_as_killed(own_launcher, patient_
     assert wait(ps) == -signal.SIGKILL
     with pytest.raises(ProcessLookupError, match="not started"):
         _ = ps.pid
+
+
+def test_a_launcher_that_is_closed_at_once_leaves_nothing(own_launcher, patient_ps):
+    """It was loading what it forks from; a hurried user's Ctrl-C does that."""
+    ps = own_launcher.start(patient_ps)
+    own_launcher.close()
+    assert ps.poll() == -signal.SIGKILL
+    ps.send_signal(signal.SIGTERM)
 
 
 def test_what_cannot_be_loaded_is_said_in_the_log(own_launcher, patient_ps, tmp_path, monkeypatch):

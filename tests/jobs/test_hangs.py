@@ -30,7 +30,7 @@ def test_a_step_that_hangs_is_made_again_in_a_new_session(run_hanging, logdir):
     status = until(lambda: (s := status_of(address)) and s.stalls == 1 and s, "a report")
     assert re.search(r"worker:1 has had a token for step \d+ for \d+ s", status.detail)
     assert status.detail.endswith("worker:0 waits for worker:1")
-    assert status.secs_since_step >= 3
+    assert status.secs_since_step > 1  # The token may be older than the newest step.
     assert command.wait() == 0
     result = result_of(logdir)
     assert result["global_step"] in (300, 301)
