@@ -21,12 +21,15 @@ class Grant:
         shard: Which shard.
         epoch: In the order of which epoch.
         batches: What is to be read, as numbers within the shard, in order.
+        fills: Sync mode: whether these wait for others to make up a step, and are read a second
+            time for want of others, without being counted again.
     """
 
     lease: int
     shard: int
     epoch: int
     batches: tuple[int, ...] = ()
+    fills: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,7 @@ class Closed:
         at: When it ended, by the ledger's clock.
         orderly: Whether every step of it was done by then.
         error: Why it failed, for people; empty when it did not.
-        step: The global step that was first seen after its end.
-        quiet: How often in a row no gradient was seen waiting since then.
+        quiet: How often in a row no gradient of it was seen waiting since then.
     """
 
     grant: Grant
@@ -114,5 +116,4 @@ class Closed:
     at: float
     orderly: bool
     error: str
-    step: int | None = None
     quiet: int = 0

@@ -39,8 +39,7 @@ class ShardWatch:
         self._ledger = ledger
         self._membership = membership
         self._counts = built.input
-        self._global_step = built.global_step
-        self._pending = [built.sync.waiting] if built.sync else []
+        self._waiting = [built.sync.waiting_batches] if built.sync else []
         self._read_at = 0.0
         self._session = session
 
@@ -88,10 +87,8 @@ class ShardWatch:
         ended = self._ledger.ended
         if ended and time.monotonic() - self._read_at >= READ_SECS:
             self._read_at = time.monotonic()
-            step, applied, pending = self._read(
-                [self._global_step, self._counts.applied, self._pending]
-            )
-            self._ledger.settle(ended, applied, int(step), sum(map(int, pending)))
+            applied, waiting = self._read([self._counts.applied, self._waiting])
+            self._ledger.settle(ended, applied, {int(each) for some in waiting for each in some})
 
     def _release_gone(self) -> None:
         lives = {(r.task, r.incarnation): r for r in self._membership.records()}

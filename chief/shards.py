@@ -33,9 +33,7 @@ log = logging.getLogger(__name__)
 
 # How long after its end a lease's last updates may take to be counted.
 SETTLE_SECS = 2.0
-# Sync mode: a gradient is applied, or too late for good, once so many further steps were made.
-SETTLE_STEPS = 2
-# Sync mode: or once no gradient waits to be applied, and one that did had time to be counted.
+# Sync mode: a gradient that is not seen waiting so often had the time to be counted, if it ever is.
 SETTLE_LOOKS = 2
 MAX_FAILURES = 3
 # Who has not asked for a shard for so long does not count as somebody who could read another's.
@@ -56,7 +54,7 @@ class Ledger:
         grant = ledger.lease(task, incarnation)
         ledger.finish(task, incarnation, [Finished(grant)])
         if ended := ledger.ended:
-            ledger.settle(ended, counts_of_the_model, global_step)
+            ledger.settle(ended, counts_of_the_model)
 
     Args:
         sync: Whether gradients are aggregated: a worker that waits then keeps others from going on.
@@ -84,6 +82,8 @@ class Ledger:
         self._failures = Failures(max_failures)
         self._held: dict[int, Held] = {}
         self._closed: dict[int, Closed] = {}
+        # Shards whose batches wait for others to make up a step: in which epoch, and which.
+        self._fills: dict[int, tuple[int, list[int]]] = {}
         self._waits: dict[Task, float] = {}
         self._asked: dict[Task, float] = {}
         self._adopt_until = -float("inf")
@@ -138,6 +138,7 @@ class Ledger:
                     self._counts.excuse(aside.shard, aside.epoch, aside.batches)
             self._held.clear()
             self._closed.clear()
+            self._fills.clear()
             self._waits.clear()
             self._busy[:] = False
             self._adopt_until = self._clock() + adopt_secs
@@ -180,27 +181,29 @@ class Ledger:
         with self.changed:
             return frozenset(self._closed)
 
-    def settle(
-        self, ended: Collection[int], applied: Any, global_step: int, pending: int = 0
-    ) -> None:
+    def settle(self, ended: Collection[int], applied: Any, waiting: Collection[int] = ()) -> None:
         """Compares leases that ended with what was applied: they are done, or dealt again.
 
         Args:
             ended: What `ended` said before the rest was read: older counts would not know of the
                 last steps of a lease.
             applied: How often each batch has been applied; shape [batches].
-            global_step: Read with it; it need not be of the very same moment.
-            pending: Sync mode: gradients that wait for the rest of their step; read likewise.
+            waiting: Sync mode: batches whose gradients wait for the rest of their step. Read with
+                `applied`; it need not be of the very same moment.
         """
         with self.changed:
             self._counts.take(applied)
             for closed in [c for number, c in self._closed.items() if number in ended]:
-                closed.step = global_step if closed.step is None else closed.step
-                closed.quiet = 0 if pending else closed.quiet + 1
-                missing = self._missing(closed.grant.shard, closed.grant.epoch)
-                if missing and not self._is_settled(closed, global_step):
-                    continue
-                self._settle_one(closed, missing)
+                shard = closed.grant.shard
+                missing = self._missing(shard, closed.grant.epoch)
+                first = int(self._declared().first_batches[shard])
+                wait = [batch for batch in missing if first + batch in waiting]
+                closed.quiet = 0 if wait else closed.quiet + 1
+                if not missing or self._is_settled(closed):
+                    self._settle_one(closed, missing)
+                elif wait and self._has_to_fill(closed):
+                    self._settle_one(closed, missing)
+                    self._fills[shard] = closed.grant.epoch, wait
             self.changed.notify_all()
 
     # -- what workers ask for
@@ -228,7 +231,7 @@ class Ledger:
         with self.changed:
             self._declared()
             self._adopt(task, incarnation, held)
-            self._drop_unknown(task, {each.lease for each in held})
+            self._drop_unknown(task, incarnation, {each.lease for each in held})
             while True:
                 self._asked[task] = self._clock()
                 grant = self._deal(task, incarnation)
@@ -339,11 +342,15 @@ class Ledger:
         if (choice := self._choose(task)) is None:
             return None
         shard, epoch = choice
-        batches = self._missing(shard, epoch)
-        if self._failures.is_troubled(shard):
-            # One by one, so that what fails is known, and nothing else is set aside with it.
-            batches = batches[:1]
-        grant = Grant(next(self._numbers), shard, epoch, tuple(batches))
+        of_epoch, wait = self._fills.pop(shard, (epoch, []))
+        missing = self._missing(shard, epoch)
+        batches = [batch for batch in missing if of_epoch != epoch or batch not in wait]
+        fills = bool(missing) and not batches
+        if fills or self._failures.is_troubled(shard):
+            # One by one, so that what fails is known, and nothing else is set aside with it; and
+            # no more than needed is read again.
+            batches = (batches or missing)[:1]
+        grant = Grant(next(self._numbers), shard, epoch, tuple(batches), fills)
         self._hold(grant, task, incarnation)
         return grant
 
@@ -411,26 +418,29 @@ class Ledger:
             if grant.epoch == self._done[grant.shard]:
                 self._hold(grant, task, incarnation)
 
-    def _drop_unknown(self, task: Task, known: set[int]) -> None:
+    def _drop_unknown(self, task: Task, incarnation: str, known: set[int]) -> None:
         """Takes back what a task does not know of: the answer with the lease was lost."""
         unknown = [h for n, h in self._held.items() if h.task == task and n not in known]
         for held in unknown:
-            self._close(held.grant, orderly=True, error="")
+            # Of this life, nothing was ever read of it.
+            self._close(held.grant, orderly=held.incarnation == incarnation, error="")
 
     def _close(self, grant: Grant, *, orderly: bool, error: str) -> None:
         reader = self._held.pop(grant.lease).task
         self._closed[grant.lease] = Closed(grant, reader, self._clock(), orderly, error)
 
-    def _is_settled(self, closed: Closed, global_step: int) -> bool:
+    def _is_settled(self, closed: Closed) -> bool:
         """Whether what is missing now will stay so."""
-        has_waited = self._clock() - closed.at >= self._settle_secs
-        if not self._sync:
-            # A step of the worker ends after its update was counted.
-            return closed.orderly or has_waited
-        if closed.quiet >= SETTLE_LOOKS or global_step >= (closed.step or 0) + SETTLE_STEPS:
-            return closed.orderly or has_waited
-        # At the end there may be fewer gradients left than make a step: then it is filled up.
-        return has_waited and not self._held and not self._has_free_shards()
+        # A step of the worker ends after its update was counted, or its gradient was pushed.
+        is_over = closed.orderly or self._has_waited(closed)
+        return is_over and (not self._sync or closed.quiet >= SETTLE_LOOKS)
+
+    def _has_to_fill(self, closed: Closed) -> bool:
+        """Whether fewer gradients are left, at the end, than make a step."""
+        return self._has_waited(closed) and not self._held and not self._has_free_shards()
+
+    def _has_waited(self, closed: Closed) -> bool:
+        return self._clock() - closed.at >= self._settle_secs
 
     def _settle_one(self, closed: Closed, missing: list[int]) -> None:
         grant, plan = closed.grant, self._declared()

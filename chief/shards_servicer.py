@@ -49,7 +49,8 @@ class ShardsServicer(Base):
         )
         if grant is not None:
             held = pb.HeldShard(lease=grant.lease, shard=grant.shard, epoch=grant.epoch)
-            return pb.LeaseResponse(lease=pb.ShardLease(held=held, batches=grant.batches))
+            lease = pb.ShardLease(held=held, batches=grant.batches, fills=grant.fills)
+            return pb.LeaseResponse(lease=lease)
         if self._ledger.is_exhausted:
             return pb.LeaseResponse(end=True)
         return pb.LeaseResponse(wait=True)

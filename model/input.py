@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # Batches that are made ahead of the steps.
 READ_AHEAD = 2
+# In place of the epoch: of a batch that fills up a step, and does not count.
+UNCOUNTED = -1
 
 
 def make_dataset(
@@ -31,8 +33,9 @@ def make_dataset(
 ) -> Any:
     """Makes the dataset of `(position, batch)` in the current graph, and notes the plan there.
 
-    A position is an int64 tensor of shape [3]: the batch's number in the dataset, its epoch, and
-    the number of the lease. What cannot be read is left out; the source gets to know.
+    A position is an int64 tensor of shape [3]: the batch's number in the dataset, its epoch or
+    `UNCOUNTED`, and the number of the lease. What cannot be read is left out; the source gets to
+    know.
 
     Args:
         plan: What is read.
@@ -65,7 +68,8 @@ def _leases(plan: InputPlan, source: InputSource, *, marked: bool) -> Any:
         for lease in source.leases(plan, marked=marked):
             if plan.files and not _can_open(plan.files[lease.shard][0]):
                 continue
-            start = np.array([plan.first_batches[lease.shard], lease.epoch, lease.number], np.int64)
+            epoch = UNCOUNTED if lease.fills else lease.epoch
+            start = np.array([plan.first_batches[lease.shard], epoch, lease.number], np.int64)
             batches = np.array(lease.batches, np.int64)
             name = plan.files[lease.shard][0] if plan.files else None
             yield start, batches, name or plan.records(lease.shard, lease.epoch)

@@ -35,6 +35,8 @@ class InputCounts:
         plan: What is read.
         applied: int32 variable of shape [batches of the dataset]: how often each was applied.
         batches: int64 of shape [batches]: those of this worker's step.
+        times: int64 of shape [batches]: how often each counts, which is once, or not at all if it
+            only fills up a step.
     """
 
     def __init__(self, plan: InputPlan, position: Tensor, device: str) -> None:
@@ -48,7 +50,13 @@ class InputCounts:
                 trainable=False,
             )
         self.plan = plan
-        self.batches: Tensor = tf.reshape(position, [-1, 3])[:, 0]
+        positions = tf.reshape(position, [-1, 3])
+        self.batches: Tensor = positions[:, 0]
+        self.times: Tensor = tf.cast(positions[:, 1] >= 0, tf.int64)
+
+    def of_those_that_count(self, examples: Tensor) -> Tensor:
+        """The part of a step's examples that counts; int64 scalars."""
+        return examples * tf.reduce_sum(self.times) // tf.size(self.times, tf.int64)
 
     def add(self, batches: Tensor, times: Tensor | int = 1) -> Operation:
         """Counts batches; int64 of shape [batches]."""
@@ -98,14 +106,34 @@ class BatchTally:
             self._accumulator = v1.SparseConditionalAccumulator(
                 tf.float64, shape=None, shared_name=f"{name}/batches", reduction_type="SUM"
             )
+            # The newest step for which each batch was pushed; `start` sets it.
+            self._pushed: Variable = v1.Variable(
+                lambda: self._never(), use_resource=True, trainable=False, collections=[]
+            )
+
+    def waiting(self, global_step: Tensor) -> Tensor:
+        """The batches whose gradients were pushed for a step or a later one; int64 of shape [k]."""
+        with v1.device(self._device):
+            return tf.where(self._pushed.read_value() >= global_step)[:, 0]
 
     def push(self, step: Tensor) -> Operation:
         """Hands over the batches of this worker's gradient for a step, an int64 scalar."""
         with v1.device(self._device):
+            header = tf.stack([self._counts.batches, self._counts.times])
+            batches, times = header[0], header[1]
+            # What has come in is found among those that wait as long as it does.
+            noted = tf.raw_ops.ResourceScatterMax(
+                resource=self._pushed.handle,
+                indices=batches,
+                updates=tf.fill(tf.shape(batches), step),
+            )
             # The accumulator wants each index once and in order.
-            batches, _, times = tf.unique_with_counts(tf.sort(self._counts.batches))
-            once = tf.IndexedSlices(tf.cast(times, tf.float64)[:, tf.newaxis], batches)
-            return self._accumulator.apply_indexed_slices_grad(once, local_step=step)
+            once, places = tf.unique(tf.sort(batches))
+            in_order = tf.gather(times, tf.argsort(batches, stable=True))
+            sums = tf.math.unsorted_segment_sum(in_order, places, tf.size(once))
+            slices = tf.IndexedSlices(tf.cast(sums, tf.float64)[:, tf.newaxis], once)
+            with tf.control_dependencies([noted]):
+                return self._accumulator.apply_indexed_slices_grad(slices, local_step=step)
 
     def apply(self, replicas: int | Tensor) -> Operation:
         """Counts the batches of a step, once there are `replicas` gradients."""
@@ -116,13 +144,17 @@ class BatchTally:
     def start(self, step: Tensor) -> Operation:
         """As the gradients' accumulators."""
         with v1.device(self._device):
-            return self._accumulator.set_global_step(step)
+            forgotten = self._pushed.assign(self._never(), read_value=False)
+            return tf.group(self._accumulator.set_global_step(step), forgotten)
 
     def leftover(self) -> Leftover:
         """As the gradients' accumulators."""
         with v1.device(self._device):
             drop = self._accumulator.take_indexed_slices_grad(1).indices.op
             return Leftover(self._accumulator.num_accumulated(), drop)
+
+    def _never(self) -> Tensor:
+        return tf.fill([self._counts.plan.num_batches], tf.constant(-1, tf.int64))
 
 
 def find_counts(graph: Any, position: Tensor | None, device: str) -> InputCounts | None:

@@ -24,12 +24,14 @@ class Lease:
         shard: Which shard.
         epoch: In the order of which epoch.
         batches: Which batches, as numbers within the shard, in order.
+        fills: Sync mode: whether they are read only to fill up a step, and do not count.
     """
 
     number: int
     shard: int
     epoch: int
     batches: tuple[int, ...]
+    fills: bool = False
 
 
 class InputSource(Protocol):

@@ -44,6 +44,8 @@ class SyncOps:
         issue_tokens: Chief: issues `counts` tokens for the current global step.
         deal_tokens: Chief: has each step issue `counts` tokens from now on.
         waiting: int32 scalar: gradients that wait for the rest of their step.
+        waiting_batches: int64 of shape [k]: the batches that these are of, if the input is read in
+            shards.
         queue_sizes: int32 of shape [queues]: tokens that nobody has taken.
         ledger: What every worker pushed, see `model.tokens.Ledger.rows`.
         queues: Token queues: one for all workers; or one for each that was planned, and one for
@@ -66,6 +68,7 @@ class SyncOps:
     issue_tokens: Operation
     deal_tokens: Operation
     waiting: Tensor
+    waiting_batches: Tensor
     queue_sizes: Tensor
     ledger: tuple[Tensor, Tensor]
     queues: int
@@ -160,6 +163,7 @@ def synchronize(
         issue_tokens=issue_tokens,
         deal_tokens=deal_tokens,
         waiting=parts.tally.leftover().count,
+        waiting_batches=parts.waiting_batches(step_now),
         queue_sizes=tokens.sizes(),
         ledger=parts.ledger.rows(),
         queues=queues,
@@ -189,6 +193,8 @@ class _Parts:
         # Not before there are gradients: a worker that dies while it computes them counts nothing.
         with tf.control_dependencies(self._gradients.sources):
             step = tf.identity(step)
+        if self._counters.input is not None:
+            examples = self._counters.input.of_those_that_count(examples)
         # Step and examples cross as one tensor to the server that needs both.
         header = tf.stack([step, examples])
         with v1.device(self._device):
@@ -214,6 +220,10 @@ class _Parts:
         step = self._counters.global_step.read_value()
         batches = [each.start(step) for each in self._batches]
         return [self.tally.start(step), *batches, *self._gradients.start(step)]
+
+    def waiting_batches(self, step: Tensor) -> Tensor:
+        nothing = tf.zeros([0], tf.int64)
+        return tf.concat([nothing, *(each.waiting(step) for each in self._batches)], 0)
 
     def leftovers(self) -> list[Leftover]:
         batches = [each.leftover() for each in self._batches]

@@ -76,12 +76,14 @@ class LeaseResponse(_message.Message):
     def __init__(self, lease: _Optional[_Union[ShardLease, _Mapping]] = ..., wait: bool = ..., end: bool = ...) -> None: ...
 
 class ShardLease(_message.Message):
-    __slots__ = ("held", "batches")
+    __slots__ = ("held", "batches", "fills")
     HELD_FIELD_NUMBER: _ClassVar[int]
     BATCHES_FIELD_NUMBER: _ClassVar[int]
+    FILLS_FIELD_NUMBER: _ClassVar[int]
     held: HeldShard
     batches: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, held: _Optional[_Union[HeldShard, _Mapping]] = ..., batches: _Optional[_Iterable[int]] = ...) -> None: ...
+    fills: bool
+    def __init__(self, held: _Optional[_Union[HeldShard, _Mapping]] = ..., batches: _Optional[_Iterable[int]] = ..., fills: bool = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("task", "incarnation", "dataset", "held", "finished")

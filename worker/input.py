@@ -266,7 +266,7 @@ class LeasedInput:
         first = int(plan.first_batches[held.shard])
         batches = frozenset(first + batch for batch in lease.batches)
         self._open[number] = _Open(held, batches, set(batches))
-        return Lease(number, held.shard, held.epoch, tuple(lease.batches))
+        return Lease(number, held.shard, held.epoch, tuple(lease.batches), lease.fills)
 
     def _finish(self, number: int, *, broken_off: bool = False) -> None:
         opened = self._open.pop(number)

@@ -51,7 +51,7 @@ class Job:
         self.ledger = Ledger(clock=clock, settle_secs=SETTLE_SECS, **more)
         self.ledger.declare(plan)
         self.applied = np.zeros(plan.num_batches, np.int32)
-        self.step = self.pending = 0
+        self.waiting = []
         self.held = {}
 
     def lease(self, task, life="life"):
@@ -64,8 +64,7 @@ class Job:
     def train(self, grant, batches=None):
         """Steps on some of a lease's batches, or on all of them."""
         for batch in grant.batches if batches is None else batches:
-            self.applied[self.plan.batch_range(grant.shard)][batch] += 1
-            self.step += 1
+            self.applied[self.plan.batch_range(grant.shard)][batch] += not grant.fills
 
     def finish(self, task, grant, life="life", **more):
         self.held[(task, life)].remove(grant)
@@ -82,7 +81,8 @@ class Job:
 
     def settle(self, secs=0.0):
         self.clock.advance(secs)
-        self.ledger.settle(self.ledger.ended, self.applied, self.step, self.pending)
+        waiting = {int(self.plan.first_batches[g.shard]) + batch for g, batch in self.waiting}
+        self.ledger.settle(self.ledger.ended, self.applied, waiting)
 
     def lose(self, task, life="life"):
         self.held.pop((task, life), None)
@@ -269,7 +269,7 @@ def test_counts_from_before_a_lease_ended_say_nothing_about_its_last_steps(job):
     ended, applied = job.ledger.ended, job.applied.copy()
     job.train(other)
     job.finish(B, other)
-    job.ledger.settle(ended, applied, job.step)
+    job.ledger.settle(ended, applied)
     assert job.ledger.progress.done == 1
     assert job.ledger.ended
     job.settle()
@@ -279,59 +279,76 @@ def test_counts_from_before_a_lease_ended_say_nothing_about_its_last_steps(job):
 # Sync mode
 
 
-def test_gradients_under_way_at_the_end_of_a_lease_get_two_more_steps(start):
+def test_what_waits_for_the_rest_of_its_step_is_not_dealt_again(start):
     job = start(sync=True)
     grant = job.lease(A)
     job.train(grant, [0, 1, 2])
     job.finish(A, grant)
-    job.pending = 1
+    job.waiting = [(grant, 3)]
     job.settle(100 * SETTLE_SECS)
-    late = [job.lease(B) for _ in range(5)]
-    assert grant.shard not in shards_of(late)
+    assert grant.shard not in shards_of(job.lease(B) for _ in range(5))
     job.train(grant, [3])
     job.settle()
     assert job.ledger.progress.done == 1
-    job.train(late[0], late[0].batches[:-1])
-    job.finish(B, late[0])
-    job.settle()
-    job.step += 1
-    job.settle()
-    assert job.ledger.ended, "it may still be counted"
-    job.step += 1
-    job.settle()
-    again = job.ledger.lease(C, "life")
-    assert (again.shard, again.batches) == (late[0].shard, late[0].batches[-1:])
 
 
-def test_a_gradient_that_waits_for_no_other_was_applied_or_dropped(start):
+def test_what_waits_for_no_other_was_applied_or_dropped(start):
+    """Also while others wait."""
     job = start(sync=True)
-    grant = job.lease(A)
+    grant, other = job.lease(A), job.lease(B)
+    job.train(grant, grant.batches[:-1])
     job.finish(A, grant)
+    job.finish(B, other)
+    job.waiting = [(other, 0)]
     job.settle()
-    assert job.ledger.ended, "it may have been taken and not yet been counted"
+    assert len(job.ledger.ended) == 2, "it may have been taken and not yet been counted"
     job.settle()
-    assert not job.ledger.ended
+    assert job.ledger.ended == {other.lease}
+    again = job.ledger.lease(C, "life")
+    assert (again.shard, again.batches, again.fills) == (grant.shard, grant.batches[-1:], False)
 
 
 def test_when_too_few_gradients_for_a_step_are_left_the_step_is_filled_up(start):
-    """Nobody else can push one: the batch is read a second time, and that is counted."""
+    """Nobody else can push one: a batch is read a second time, and is not counted again."""
     job = start(sync=True, epochs=1, num_records=30)
     grant = job.lease(A)
-    job.train(grant, [0, 1])
+    job.train(grant, [0])
     job.finish(A, grant)
-    job.pending = 1
+    job.waiting = [(grant, 1), (grant, 2)]
     job.settle(SETTLE_SECS - 0.1)
     assert job.lease(A) is None
     job.settle(0.1)
     again = job.lease(A)
-    assert again.batches == (2,)
-    job.train(grant, [2])
+    assert (again.batches, again.fills) == ((1,), True)
+    job.train(grant, [1, 2])
     job.train(again)
     job.finish(A, again)
-    job.pending = 0
+    job.waiting = []
     job.settle()
     assert job.ledger.is_exhausted
-    assert job.ledger.progress.repeated == 1
+    assert job.ledger.progress.repeated == 0
+    assert job.applied.tolist() == [1] * 3
+
+
+def test_what_was_lost_is_read_before_a_step_is_filled_up(start):
+    job = start(sync=True, epochs=1, num_records=30)
+    grant = job.lease(A)
+    job.train(grant, [0])
+    job.finish(A, grant)
+    job.waiting = [(grant, 1)]
+    job.settle(SETTLE_SECS)
+    again = job.lease(A)
+    assert (again.batches, again.fills) == ((2,), False)
+
+
+def test_another_life_of_a_task_waits_for_the_last_steps_of_the_one_before(start):
+    job = start(num_records=30)
+    old = job.lease(A, "old")
+    assert job.lease(A, "new") is None
+    job.settle()
+    assert job.lease(A, "new") is None, "a step of it may still be under way"
+    job.settle(SETTLE_SECS)
+    assert job.lease(A, "new").shard == old.shard
 
 
 def test_nobody_needs_to_wait_for_gradients_of_those_that_have_nothing_to_read(start, clock):

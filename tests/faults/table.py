@@ -17,9 +17,7 @@ once an epoch, the weights are those of an undisturbed run, and no process is le
 weights are the same, to 1e-4, as after as many undisturbed steps. Async: they are the known
 solution, to 1e-2; and the one step in which a worker is killed, frozen or cut off for longer than
 its lease may be applied without being counted, or count for the next epoch too, and so may steps
-that are under way when a server is cut off ([input.md](input.md), [recovery.md](recovery.md)). And
-a worker without memory may leave a single batch to the end of an epoch, which then fills up its
-step of sync mode alone, by being read again.
+that are under way when a server is cut off ([input.md](input.md), [recovery.md](recovery.md)).
 **Ended** means that the job ended as documented, with the reason, and that the same command then
 went on to a whole end.
 

@@ -79,10 +79,9 @@ class Job:
     def _look_after(self):
         while not self._ended.wait(0.02):
             if ended := self.chief.ledger.ended:
-                pending = [self.built.sync.waiting] if self.sync else []
-                fetches = [self.built.input.applied, self.built.global_step, pending]
-                applied, step, pending = self.session.run(fetches)
-                self.chief.ledger.settle(ended, applied, int(step), sum(pending))
+                waiting = [self.built.sync.waiting_batches] if self.sync else []
+                applied, waiting = self.session.run([self.built.input.applied, waiting])
+                self.chief.ledger.settle(ended, applied, set(np.concatenate([[], *waiting])))
 
     def stop(self):
         self._ended.set()
@@ -309,6 +308,24 @@ def test_in_sync_mode_records_are_counted_when_they_are_applied(start_job, join,
     assert np.allclose(job.seen, 2.0)
 
 
+def test_a_last_step_that_is_filled_up_counts_each_batch_once(start_job, join, background):
+    """Of 23 batches one is left; it makes the last step, in which both workers read it."""
+    job = start_job(model(epochs=1), sync=True)
+    tokens = Tokens(job)
+    sources = [join(job.chief, life) for life in "ab"]
+    workers = [background(lambda i=i: job.worker(sources[i], i)) for i in range(2)]
+    try:
+        for worker in workers:
+            worker.result()
+    finally:
+        tokens.stop()
+    assert job.chief.ledger.is_exhausted
+    assert job.applied == [1] * 23
+    examples, step = job.session.run([job.built.examples, job.built.global_step])
+    assert (examples, step) == (RECORDS, 12)
+    assert job.chief.ledger.progress.repeated == 0
+
+
 # One worker's input
 
 
@@ -326,7 +343,7 @@ def test_a_worker_gives_back_what_it_is_done_with(serve_shards, join):
     until(lambda: chief.ledger.progress.leased == 1)
     applied = np.zeros(plan.num_batches, int)
     applied[where] = 1
-    chief.ledger.settle(chief.ledger.ended, applied, 2)
+    chief.ledger.settle(chief.ledger.ended, applied)
     assert chief.ledger.progress.done == 1
 
 
@@ -523,9 +540,9 @@ def test_a_worker_that_waits_for_input_does_not_keep_a_hold_waiting(serve_shards
         assert all_answered
         theirs.complete([(batch, 0, taken.number) for batch in (0,)])
         theirs.stop()
-        chief.ledger.settle(chief.ledger.ended, np.zeros(plan.num_batches), 0)
+        chief.ledger.settle(chief.ledger.ended, np.zeros(plan.num_batches))
         time.sleep(0.5)
-        chief.ledger.settle(chief.ledger.ended, np.zeros(plan.num_batches), 0)
+        chief.ledger.settle(chief.ledger.ended, np.zeros(plan.num_batches))
         time.sleep(1.2)
         assert lease.is_running, "what is dealt in a hold is not trained on before its end"
     assert lease.result().shard == taken.shard
