@@ -1,14 +1,25 @@
 """Jobs on Ray: on a cluster of the job's own, and on one with several nodes."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from .conftest import LINEAR, MODELS, find_chief_or_none, last_error, result_of, step_of, until
+from .conftest import (
+    LINEAR,
+    MODELS,
+    find_chief_or_none,
+    last_error,
+    result_of,
+    status_of,
+    step_of,
+    until,
+)
 
 RAY_NODES = Path(__file__).parent / "ray_nodes.py"
 
@@ -38,13 +49,13 @@ def build(task):
 """
 
 
-def test_a_job_spreads_over_the_nodes_of_a_cluster(start, logdir, ray_cluster, tmp_path):
+def test_a_job_spreads_over_the_nodes_of_a_cluster(start, logdir, start_cluster, tmp_path):
     """Two nodes with a logical GPU each: every worker is given one, the chief none."""
     model = tmp_path / "model" / "telling.py"
     model.parent.mkdir()
     model.write_text(MODEL_THAT_TELLS.format(folder=str(MODELS)))
     command = start(
-        *("run", f"{model}:build", "--ray-address", ray_cluster, "--workers", 2, "--ps", 2),
+        *("run", f"{model}:build", "--ray-address", start_cluster(2), "--workers", 2, "--ps", 2),
         *("--gpus-per-worker", 1, "--max-steps", 100_000, "--logdir", logdir),
     )
     address = until(lambda: find_chief_or_none(logdir))
@@ -75,13 +86,94 @@ def test_a_ray_address_without_a_cluster_is_named(start, logdir):
     assert "--ray-address '127.0.0.1:9': no Ray cluster answers" in last_error(command)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize(("mode", "steps"), [("--sync", 1500), ("--async", 3000)])
+def test_a_job_outlives_its_processes_and_a_node(start, logdir, start_cluster, mode, steps):
+    """Three nodes with two processes each: a server, a worker and then a whole node are lost."""
+    command = start(
+        *("run", LINEAR, "--ray-address", start_cluster(3), "--workers", 2, "--ps", 2),
+        *("--spares", 1, "--mirror-secs", 0.5, "--lease-secs", 3, "--max-restarts", 10, mode),
+        *("--max-steps", steps, "--param", "slow=0.02", "--logdir", logdir),
+    )
+    address = until(lambda: find_chief_or_none(logdir))
+    before = until(lambda: _whole_job(address, 1), "all that was planned")
+
+    os.kill(before["ps", 1], signal.SIGKILL)
+    until(lambda: status_of(address).recoveries == 1, "a recovery")
+    after = until(lambda: _whole_job(address, 1), "another spare")
+    assert after["ps", 1] != before["ps", 1]
+
+    os.kill(after["worker", 0], signal.SIGKILL)
+    before = until(
+        lambda: (
+            (found := _whole_job(address, 1)) and found["worker", 0] != after["worker", 0] and found
+        ),
+        "another worker",
+    )
+
+    node = _node_without_chief(before, logdir)
+    lost = {task for task, pid in before.items() if psutil.Process(pid) in node}
+    for process in node:
+        process.kill()
+    after = until(
+        lambda: (found := _whole_job(address, 1)) and _are_others(found, before, lost) and found,
+        "all that was planned, without the node",
+    )
+    assert command.wait() == 0
+    result = result_of(logdir)
+    assert steps <= result["global_step"] <= steps + 1
+    assert result["eval"]["mse"] < 0.1
+    if mode == "--sync":
+        assert result["examples"] == 40 * result["global_step"]
+
+
+def _whole_job(address, spares):
+    """The processes of those that are up, if none is missing; None otherwise."""
+    status = status_of(address)
+    if status is None or status.phase != "training" or status.restore_step < 20:
+        return None
+    up = {(t.role, t.index): t.pid for t in status.tasks if t.state == "up"}
+    standing_by = sum(task.state == "spare" for task in status.tasks)
+    return up if len(up) == 4 and standing_by == spares else None
+
+
+def _are_others(found, before, lost):
+    return all(found[task] != before[task] for task in lost)
+
+
+def _node_without_chief(tasks, logdir):
+    """All processes of a node that has neither the chief nor Ray's head, the raylet first."""
+    raylets = {_raylet_of(pid) for pid in tasks.values()}
+    chief = next(
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if _is_chief(p.info["cmdline"]) and str(logdir) in p.info["cmdline"]
+    )
+    free = [r for r in raylets - {_raylet_of(chief.pid)} if "--head" not in r.cmdline()]
+    return [free[0], *free[0].children(recursive=True)]
+
+
+def _raylet_of(pid):
+    return next(p for p in psutil.Process(pid).parents() if p.name() == "raylet")
+
+
+def _is_chief(command):
+    return "paramserve" in command and command[command.index("paramserve") + 1] == "chief"
+
+
 @pytest.fixture
-def ray_cluster(tmp_path):
-    """The address of a Ray cluster with two nodes on this host."""
-    address_file = tmp_path / "ray-address"
-    with (tmp_path / "ray.log").open("wb") as log:
+def start_cluster(tmp_path):
+    """Starts a Ray cluster of so many nodes on this host, and gives its address."""
+    with ExitStack() as stack:
+        yield lambda nodes: stack.enter_context(_cluster(tmp_path, nodes))
+
+
+@contextmanager
+def _cluster(folder, nodes):
+    address_file = folder / "ray-address"
+    with (folder / "ray.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, RAY_NODES, address_file, tmp_path / "r"],
+            [sys.executable, RAY_NODES, address_file, str(nodes)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
