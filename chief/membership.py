@@ -118,6 +118,8 @@ class Membership:
             if record is None:
                 raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
             if not record.is_alive:
+                record.is_told = True
+                self.changed.notify_all()
                 raise UnknownTask(f"{task} was taken as gone: {record.error or record.state}")
             for each in self.alive():
                 if each.incarnation == incarnation:
@@ -438,6 +440,10 @@ class Membership:
         """The tasks that are up, and the spares."""
         with self.changed:
             return self._places.alive(role)
+
+    def unaware(self) -> list[TaskRecord]:
+        """Tasks that were taken as gone, and have not been heard of since."""
+        return [r for r in self.records() if r.state is TaskState.LOST and not r.is_told]
 
     def failures(self) -> list[TaskRecord]:
         """Tasks that said the job cannot go on."""

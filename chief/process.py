@@ -12,7 +12,6 @@ import tensorflow as tf
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.signals import GRACE_SECS
-from ..cluster.spec import Role
 from ..cluster.status_client import StatusClient, find_chief
 from ..cluster.storage import Storage, open_storage
 from ..errors import ParamserveError, UsageError
@@ -25,6 +24,7 @@ from .checkpoint_files import find_checkpoints, local_path
 from .departures import HandedOver
 from .epochs import Epochs
 from .evaluation import evaluate
+from .farewell import dismiss_all
 from .job_files import JobFiles
 from .job_state import JobState, Phase
 from .layout import Layout, build_layout
@@ -198,11 +198,7 @@ class _Chief:
         self._state.detail = detail
         self._state.phase = phase
         options = self._config.options
-        self._membership.begin_stop(Role.WORKER)
-        self._membership.await_gone(Role.WORKER, 2 * options.heartbeat_secs + 5)
-        self._membership.begin_stop(Role.PS)
-        # One that is cut off hears of it when it is back, and else would wait for a chief.
-        self._membership.await_gone(Role.PS, 2 * options.lease_secs + 5)
+        dismiss_all(self._membership, options.heartbeat_secs, options.lease_secs)
 
     def shut_down(self) -> None:
         self._control.stop()

@@ -46,6 +46,7 @@ class TaskRecord:
         is_dismissed: Whether it is told to leave, though the job goes on.
         leave_session: A worker's session that it should give up, by the number in its report; 0:
             none.
+        is_told: Whether it has heard that it was taken as gone.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class TaskRecord:
     session_epoch: int = 0
     is_dismissed: bool = False
     leave_session: int = 0
+    is_told: bool = False
 
     @property
     def is_alive(self) -> bool:
