@@ -29,6 +29,7 @@ from ..errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
 from .kills import Kill, kill_table
 from .recovery_peers import PEERS, SAVE_SECS, WORKLOAD, measure_peer
+from .remains import Remains
 
 CENSUS = Path(__file__).parents[1] / "examples" / "census" / "wide_deep.py"
 PLAIN = Path(__file__).parent / "recovery_model.py"
@@ -86,13 +87,14 @@ COMPARED = tuple(
 )
 
 
-def measure(scenario: Scenario, kills: int, pause_secs: float) -> Iterator[Kill]:
+def measure(scenario: Scenario, kills: int, pause_secs: float, remains: Remains) -> Iterator[Kill]:
     """Runs a job of 2 parameter servers and 2 workers, and kills its processes one by one.
 
     Args:
         scenario: What to kill.
         kills: How many of them.
         pause_secs: From a recovery to the next kill; up to 2 s are added, by chance.
+        remains: Gets to know the job's processes after each kill.
 
     Raises:
         JobFailed: The job ended by itself.
@@ -109,7 +111,7 @@ def measure(scenario: Scenario, kills: int, pause_secs: float) -> Iterator[Kill]
                 continue
             job.wait("a spare, and a restore point", job.is_whole)
             time.sleep(pause_secs + 2 * chance.random())
-            job.wait("a spare, and a restore point", job.is_whole)
+            remains.note(job.processes(job.wait("a spare, and a restore point", job.is_whole)))
             yield job.kill(scenario.role, chance)
 
 
@@ -140,7 +142,9 @@ class _Job:
         whole = status.phase == "training" and status.global_step >= _SOME_STEPS
         if whole and not self._whole and len(counts) > 1 and counts.get("worker") == 2:
             self._whole = counts
-        return whole and bool(self._whole) and counts == self._whole
+        # A worker that was killed is listed until its lease runs out, or another one is there.
+        live = all(Path(f"/proc/{t.pid}").exists() for t in status.tasks if t.state == "up")
+        return whole and bool(self._whole) and counts == self._whole and live
 
     def wait(self, what: str, condition: Callable[[pb.JobStatus], bool]) -> pb.JobStatus:
         """Waits until a condition holds."""
@@ -186,6 +190,11 @@ class _Job:
             client.scale(ps=ps)
         after = self.wait("a move", lambda s: s.resizes > before.resizes and s.num_ps == ps)
         return Kill(after.resize_secs, 0, 0.0)
+
+    def processes(self, status: pb.JobStatus) -> dict[str, int]:
+        """The ids of all that hold a part of the job."""
+        tasks = {f"{t.role}:{t.index}": t.pid for t in status.tasks if t.state == "up"}
+        return {"chief": self._chief_pid(), **tasks}
 
     def _chief_pid(self) -> int:
         return int(json.loads(Path(self._logdir, JOB_FILE).read_text())["pid"])
@@ -255,12 +264,15 @@ def recovery(
             if name not in known:
                 raise UsageError(f"--scenario {name!r}: expected one of {', '.join(known)}")
         results: dict[str, list[Kill]] = {}
+        remains = Remains()
         for name in scenario or known:
             results[name] = []
-            for kill in measure(known[name], kills, pause_secs):
+            for kill in measure(known[name], kills, pause_secs, remains):
                 results[name].append(kill)
                 console.print(f"{name}: {kill.secs:.2f} s, {kill.steps_lost} steps lost")
         console.print(kill_table(results))
+        if (left := remains.table()) is not None:
+            console.print(left)
         if json_file is not None:
             found = {name: [asdict(kill) for kill in each] for name, each in results.items()}
             json_file.write_text(json.dumps(found, indent=2) + "\n")

@@ -20,6 +20,7 @@ from .spec import ClusterView, Member, Role, Task
 log = logging.getLogger(__name__)
 
 CALL_TIMEOUT_SECS = 10.0
+_SHORTEST_CALL_SECS = 1.0
 # AwaitReady is asked again after so long, so that a waiter never holds a call for hours.
 POLL_SECS = 5.0
 LEAVE_SECS = 15.0
@@ -73,11 +74,30 @@ class MembershipClient:
     """
 
     def __init__(self, address: str) -> None:
+        self._connect(address)
+        self._registration: Registration | None = None
+        self._closed = threading.Event()
+
+    def _connect(self, address: str) -> None:
         self.address = address
         self._channel = open_channel(address)
         self._stub = MembershipStub(self._channel)
-        self._registration: Registration | None = None
-        self._closed = threading.Event()
+
+    def turn_to(self, address: str) -> None:
+        """Asks the chief at another address from now on: the same job's, which has moved."""
+        log.warning("the chief is at %s now, it was at %s", address, self.address)
+        former = self._channel
+        self._connect(address)
+        # Ends what waits for an answer there; whoever was about to ask still may.
+        timer = threading.Timer(_WATCH_PAUSE_SECS, former.close)
+        timer.daemon = True
+        timer.start()
+
+    @property
+    def call_timeout_secs(self) -> float:
+        """How long an answer may take, so that a chief that has moved is found within a lease."""
+        lease_secs = self.registration.job.lease_secs
+        return min(CALL_TIMEOUT_SECS, max(_SHORTEST_CALL_SECS, lease_secs / 2))
 
     @property
     def registration(self) -> Registration:
@@ -163,7 +183,7 @@ class MembershipClient:
             task=self._task(), incarnation=self.registration.incarnation, report=report
         )
         try:
-            reply = self._stub.Heartbeat(request, timeout=CALL_TIMEOUT_SECS)
+            reply = self._stub.Heartbeat(request, timeout=self.call_timeout_secs)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 raise LeaseLost(error.details()) from error

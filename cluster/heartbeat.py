@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ import grpc
 from ..errors import JobFailed, WaitTimeout
 from ..protos import membership_pb2 as pb
 from .chief_client import LeaseLost, MembershipClient
+from .status_client import JOB_FILE, read_job_file
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +90,31 @@ class Heartbeat:
                 log.warning("no answer from the chief for %.1f s: %s", silence, error.details())
                 if silence > self._max_silence_secs:
                     return self._fail(self._silence(silence))
+                if self._has_moved():
+                    continue
             except Exception as error:
                 return self._fail(error)
             if self.latest.stop:
                 self.stopping.set()
             self._ended.wait(interval)
         return None
+
+    def _has_moved(self) -> bool:
+        """Turns to the chief that the log directory names, if it is another one of this job.
+
+        One whose host is lost is followed by one on another host.
+        """
+        job = self._client.registration.job
+        try:
+            there = json.loads(read_job_file(job.logdir, JOB_FILE) or "{}")
+        except (OSError, ValueError) as error:
+            log.debug("nothing can be learned of another chief: %s", error)
+            return False
+        address = there.get("address")
+        if there.get("job_id") != job.job_id or address in (None, self._client.address):
+            return False  # It is not there, or not yet.
+        self._client.turn_to(address)
+        return True
 
     def _silence(self, secs: float) -> WaitTimeout:
         return WaitTimeout(

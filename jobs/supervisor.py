@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECS = 0.25
 START_SECS = 120.0
+_ASK_SECS = 2.0
 # How long tasks may take to end by themselves once the chief has.
 END_SECS = 20.0
 # A disk with less than this takes no line of a log any more, or next to none.
@@ -93,8 +94,11 @@ class Supervisor:
             ):
                 for index in range(count):
                     self._start(role, index, address)
-            with StatusClient(address, timeout_secs=2.0) as client:
-                self._watch(client, on_status)
+            self._client = StatusClient(address, timeout_secs=_ASK_SECS)
+            try:
+                self._watch(on_status)
+            finally:
+                self._client.close()
         code = self._chief.poll()
         if code != 0:
             raise self._failure(self._chief, code)
@@ -105,15 +109,19 @@ class Supervisor:
         spec = self._processes.task(role, index, chief)
         self._tasks[role, index] = self._launcher.start(spec)
 
+    def _read_address(self) -> str | None:
+        """Where the chief says that it serves; None while it does not."""
+        content = self._read(JOB_FILE)
+        job = json.loads(content) if content else {}
+        return str(job["address"]) if job.get("job_id") == self._processes.job_id else None
+
     def _await_chief(self) -> str | None:
         """The chief's address once it serves; None when it ended before."""
         assert self._chief is not None
         deadline = time.monotonic() + START_SECS
         while time.monotonic() < deadline:
-            content = self._read(JOB_FILE)
-            job = json.loads(content) if content else {}
-            if job.get("job_id") == self._processes.job_id:
-                return str(job["address"])
+            if (address := self._read_address()) is not None:
+                return address
             if self._stop.is_set():
                 raise JobFailed("stopped before the chief was up; nothing was trained")
             if self._chief.poll() is not None and not self._is_chief_back():
@@ -123,25 +131,32 @@ class Supervisor:
             f"the chief did not come up within {START_SECS:g} s:\n{self._tail(self._chief)}"
         )
 
-    def _watch(self, client: StatusClient, on_status: Callable[[pb.JobStatus], None]) -> None:
+    def _watch(self, on_status: Callable[[pb.JobStatus], None]) -> None:
         """Returns when the chief has ended."""
         assert self._chief is not None
-        ahead = StartedAhead(lambda number: self._start_spare(number, client.address))
-        while self._chief.poll() is None or self._is_chief_back(client.address):
+        ahead = StartedAhead(lambda number: self._start_spare(number, self._client.address))
+        while self._chief.poll() is None or self._is_chief_back(self._client.address):
             if self._stop.is_set() and not self._stop_sent:
                 self._stop_sent = True
-                self._ask_to_stop(client)
+                self._ask_to_stop()
             try:
-                status = client.status()
+                status = self._client.status()
                 on_status(status)
                 if status.phase in _RUNNING:
-                    self._start_what_is_wanted(client.address, status)
+                    self._start_what_is_wanted(self._client.address, status)
                     if not self._options.ps_on_workers:
                         ahead.look(status)
-                    self._look_after_tasks(client, status, ahead)
+                    self._look_after_tasks(status, ahead)
             except JobFailed:
-                pass  # The chief is busy, or ended between two looks.
+                self._follow_chief()  # Or it is busy, or ended between two looks.
             time.sleep(POLL_SECS)
+
+    def _follow_chief(self) -> None:
+        """A chief that was started again may be on another host."""
+        address = self._read_address()
+        if address is not None and address != self._client.address:
+            self._client.close()
+            self._client = StatusClient(address, timeout_secs=_ASK_SECS)
 
     def _start_spare(self, number: int, address: str) -> ProcessHandle:
         """One more than those that were asked for."""
@@ -172,9 +187,7 @@ class Supervisor:
             self._start(SPARE, sum(role == SPARE for role, _ in self._tasks), chief)
         self._wanted = {"worker": status.wanted_workers, "ps": status.wanted_ps}
 
-    def _look_after_tasks(
-        self, client: StatusClient, status: pb.JobStatus, ahead: StartedAhead
-    ) -> None:
+    def _look_after_tasks(self, status: pb.JobStatus, ahead: StartedAhead) -> None:
         """Starts again what was killed; what failed by itself has told the chief why."""
         states = {(task.role, task.index): task.state for task in status.tasks}
         for task, handle in self._tasks.items():
@@ -184,7 +197,7 @@ class Supervisor:
                 continue
             if failed_before_it_joined(task[0], code, state):
                 said = describe_end(handle, code)
-                self._ask_to_stop(client, f"{handle.name} failed before it joined: {said}")
+                self._ask_to_stop(f"{handle.name} failed before it joined: {said}")
                 return
             if task[0] != "worker" and (follower := ahead.take()) is not None:
                 self._tasks[task] = follower
@@ -194,11 +207,12 @@ class Supervisor:
             try:
                 if self._is_restart_due(handle, code):
                     # A place that nobody has held yet is not filled by a spare.
-                    spec = self._processes.task(*task, client.address, replaces=bool(state))
+                    address = self._client.address
+                    spec = self._processes.task(*task, address, replaces=bool(state))
                     self._tasks[task] = self._launcher.start(spec)
             except BudgetSpent as spent:
                 said = describe_end(handle, code)
-                self._ask_to_stop(client, f"{handle.name}: {said}; {spent}")
+                self._ask_to_stop(f"{handle.name}: {said}; {spent}")
                 return
 
     def _end_if_overdue(self, task: tuple[str, int], handle: ProcessHandle, state: str) -> None:
@@ -221,9 +235,9 @@ class Supervisor:
             log.warning("%s: %s; starting it again", handle.name, how)
         return is_due
 
-    def _ask_to_stop(self, client: StatusClient, error: str = "") -> None:
+    def _ask_to_stop(self, error: str = "") -> None:
         try:
-            client.stop(error)
+            self._client.stop(error)
         except JobFailed as failure:
             log.warning("%s", failure)
 

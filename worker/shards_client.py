@@ -62,7 +62,7 @@ class ShardsClient:
             wait_secs=wait_secs,
         )
         try:
-            return self._stub.Lease(request, timeout=wait_secs + CALL_TIMEOUT_SECS)
+            return self._stub.Lease(request, timeout=wait_secs + self._client.call_timeout_secs)
         except (grpc.RpcError, ValueError) as error:
             raise _translated(error) from error
 
@@ -86,7 +86,8 @@ class ShardsClient:
             finished=finished,
         )
         try:
-            return set(self._stub.Report(request, timeout=timeout_secs).void_leases)
+            timeout = min(timeout_secs, self._client.call_timeout_secs)
+            return set(self._stub.Report(request, timeout=timeout).void_leases)
         except (grpc.RpcError, ValueError) as error:
             raise _translated(error) from error
 
@@ -117,7 +118,7 @@ class ShardsClient:
             number=number,
         )
         try:
-            self._stub.AnswerHold(request, timeout=CALL_TIMEOUT_SECS)
+            self._stub.AnswerHold(request, timeout=self._client.call_timeout_secs)
         except (grpc.RpcError, ValueError) as error:
             raise ChiefSilent(str(error)) from error
 

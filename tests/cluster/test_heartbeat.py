@@ -1,6 +1,7 @@
 """The thread that renews a lease, with a client whose answers the test chooses."""
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -23,13 +24,15 @@ class NoAnswer(grpc.RpcError):
 class Client:
     """Answers what the test says, each time or one after the other; an exception is raised."""
 
-    address = "chief.host:7077"
-
     def __init__(self, answer):
         self.registration = SimpleNamespace(job=pb.JobConfig(heartbeat_secs=0.02))
         self.answer = answer
+        self.address = "chief.host:7077"
         self.reports = []
         self.called = threading.Semaphore(0)
+
+    def turn_to(self, address):
+        self.address = address
 
     def heartbeat(self, report):
         self.reports.append(report)
@@ -102,6 +105,25 @@ def test_a_lost_lease_ends_it_and_resurfaces(start):
             heartbeat.check()
     heartbeat.stop()
     assert not heartbeat.is_running
+
+
+def name_chief(logdir, job_id, address):
+    (logdir / "job.json").write_text(json.dumps({"job_id": job_id, "address": address}))
+
+
+def test_a_chief_that_has_moved_is_found_through_the_log_directory(start, tmp_path):
+    client = Client(NoAnswer())
+    client.registration.job.logdir, client.registration.job.job_id = str(tmp_path), "mine"
+    start(client)
+    await_calls(client, 3)
+    name_chief(tmp_path, "another job's", "elsewhere:1")
+    await_calls(client, 3)
+    (tmp_path / "job.json").write_text("{")
+    await_calls(client, 3)
+    assert client.address == "chief.host:7077"
+    name_chief(tmp_path, "mine", "other.host:7077")
+    await_calls(client, 3)
+    assert client.address == "other.host:7077"
 
 
 def test_a_short_silence_is_borne(start, caplog):
