@@ -292,34 +292,36 @@ class Tokens:
         self._ended.set()
 
 
-def test_in_sync_mode_records_are_counted_when_they_are_applied(start_job, join, background):
+@pytest.fixture
+def train_in_sync(start_job, join, background):
+    """Trains to the end of the input with two workers."""
+
+    def train(**of_model):
+        job = start_job(model(**of_model), sync=True)
+        tokens = Tokens(job)
+        sources = [join(job.chief, life) for life in "ab"]
+        workers = [background(lambda i=i: job.worker(sources[i], i)) for i in range(2)]
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            tokens.stop()
+        assert job.chief.ledger.is_exhausted
+        return job
+
+    return train
+
+
+def test_in_sync_mode_records_are_counted_when_they_are_applied(train_in_sync):
     """The chief applies; the workers' input ends at different times."""
-    job = start_job(model(epochs=2), sync=True)
-    tokens = Tokens(job)
-    sources = [join(job.chief, life) for life in "ab"]
-    workers = [background(lambda i=i: job.worker(sources[i], i)) for i in range(2)]
-    try:
-        for worker in workers:
-            worker.result()
-    finally:
-        tokens.stop()
-    assert job.chief.ledger.is_exhausted
+    job = train_in_sync(epochs=2)
     assert job.applied == [2] * len(job.applied)
     assert np.allclose(job.seen, 2.0)
 
 
-def test_a_last_step_that_is_filled_up_counts_each_batch_once(start_job, join, background):
+def test_a_last_step_that_is_filled_up_counts_each_batch_once(train_in_sync):
     """Of 23 batches one is left; it makes the last step, in which both workers read it."""
-    job = start_job(model(epochs=1), sync=True)
-    tokens = Tokens(job)
-    sources = [join(job.chief, life) for life in "ab"]
-    workers = [background(lambda i=i: job.worker(sources[i], i)) for i in range(2)]
-    try:
-        for worker in workers:
-            worker.result()
-    finally:
-        tokens.stop()
-    assert job.chief.ledger.is_exhausted
+    job = train_in_sync(epochs=1)
     assert job.applied == [1] * 23
     examples, step = job.session.run([job.built.examples, job.built.global_step])
     assert (examples, step) == (RECORDS, 12)
