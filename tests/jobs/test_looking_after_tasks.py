@@ -1,5 +1,6 @@
 """What a launching process does about tasks that ended, without any process."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -32,11 +33,14 @@ class Watch:
 
     def __init__(self, logdir, **options):
         job = Job(LINEAR, logdir=str(logdir), launcher="process", num_workers=2, **options)
+        self.job_id = job.processes.job_id
         self.started = []
         self._supervisor = Supervisor(
             job.processes, SimpleNamespace(start=self._start), job._restarts, SimpleNamespace()
         )
-        self._client = SimpleNamespace(address="localhost:7077", stop=self._stop)
+        self._supervisor._client = SimpleNamespace(
+            address="localhost:7077", stop=self._stop, close=lambda: None
+        )
         self._ahead = StartedAhead(
             lambda number: self._supervisor._start_spare(number, "localhost:7077")
         )
@@ -58,8 +62,15 @@ class Watch:
             leaves = {"leaves_in_secs": 9.0} if state == "leaving" else {}
             status.tasks.add(role=role, index=int(index), state=state, address=name, **leaves)
         self._ahead.look(status)
-        self._supervisor._look_after_tasks(self._client, status, self._ahead)
+        self._supervisor._look_after_tasks(status, self._ahead)
         return [handle.name for handle in self.started[3:]]
+
+    def look_for_chief(self, **job_file):
+        """Looks where the chief is, by what it has written; returns its address."""
+        content = json.dumps(job_file)
+        self._supervisor._chief = SimpleNamespace(read_file=lambda path: content)
+        self._supervisor._follow_chief()
+        return self._supervisor._client.address
 
     def _start(self, spec):
         self.started.append(Handle(spec))
@@ -76,6 +87,15 @@ def watch(tmp_path):
 
 def test_who_lives_is_left_alone(watch):
     assert watch().look() == []
+
+
+def test_a_chief_that_was_started_again_elsewhere_is_followed(watch):
+    job = watch()
+    assert job.look_for_chief(job_id="another", address="host-b:1") == "localhost:7077"
+    assert job.look_for_chief(job_id=job.job_id, address="host-b:1") == "host-b:1"
+    job["worker-0"].code = -9
+    job.look()
+    assert "host-b:1" in job["worker-0"].arguments
 
 
 def test_a_killed_task_is_started_again_until_the_budget_is_spent(watch):
