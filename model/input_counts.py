@@ -118,9 +118,10 @@ class BatchTally:
 
     def push(self, step: Tensor) -> Operation:
         """Hands over the batches of this worker's gradient for a step, an int64 scalar."""
+        # Both cross as one tensor.
+        read = tf.stack([self._counts.batches, self._counts.times])
         with v1.device(self._device):
-            header = tf.stack([self._counts.batches, self._counts.times])
-            batches, times = header[0], header[1]
+            batches, times = tf.unstack(read, 2)
             # What has come in is found among those that wait as long as it does.
             noted = tf.raw_ops.ResourceScatterMax(
                 resource=self._pushed.handle,
