@@ -103,8 +103,11 @@ class Trial:
         except ParamserveError:
             return None
 
-    def until(self, condition, what):
-        """Waits until `condition(status)` is true of the job's status, and returns that."""
+    def until(self, condition, what, *, may_end=False):
+        """Waits until `condition(status)` is true of the job's status, and returns that.
+
+        With `may_end` a job that ends meanwhile, for the test to judge how, is no error.
+        """
         deadline = time.monotonic() + PATIENCE_SECS
         status = None
         while time.monotonic() < deadline and not self.is_over:
@@ -112,6 +115,8 @@ class Trial:
             if status is not None and condition(status):
                 return status
             time.sleep(LOOK_SECS)
+        if may_end and self.is_over:
+            return status
         raise AssertionError(f"never came: {what}\n{self.describe(status)}")
 
     def until_trained(self, steps):
