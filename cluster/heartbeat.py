@@ -107,11 +107,11 @@ class Heartbeat:
         job = self._client.registration.job
         try:
             there = json.loads(read_job_file(job.logdir, JOB_FILE) or "{}")
-        except (OSError, ValueError) as error:
+            address = str(there["address"]) if there.get("job_id") == job.job_id else None
+        except Exception as error:  # Whatever that file system raises: the chief may be back here.
             log.debug("nothing can be learned of another chief: %s", error)
             return False
-        address = there.get("address")
-        if there.get("job_id") != job.job_id or address in (None, self._client.address):
+        if address is None or address == self._client.address:
             return False  # It is not there, or not yet.
         self._client.turn_to(address)
         return True

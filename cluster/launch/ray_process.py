@@ -123,6 +123,8 @@ class RayProcess:
 
     def _lose(self) -> None:
         self.is_lost = True
+        # If it lives all the same, its process would be one too many.
+        self._ray.kill(self.actor)
         if self._code is None:
             self._code = _NODE_LOST
 

@@ -118,8 +118,9 @@ def test_a_chief_that_has_moved_is_found_through_the_log_directory(start, tmp_pa
     await_calls(client, 3)
     name_chief(tmp_path, "another job's", "elsewhere:1")
     await_calls(client, 3)
-    (tmp_path / "job.json").write_text("{")
-    await_calls(client, 3)
+    for damaged in ("{", "[]", '{"job_id": "mine"}'):
+        (tmp_path / "job.json").write_text(damaged)
+        await_calls(client, 3)
     assert client.address == "chief.host:7077"
     name_chief(tmp_path, "mine", "other.host:7077")
     await_calls(client, 3)
