@@ -13,7 +13,7 @@ import tensorflow as tf
 from ..cluster.deadline import Deadline
 from ..model.stalls import StallClock
 from ..model.sync import SyncOps
-from ..model.tokens import SyncCounters, count_up, deal, newest_steps
+from ..model.tokens import SyncCounters, count_up, deal, newest_rounds
 from .holds import LOOK_SECS, given_up_error
 from .lost_tokens import LostTokens, NewSession
 from .stall_words import GradientSight
@@ -43,7 +43,7 @@ class Aggregator:
         self._hold = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
         self._error: Exception | None = None
-        self._steps = 0
+        self._rounds = 0
         self._stalls = StallClock(lease_secs)
         self._workers: dict[int, str] = {}
         self._shares = deal((), ops.queues, ops.tokens_per_step)
@@ -73,7 +73,7 @@ class Aggregator:
             self._issue([num_workers] * self._ops.queues)
         self._clear()
         self._before = self.counters()
-        self._pushed_before = newest_steps(*self._ask(self._ops.ledger))
+        self._pushed_before = newest_rounds(*self._ask(self._ops.ledger))
         self._workers = dict(workers or {})
         self._computing = set(self._workers)
         self._shares = self._deal()
@@ -97,6 +97,11 @@ class Aggregator:
         """Whether the thread lives."""
         return self._thread.is_alive()
 
+    @property
+    def rounds(self) -> int:
+        """Means that the optimizer was given in this epoch, whatever it made of them."""
+        return self._rounds
+
     def check(self) -> None:
         """Raises what ended the thread, if anything did."""
         if self._error is not None:
@@ -114,7 +119,7 @@ class Aggregator:
         if workers == self._workers:
             return
         gone = {i for i, life in self._workers.items() if life and workers.get(i) != life}
-        if self._must_refill and self._steps > self._refill_at:
+        if self._must_refill and self._rounds > self._refill_at:
             self._computing = set(self._workers)
         self._computing = {i for i in self._computing if workers.get(i) == self._workers.get(i)}
         self._workers = dict(workers)
@@ -123,7 +128,7 @@ class Aggregator:
             self._set(self._ops.deal_tokens, self._shares)
         if self._ops.count_replicas is not None:
             # The step under way, once it is clear what that lacks.
-            self._must_refill, self._refill_at, self._seen = True, self._steps, None
+            self._must_refill, self._refill_at, self._seen = True, self._rounds, None
             return
         self._reissue(self._for_the_gone(gone, before))
 
@@ -139,7 +144,7 @@ class Aggregator:
         """
         if self._must_refill and self._workers:
             self._refill()
-        if not self._workers or not self._stalls.is_stalled(self._steps):
+        if not self._workers or not self._stalls.is_stalled(self._rounds):
             return
         sight, sizes = self._look()
         missing = sight.replicas - sight.waiting - sum(self._untaken(sizes))
@@ -233,14 +238,14 @@ class Aggregator:
     def _look(self) -> tuple[GradientSight, list[int]]:
         """What is there of the step under way, and how many tokens each queue has."""
         ops = self._ops
-        (keys, rows), waiting, sizes, step, replicas = self._ask(
-            [ops.ledger, ops.waiting, ops.queue_sizes, ops.global_step, ops.replicas]
+        (keys, rows), waiting, sizes, number, step, replicas = self._ask(
+            [ops.ledger, ops.waiting, ops.queue_sizes, ops.round, ops.global_step, ops.replicas]
         )
         given = frozenset(
             index
-            for index, pushed in newest_steps(keys, rows).items()
-            # Of a model that was put back meanwhile the number of the step says nothing.
-            if pushed[1] == step and pushed != self._pushed_before.get(index)
+            for index, pushed in newest_rounds(keys, rows).items()
+            # Of a model that was put back meanwhile the number of the round says nothing.
+            if pushed[1] == number and pushed != self._pushed_before.get(index)
         )
         sight = GradientSight(int(step), int(waiting), int(replicas), given)
         return sight, [int(size) for size in sizes]
@@ -252,7 +257,7 @@ class Aggregator:
         gone, and had not given theirs, are computed by the others. What the parameter server says
         is not of one moment, so it has to say the same twice.
         """
-        if self._steps > self._refill_at:  # One has begun since, with tokens for all.
+        if self._rounds > self._refill_at:  # One has begun since, with tokens for all.
             self._must_refill, self._computing = False, set(self._workers)
             return
         seen, self._seen = self._seen, self._look()
@@ -328,7 +333,7 @@ class Aggregator:
                     continue
                 with self._between_steps:
                     apply_step()
-                self._steps += 1
+                self._rounds += 1
         except (tf.errors.OpError, RuntimeError) as error:
             # A session closed under a waiting step is how the thread ends.
             if not self._ended.is_set():

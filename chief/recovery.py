@@ -12,7 +12,7 @@ from ..cluster.address import parse_address
 from ..cluster.spec import ClusterView
 from ..cluster.storage import Storage
 from ..model.graph import TrainGraph
-from ..model.tokens import newest_steps
+from ..model.tokens import newest_rounds
 from .checkpoint_files import Checkpoint, find_checkpoints
 from .initialization import adopt, initialize
 from .membership import Membership
@@ -80,10 +80,10 @@ def is_whole(built: TrainGraph, session: Any) -> bool:
         return False
     if built.sync is None:
         return True
-    counts, (keys, rows), step = session.run(
-        [[each.count for each in built.sync.leftovers], built.sync.ledger, built.sync.global_step]
+    counts, (keys, rows), number = session.run(
+        [[each.count for each in built.sync.leftovers], built.sync.ledger, built.sync.round]
     )
-    given = any(pushed[1] == step for pushed in newest_steps(keys, rows).values())
+    given = any(pushed[1] == number for pushed in newest_rounds(keys, rows).values())
     return len(set(map(int, counts))) == 1 and (int(counts[0]) > 0 or not given)
 
 

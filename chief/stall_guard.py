@@ -72,8 +72,10 @@ class StallGuard:
         self._supply_tokens()
         if not self._state.options.stall_secs:
             return
+        # An optimizer may leave updates out for as long as it wants: that is no stall.
+        made = step if self._aggregator is None else self._aggregator.rounds
         verdict = self._state.stall_watch.look(
-            step, self._sights(), paused=paused, gradients=self._ask_for_gradients
+            made, self._sights(), paused=paused, gradients=self._ask_for_gradients
         )
         self._tell(verdict)
         self._treat(verdict)

@@ -73,7 +73,7 @@ class StallWatch:
     Example::
 
         watch = StallWatch(60.0, sync=True)
-        verdict = watch.look(global_step, sights, paused=False, gradients=ask_the_server)
+        verdict = watch.look(steps, sights, paused=False, gradients=ask_the_server)
 
     Args:
         stall_secs: Seconds without a step after which a stall is reported.
@@ -104,7 +104,7 @@ class StallWatch:
 
     def look(
         self,
-        global_step: int,
+        made: int,
         workers: Sequence[WorkerSight],
         *,
         paused: bool,
@@ -113,14 +113,14 @@ class StallWatch:
         """Takes in how far everybody is.
 
         Args:
-            global_step: The newest that is known.
+            made: Steps made together: global steps, or in sync mode means of gradients.
             workers: Those that are up.
             paused: Whether training is held, for a checkpoint or a restore point.
             gradients: Sync mode: asks which gradients of the step under way are there; called only
                 when something may hang. Gives None in async mode.
         """
         now = self._clock()
-        if self._job.note(now, global_step):
+        if self._job.note(now, made):
             self._job_strikes = 0
         lives = self._take(now, workers)
         for worker, life in lives.items():

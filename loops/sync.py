@@ -306,6 +306,6 @@ def _releasing(optimizers: Sequence[Any], step_op: Any, last_step: int) -> Any:
 def _release(optimizer: Any, is_due: Any, step: Any) -> Any:
     controls = controls_of(optimizer)
     if controls is not None:
-        return controls.release(is_due, tf.cast(step, tf.int64))
+        return controls.release(is_due)
     count = tf.where(is_due, optimizer._tokens_per_step, 0)
     return optimizer.get_chief_queue_runner().queue.enqueue_many((tf.fill([count], step),))

@@ -23,8 +23,6 @@ from .tokens import Ledger, TokenQueues
 v1 = tf.compat.v1
 
 _NAME = "paramserve/sync"
-# The chief's row in the ledger; workers have their indices.
-CHIEF_ROW = -1
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,17 @@ class SyncOps:
     """Operations of sync mode.
 
     Attributes:
-        global_step: int64 scalar: the step that gradients are for now.
+        round: int64 scalar: what gradients are for now, see `model.tokens`.
+        global_step: int64 scalar.
         train_op: Worker: pushes its gradients, then waits for its next token.
         take_token: Worker: waits for its first token.
-        token_step: Worker: int64 scalar, the global step of the token that `train_op` ends with.
+        token_step: Worker: int64 scalar, the global step when `train_op` has its token.
         apply_step: Chief: waits for enough gradients, applies their mean, issues tokens.
-        start: Chief: brings the accumulators to the restored global step.
+        start: Chief: has rounds begin at the restored global step.
         leftovers: Chief: gradients that an earlier life of the job left behind.
         clear_tokens: Chief: drops tokens that an earlier life of the job left behind; by queue.
         counts: int32 placeholder of shape [queues], for the next two.
-        issue_tokens: Chief: issues `counts` tokens for the current global step.
+        issue_tokens: Chief: issues `counts` tokens for the round under way.
         deal_tokens: Chief: has each step issue `counts` tokens from now on.
         waiting: int32 scalar: gradients that wait for the rest of their step.
         waiting_batches: int64 of shape [k]: the batches that these are of, if the input is read in
@@ -56,6 +55,7 @@ class SyncOps:
             all; to be run while no step is under way. None: the number stays as it is.
     """
 
+    round: Tensor
     global_step: Tensor
     train_op: Operation
     take_token: Operation
@@ -117,9 +117,12 @@ def synchronize(
     tokens = TokenQueues(num_workers + 1 if has_own_queues else 1, global_step.device, _NAME)
     queues = len(tokens.queues)
     held = _local_variable("token_step")
-    step = tf.identity(held.read_value())
-    with tf.control_dependencies(parts.push(step, examples_in_step, worker_index)):
+    number = tf.identity(held.read_value())
+    with tf.control_dependencies(parts.push(number, examples_in_step, worker_index)):
         token = tokens.take(min(worker_index, queues - 1))
+    with v1.device(global_step.device), tf.control_dependencies([token]):
+        # Both cross as one tensor.
+        token = tf.stack([token, global_step.read_value()])
     first_token = tokens.take(min(worker_index, queues - 1))
     tokens_per_step = max(num_workers, replicas_to_aggregate)
     with v1.device(global_step.device):
@@ -131,9 +134,9 @@ def synchronize(
             name="token_shares",
         )
         counts = v1.placeholder(tf.int32, [queues], name="token_counts")
-        issue_tokens = tokens.give(counts, global_step.read_value())
+        round_now = parts.round()
+        issue_tokens = tokens.give(counts, round_now)
         deal_tokens = shares.assign(counts).op
-        step_now = global_step.read_value()
         replicas = tf.constant(replicas_to_aggregate, tf.int32)
         count_replicas = None
         if follows_workers:
@@ -141,20 +144,22 @@ def synchronize(
                 replicas_to_aggregate, trainable=False, collections=[], name="tokens_dealt"
             )
             replicas, count_replicas = dealt.read_value(), dealt.assign(tf.reduce_sum(counts)).op
-        with tf.control_dependencies(
-            parts.apply(optimizer, replicas if follows_workers else replicas_to_aggregate)
-        ):
+        updates, next_round = parts.apply(
+            optimizer, replicas if follows_workers else replicas_to_aggregate
+        )
+        with tf.control_dependencies(updates):
             # The same reading for both: a step waits for as many gradients as it has tokens.
             now = shares.read_value()
-            given = tokens.give(now, global_step.read_value())
+            given = tokens.give(now, next_round)
         if follows_workers:
             with tf.control_dependencies([now]):
                 given = tf.group(given, dealt.assign(tf.reduce_sum(now)).op)
     return SyncOps(
-        global_step=step_now,
-        train_op=held.assign(token).op,
+        round=round_now,
+        global_step=global_step.read_value(),
+        train_op=held.assign(token[0]).op,
         take_token=held.assign(first_token).op,
-        token_step=tf.identity(token, name="token_step_after"),
+        token_step=tf.identity(token[1], name="token_step_after"),
         apply_step=given,
         start=tf.group(*parts.start()),
         leftovers=parts.leftovers(),
@@ -163,7 +168,7 @@ def synchronize(
         issue_tokens=issue_tokens,
         deal_tokens=deal_tokens,
         waiting=parts.tally.leftover().count,
-        waiting_batches=parts.waiting_batches(step_now),
+        waiting_batches=parts.waiting_batches(round_now),
         queue_sizes=tokens.sizes(),
         ledger=parts.ledger.rows(),
         queues=queues,
@@ -189,14 +194,17 @@ class _Parts:
         self.ledger = Ledger(self._device, _NAME)
         self._batches = [BatchTally(counters.input, self._device, _NAME)] if counters.input else []
 
-    def push(self, step: Tensor, examples: Tensor, worker: int) -> list[Operation]:
+    def round(self) -> Tensor:
+        return self.ledger.round(self._counters.global_step.read_value())
+
+    def push(self, number: Tensor, examples: Tensor, worker: int) -> list[Operation]:
         # Not before there are gradients: a worker that dies while it computes them counts nothing.
         with tf.control_dependencies(self._gradients.sources):
-            step = tf.identity(step)
+            sent = tf.identity(number)
         if self._counters.input is not None:
             examples = self._counters.input.of_those_that_count(examples)
-        # Step and examples cross as one tensor to the server that needs both.
-        header = tf.stack([step, examples])
+        # Round and examples cross as one tensor to the server that needs both.
+        header = tf.stack([sent, examples])
         with v1.device(self._device):
             number = header[0]
             figures = tf.stack([tf.constant(1, tf.int64), header[1]])
@@ -204,26 +212,28 @@ class _Parts:
             self.ledger.push(worker, number),
             self.tally.push(figures, number),
             *(each.push(number) for each in self._batches),
-            *self._gradients.push(step, {self._device: number}),
+            *self._gradients.push(sent, {self._device: number}),
         ]
 
-    def apply(self, optimizer: Any, replicas: int | Tensor) -> list[Operation]:
+    def apply(self, optimizer: Any, replicas: int | Tensor) -> tuple[list[Operation], Tensor]:
+        """The updates, and the number of the round that comes after them."""
         sums = self.tally.take(replicas)
         counters = self._counters
         update = optimizer.apply_gradients(self._gradients.take(replicas), counters.global_step)
         with v1.device(counters.examples.device):
             counted = counters.examples.assign_add(sums[1], read_value=False)
         batches = [each.apply(replicas) for each in self._batches]
-        return [update, counted, *batches, self.ledger.apply(CHIEF_ROW, sums[0])]
+        return [update, counted, *batches], self.ledger.apply(sums[0])
 
     def start(self) -> list[Operation]:
         step = self._counters.global_step.read_value()
         batches = [each.start(step) for each in self._batches]
-        return [self.tally.start(step), *batches, *self._gradients.start(step)]
+        begun = [self.ledger.start(step), self.tally.start(step)]
+        return [*begun, *batches, *self._gradients.start(step)]
 
-    def waiting_batches(self, step: Tensor) -> Tensor:
+    def waiting_batches(self, number: Tensor) -> Tensor:
         nothing = tf.zeros([0], tf.int64)
-        return tf.concat([nothing, *(each.waiting(step) for each in self._batches)], 0)
+        return tf.concat([nothing, *(each.waiting(number) for each in self._batches)], 0)
 
     def leftovers(self) -> list[Leftover]:
         batches = [each.leftover() for each in self._batches]

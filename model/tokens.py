@@ -1,6 +1,11 @@
 """Sync mode's tokens, each the right to compute one gradient, and the ledger of gradients.
 
 Both live beside the global step, on its parameter server.
+
+Gradients belong to a *round*, of which each ends with one mean for the optimizer. Rounds are
+counted from the global step at which training begins. Both numbers stay equal while every round is
+one global step. An optimizer may also leave an update out, or count otherwise: the round advances
+all the same.
 """
 
 from __future__ import annotations
@@ -16,9 +21,11 @@ from .spec import Operation, Tensor
 v1 = tf.compat.v1
 
 # The ledger's columns.
-_PUSHED, _APPLIED, _REISSUED, _STEP = range(4)
-# In place of a step: the worker computes no further gradient.
+_PUSHED, _APPLIED, _REISSUED, _ROUND = range(4)
+# In place of a round: the worker computes no further gradient.
 LEFT = 2**62
+# The row of what applies the gradients; workers have rows from 0 up.
+_CHIEF_ROW = -1
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class SyncCounters:
 
 
 class TokenQueues:
-    """Queues of tokens, of which each holds the global step that it is good for.
+    """Queues of tokens, of which each holds the round that it is good for.
 
     Args:
         count: How many queues: one for all workers, or one for each.
@@ -81,13 +88,13 @@ class TokenQueues:
         with v1.device(self._device):
             return self.queues[queue].dequeue()
 
-    def give(self, counts: Tensor, step: Tensor) -> Operation:
-        """Puts `counts[i]` tokens for a step into queue i; int32 [queues] and int64 scalar."""
+    def give(self, counts: Tensor, number: Tensor) -> Operation:
+        """Puts `counts[i]` tokens for a round into queue i; int32 [queues] and int64 scalar."""
         with v1.device(self._device):
             each = tf.unstack(counts, len(self.queues))
             return tf.group(
                 *(
-                    queue.enqueue_many((tf.fill([count], step),))
+                    queue.enqueue_many((tf.fill([count], number),))
                     for queue, count in zip(self.queues, each, strict=True)
                 )
             )
@@ -132,7 +139,7 @@ def _forget_if_closed(queue: Any) -> Operation:
 
 
 class Ledger:
-    """Counts what each worker pushed and what was applied.
+    """Counts what each worker pushed, what was applied, and rounds.
 
     It is a hash table, since that needs no initialization: a worker may push before the chief has
     done anything. Nobody but its owner writes a row, so nothing is lost between reading and
@@ -153,25 +160,38 @@ class Ledger:
                 shared_name=f"{name}/ledger",
             )
 
-    def push(self, worker: int, step: Tensor) -> Operation:
-        """Notes a gradient of a worker for a step, an int64 scalar."""
+    def push(self, worker: int, number: Tensor) -> Operation:
+        """Notes a gradient of a worker for a round, an int64 scalar."""
         with v1.device(self._device):
             row = self._find(worker)
-            return self._set(worker, tf.stack([row[0] + 1, row[1], row[2], step]))
+            return self._set(worker, tf.stack([row[0] + 1, row[1], row[2], number]))
 
     def leave(self, worker: int) -> Operation:
         """Notes that a worker computes no further gradient, until it pushes one."""
-        with v1.device(self._device):
-            row = self._find(worker)
-            return self._set(worker, tf.concat([row[:3], tf.constant([LEFT], tf.int64)], 0))
+        return self._set_round(worker, tf.constant(LEFT, tf.int64))
 
-    def apply(self, row: int, gradients: Tensor) -> Operation:
-        """Notes gradients that were applied; int64 scalar."""
-        return self._add(row, _APPLIED, gradients)
+    def start(self, step: Tensor) -> Operation:
+        """Has rounds counted from a global step on, an int64 scalar."""
+        return self._set_round(_CHIEF_ROW, step)
+
+    def round(self, step: Tensor) -> Tensor:
+        """The round under way, int64 scalar; before the start, `step`, where it will begin."""
+        with v1.device(self._device):
+            default = tf.stack([*tf.unstack(tf.zeros([3], tf.int64)), step])
+            return self._find(_CHIEF_ROW, default)[_ROUND]
+
+    def apply(self, gradients: Tensor) -> Tensor:
+        """Ends a round of so many gradients, an int64 scalar; gives the number of the next."""
+        with v1.device(self._device):
+            row = self._find(_CHIEF_ROW) + tf.stack([0, gradients, 0, 1])
+            with tf.control_dependencies([self._set(_CHIEF_ROW, row)]):
+                return tf.identity(row[_ROUND])
 
     def reissue(self, row: int, tokens: Tensor) -> Operation:
         """Notes tokens that were issued again; a scalar of an integer type."""
-        return self._add(row, _REISSUED, tokens)
+        with v1.device(self._device):
+            amount = tf.one_hot(_REISSUED, 4, dtype=tf.int64) * tf.cast(tokens, tf.int64)
+            return self._set(row, self._find(row) + amount)
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Everything: the rows' keys, int64 of shape [rows], and the rows, int64 [rows, 4]."""
@@ -181,18 +201,15 @@ class Ledger:
             )
             return exported.keys, exported.values
 
-    def _add(self, row: int, column: int, amount: Tensor) -> Operation:
+    def _set_round(self, row: int, number: Tensor) -> Operation:
         with v1.device(self._device):
-            return self._set(
-                row,
-                self._find(row) + tf.one_hot(column, 4, dtype=tf.int64) * tf.cast(amount, tf.int64),
-            )
+            return self._set(row, tf.concat([self._find(row)[:_ROUND], [number]], 0))
 
-    def _find(self, row: int) -> Tensor:
+    def _find(self, row: int, default: Tensor | None = None) -> Tensor:
         return tf.raw_ops.LookupTableFindV2(
             table_handle=self._table,
             keys=tf.constant(row, tf.int64),
-            default_value=tf.zeros([4], tf.int64),
+            default_value=tf.zeros([4], tf.int64) if default is None else default,
         )
 
     def _set(self, row: int, values: Tensor) -> Operation:
@@ -214,15 +231,17 @@ def count_up(rows: Any, waiting: int) -> SyncCounters:
     return SyncCounters(applied, max(0, pushed - applied - waiting), reissued)
 
 
-def newest_steps(keys: Any, rows: Any) -> dict[int, tuple[int, int]]:
-    """What each worker pushed: how many gradients, and for which step the last, by its row."""
+def newest_rounds(keys: Any, rows: Any) -> dict[int, tuple[int, int]]:
+    """What each worker pushed: how many gradients, and for which round the last, by its row."""
     return {
-        int(key): (int(row[_PUSHED]), int(row[_STEP])) for key, row in zip(keys, rows, strict=True)
+        int(key): (int(row[_PUSHED]), int(row[_ROUND]))
+        for key, row in zip(keys, rows, strict=True)
+        if key >= 0
     }
 
 
 def deal(present: Collection[int], queues: int, tokens: int) -> list[int]:
-    """How many tokens each queue gets in a step: one for each worker, and no fewer than `tokens`.
+    """How many tokens each queue gets in a round: one for each worker, and no fewer than `tokens`.
 
     Worker i has queue i; the last queue is shared by all further workers. They are backup workers
     while nobody is missing.

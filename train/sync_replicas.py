@@ -16,8 +16,8 @@ from .sync_steps import ChiefOps, ChiefQueueRunner, SyncControls
 
 v1 = tf.compat.v1
 
-# The chief's rows in the ledger.
-_STEP_ROW, _WATCH_ROW = -1, -2
+# The row in the ledger of the chief's thread that looks after the workers.
+_WATCH_ROW = -2
 
 
 class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
@@ -132,9 +132,9 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         with tf.name_scope(self._name):
             self._build_parts(pairs)
             train_op = self._build_worker()
-            update = self._build_update()
+            update, next_round = self._build_update()
             self._build_start()
-            self._build_chief(update)
+            self._build_chief(self._finish_round(update, next_round))
         self._gradients_applied = True
         train_op = tf.group(train_op, name=name)
         v1.add_to_collection(v1.GraphKeys.TRAIN_OP, train_op)
@@ -174,7 +174,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         if self._has_own_queues or num_tokens == 0:
             return tf.no_op(name="no_init_tokens")
         with v1.device(self._global_step.device):
-            return self._tokens.give(tf.constant([num_tokens]), self._read_global_step())
+            return self._tokens.give(tf.constant([num_tokens]), self._round())
 
     def make_session_run_hook(
         self, is_chief: bool, num_tokens: int = -1
@@ -259,55 +259,55 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             )
 
     def _build_worker(self) -> tf.Operation:
-        step = tf.identity(self._local_step.read_value())
+        number = tf.identity(self._local_step.read_value())
         with v1.device(self._global_step.device):
             one = tf.ones([1], tf.float64)
         pushes = [
-            self._ledger.push(self._row, step),
-            self._tally.push(one, step),
-            *self._gradients.push(step),
+            self._ledger.push(self._row, number),
+            self._tally.push(one, number),
+            *self._gradients.push(number),
         ]
         with tf.control_dependencies(pushes):
             token = self._tokens.take(self._worker)
         return self._local_step.assign(token).op
 
-    def _build_update(self) -> tf.Operation:
+    def _build_update(self) -> tuple[tf.Operation, tf.Tensor]:
+        """The update, and the number of the round that comes after it."""
         means = self._gradients.take(self._replicas)
         # Outside of our name scope, as the names of what an optimizer keeps are those of its own.
         with v1.device(self._global_step.device), v1.name_scope(""):
             update = self._opt.apply_gradients(means, self._global_step)
-            return tf.group(
-                update, self._ledger.apply(_STEP_ROW, self._tally.take(self._replicas)[0])
-            )
+            return update, self._ledger.apply(self._tally.take(self._replicas)[0])
 
     def _build_start(self) -> None:
-        first_step = self._read_global_step()
+        first = self._read_global_step()
         drained = [self._tokens.clear(self._worker)] if self._has_own_queues else []
         with tf.control_dependencies(drained):
-            self.local_step_init_op = self._local_step.assign(first_step).op
+            self.local_step_init_op = self._local_step.assign(self._round()).op
         self.chief_init_op = tf.group(
-            self._local_step.assign(first_step),
+            self._local_step.assign(first),
             self._tokens.reopen(),
-            self._tally.start(first_step),
-            *self._gradients.start(first_step),
+            self._ledger.start(first),
+            self._tally.start(first),
+            *self._gradients.start(first),
             *([self._shares.initializer] if self._has_own_queues else []),
         )
 
-    def _build_chief(self, update: tf.Operation) -> None:
+    def _build_chief(self, step: tf.Operation) -> None:
         with v1.device(self._global_step.device):
             counts = v1.placeholder(tf.int32, [len(self._tokens.queues)], name="token_counts")
             deal = self._shares.assign(counts).op if self._has_own_queues else tf.no_op()
             issue = tf.group(
-                self._tokens.give(counts, self._read_global_step()),
+                self._tokens.give(counts, self._round()),
                 self._ledger.reissue(_WATCH_ROW, tf.reduce_sum(counts)),
             )
             leftovers = [self._tally.leftover(), *self._gradients.leftovers()]
             self._chief_ops = ChiefOps(
-                step=self._step_after(update),
+                step=step,
                 counts=counts,
                 issue=issue,
                 deal=deal,
-                global_step=self._read_global_step(),
+                round=self._round(),
                 waiting=leftovers[0].count,
                 sizes=self._tokens.sizes(),
                 ledger=self._ledger.rows(),
@@ -328,21 +328,21 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             first_tokens=max(0, self._replicas - self._total),
         )
 
-    def _step_after(self, update: tf.Operation) -> tf.Operation:
+    def _finish_round(self, update: tf.Operation, next_round: tf.Tensor) -> tf.Operation:
         with tf.control_dependencies([update]):
             shares = self._shares.read_value() if self._has_own_queues else self._shares
-            given = self._tokens.give(shares, self._read_global_step())
+            given = self._tokens.give(shares, next_round)
         averages, variables = self._averages
         if averages is None:
             return given
         with tf.control_dependencies([given]):
             return tf.group(averages.apply(variables))
 
-    def _release(self, is_due: tf.Tensor, step: tf.Tensor) -> tf.Operation:
+    def _release(self, is_due: tf.Tensor) -> tf.Operation:
         """Tokens with which every worker can leave a wait, if `is_due`."""
         queues = len(self._tokens.queues)
         each = 1 if self._has_own_queues else self._tokens_per_step
-        return self._tokens.give(tf.fill([queues], tf.where(is_due, each, 0)), step)
+        return self._tokens.give(tf.fill([queues], tf.where(is_due, each, 0)), self._round())
 
     def _runner_maker(self) -> Callable[[tf.Operation], ChiefQueueRunner]:
         workers = self._total if self._has_own_queues else None
@@ -357,6 +357,9 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             replicas=self._replicas,
             lease_secs=self._lease_secs,
         )
+
+    def _round(self) -> tf.Tensor:
+        return self._ledger.round(self._read_global_step())
 
     def _read_global_step(self) -> tf.Tensor:
         step = self._global_step

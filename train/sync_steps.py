@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..model.stalls import StallClock
-from ..model.tokens import LEFT, deal, newest_steps
+from ..model.tokens import LEFT, deal, newest_rounds
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)
@@ -28,9 +28,9 @@ class ChiefOps:
     Attributes:
         step: Waits for enough gradients, applies their mean, issues tokens.
         counts: int32 placeholder of shape [queues], for the next two.
-        issue: Issues so many tokens for the current global step.
+        issue: Issues so many tokens for the round under way.
         deal: Has each step issue so many tokens from now on.
-        global_step: int64 scalar.
+        round: int64 scalar: the round under way, see `model.tokens`.
         waiting: int32 scalar: gradients that wait for the rest of their step.
         sizes: int32 of shape [queues]: tokens that nobody has taken.
         ledger: What every worker pushed: keys and rows.
@@ -42,7 +42,7 @@ class ChiefOps:
     counts: tf.Tensor
     issue: tf.Operation
     deal: tf.Operation
-    global_step: tf.Tensor
+    round: tf.Tensor
     waiting: tf.Tensor
     sizes: tf.Tensor
     ledger: tuple[tf.Tensor, tf.Tensor]
@@ -57,8 +57,8 @@ class SyncControls:
     Attributes:
         make_runner: Makes a runner of a step of the chief.
         step: That step.
-        release: Makes an operation that gives each worker a token more, of a bool scalar (whether
-            to do it) and an int64 scalar (the token's step).
+        release: Makes an operation that gives each worker a token more, of a bool scalar: whether
+            to do it.
         close: Ends every worker that waits for a token, now or later.
         leave: Says that this worker computes no further gradient.
         is_closed: Whether an earlier training closed the queues.
@@ -69,7 +69,7 @@ class SyncControls:
 
     make_runner: Callable[[tf.Operation], ChiefQueueRunner]
     step: tf.Operation
-    release: Callable[[tf.Tensor, tf.Tensor], tf.Operation]
+    release: Callable[[tf.Tensor], tf.Operation]
     close: tf.Operation
     leave: tf.Operation
     is_closed: tf.Tensor
@@ -189,24 +189,24 @@ class _Watch:
         self._workers, self._chief = workers, chief
         self._tokens, self._replicas = tokens, replicas
         self._clock = clock
-        fetches = [ops.global_step, ops.waiting, ops.sizes, *ops.ledger]
+        fetches = [ops.round, ops.waiting, ops.sizes, *ops.ledger]
         self._fetch = session.make_callable(fetches)
 
     def look(self) -> None:
         """Looks, and acts."""
-        step, waiting, sizes, keys, rows = self._fetch()
-        pushed = newest_steps(keys, rows)
+        number, waiting, sizes, keys, rows = self._fetch()
+        pushed = newest_rounds(keys, rows)
         self._meet_leavers(pushed)
-        if self._clock.is_stalled(int(step)):
+        if self._clock.is_stalled(int(number)):
             if int(waiting) < self._replicas:
-                self._end_stall(int(step), self._replicas - int(waiting), list(sizes), pushed)
+                self._end_stall(int(number), self._replicas - int(waiting), list(sizes), pushed)
             self._clock.restart()
 
     def _meet_leavers(self, pushed: dict[int, tuple[int, int]]) -> None:
         raise NotImplementedError
 
     def _end_stall(
-        self, step: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
+        self, number: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
     ) -> None:
         raise NotImplementedError
 
@@ -221,7 +221,7 @@ class _SharedQueueWatch(_Watch):
     _left: frozenset[int] | None = None
 
     def _meet_leavers(self, pushed: dict[int, tuple[int, int]]) -> None:
-        left = frozenset(worker for worker, (_, step) in pushed.items() if step == LEFT)
+        left = frozenset(worker for worker, (_, newest) in pushed.items() if newest == LEFT)
         # Those that had left before have no token now.
         newly = left - self._left if self._left is not None else frozenset()
         self._left = left
@@ -230,10 +230,10 @@ class _SharedQueueWatch(_Watch):
             self._issue([len(newly)])
 
     def _end_stall(
-        self, step: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
+        self, number: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
     ) -> None:
         if not sizes[0]:
-            _logger.warning("Step %d lacks %d gradients: issuing tokens again.", step, missing)
+            _logger.warning("Step %d lacks %d gradients: issuing tokens again.", number, missing)
             self._issue([missing])
 
 
@@ -252,21 +252,21 @@ class _OwnQueuesWatch(_Watch):
             for worker, count in self._absent.items()
             if pushed.get(worker, (0, 0))[0] == count
         }
-        for worker, (count, step) in pushed.items():
-            if step == LEFT and 0 <= worker < self._workers and worker != self._chief:
+        for worker, (count, newest) in pushed.items():
+            if newest == LEFT and worker < self._workers and worker != self._chief:
                 absent[worker] = count
         self._deal(absent)
 
     def _end_stall(
-        self, step: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
+        self, number: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
     ) -> None:
         silent = {
             worker: pushed.get(worker, (0, -1))[0]
             for worker in range(self._workers)
-            if worker != self._chief and pushed.get(worker, (0, -1))[1] < step
+            if worker != self._chief and pushed.get(worker, (0, -1))[1] < number
         }
         if silent.keys() - self._absent.keys():
-            _logger.warning("Step %d lacks gradients of the workers %s.", step, sorted(silent))
+            _logger.warning("Step %d lacks gradients of the workers %s.", number, sorted(silent))
             self._deal({**self._absent, **silent})
         elif not any(size for size, share in zip(sizes, self._shares, strict=True) if share):
             # Whoever is there has pushed: a token was lost with a session.

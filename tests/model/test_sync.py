@@ -293,6 +293,69 @@ def test_a_backup_worker_that_is_in_time_is_as_good_as_any(start_job):
     assert (job.value("w"), job.examples, job.global_step) == (-50.5, 101, 1)
 
 
+# Optimizers that leave updates out, or count otherwise
+
+
+class Sometimes(v1.train.GradientDescentOptimizer):
+    """Applies every `every`th mean, and then raises the global step by `by`."""
+
+    def __init__(self, every, by):
+        super().__init__(1.0)
+        self.every, self.by = every, by
+
+    def apply_gradients(self, pairs, global_step=None, name=None):
+        turn = v1.get_variable("turn", [], tf.int64, v1.zeros_initializer(), trainable=False)
+        due = tf.cast(tf.equal(turn.assign_add(1) % self.every, 0), tf.int64)
+        pairs = [(times(gradient, tf.cast(due, tf.float32)), var) for gradient, var in pairs]
+        with tf.control_dependencies([super().apply_gradients(pairs)]):
+            return global_step.assign_add(self.by * due).op
+
+
+def times(gradient, factor):
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * factor, gradient.indices)
+    return gradient * factor
+
+
+def counted_by(every, by, *gradients):
+    """A dense and a sparse variable; worker i has gradient `gradients[i]` of both."""
+
+    def build(task):
+        weight = v1.get_variable("w", [], initializer=v1.zeros_initializer())
+        table = v1.get_variable("table", [3], initializer=v1.zeros_initializer())
+        amount = gradients[task.index]
+        loss = amount * (weight + tf.reduce_sum(tf.gather(table, [1])))
+        return TrainSpec(loss=loss, optimizer=Sometimes(every, by), examples=amount)
+
+    return build
+
+
+@pytest.mark.parametrize(("every", "by"), [(2, 1), (3, 1), (1, 2), (1, 0), (2, 5)])
+def test_an_optimizer_may_leave_updates_out_and_count_as_it_likes(start_job, every, by):
+    job = start_job(counted_by(every, by, 1, 3))
+    for worker in job.workers:
+        worker.take_token()
+    for number in range(1, 7):
+        updates = number // every
+        assert job.step() == [by * updates] * 2
+        assert job.run([job.sync.global_step, job.sync.round]) == [by * updates, number]
+        assert (job.value("w"), job.examples) == (-2.0 * updates, 4 * number)
+        np.testing.assert_array_equal(job.value("table"), [0.0, -2.0 * updates, 0.0])
+
+
+@pytest.mark.parametrize(("every", "by"), [(9, 1), (1, 2), (1, 0)])
+def test_a_late_gradient_is_stale_however_global_steps_are_counted(start_job, every, by):
+    job = start_job(counted_by(every, by, 1, 10, 1000), workers=3, replicas=2)
+    one, ten, late = job.workers
+    for worker in job.workers:
+        worker.take_token()
+    for number in range(1, 4):
+        job.step(one, ten)
+        late.step()  # One round after the other two.
+        assert job.run(job.sync.waiting) == 0
+        assert job.examples == 11 * number
+
+
 # Tokens
 
 

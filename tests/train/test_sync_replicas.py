@@ -216,6 +216,38 @@ def test_two_workers_with_one_gradient_each_train_as_one_with_both_batches(start
         np.testing.assert_allclose(chief.values[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+class EverySecond(v1.train.GradientDescentOptimizer):
+    """Leaves every other update out, and the global step where it is."""
+
+    def apply_gradients(self, pairs, global_step=None, name=None):
+        turn = v1.get_variable("turn", [], tf.int64, v1.zeros_initializer(), trainable=False)
+        due = turn.assign_add(1) % 2
+        pairs = [(gradient * tf.cast(due, gradient.dtype), var) for gradient, var in pairs]
+        update = super().apply_gradients(pairs)
+        with tf.control_dependencies([update]):
+            return update if global_step is None else global_step.assign_add(due).op
+
+
+def every_second():
+    return EverySecond(0.1)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own-tokens", "shared-tokens"])
+def test_an_optimizer_may_leave_updates_out(start, own):
+    make = sync(every_second, one_gradient_per_worker=own, lease_secs=50)
+    chief, worker = (start(index, make, last_step=3) for index in range(2))
+    worker.wait()
+    chief.wait()
+    steps = chief.values.pop("global_step")
+    assert steps >= 3
+    assert chief.counters.reissued == 0
+    if own:
+        assert steps == 3
+        assert chief.steps == worker.steps == 5  # The first, third and fifth are applied.
+        for name, value in alone(every_second, 5).items():
+            np.testing.assert_allclose(chief.values[name], value, rtol=1e-5, err_msg=name)
+
+
 def test_every_gradient_is_applied_or_counted_as_dropped(start):
     chief, worker = (start(index, sync(), last_step=20) for index in range(2))
     chief.wait()
