@@ -268,6 +268,7 @@ class JobState:
             loss=report.loss if report.HasField("loss") else None,
             recoveries=report.recoveries,
             error=record.error,
+            incarnation=record.incarnation,
         )
         if task.role is Role.PS:
             self._add_load(status)

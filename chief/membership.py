@@ -233,31 +233,24 @@ class Membership:
                 self._lose(record, f"not heard of for {self._clock() - record.heard:.1f} s")
             return [record.task for record in late]
 
-    def lose(self, member: Member, reason: str) -> bool:
-        """Takes one life of a parameter server as gone before its lease runs out.
+    def lose(self, incarnation: str, reason: str, role: Role | None = None) -> list[Task]:
+        """Marks the tasks of one life of a process as lost before their lease runs out.
+
+        A process that still lives learns so with its next heartbeat, and ends.
+
+        Args:
+            incarnation: The life. Another life of the same task stays as it is.
+            reason: For people.
+            role: Limits the loss to what the process is in this role; None: all that it is.
 
         Returns:
-            Whether it was up until now.
+            The tasks that it was until now.
         """
         with self.changed:
-            for record in self.up(Role.PS):
-                if record.incarnation == member.incarnation:
-                    self._lose(record, reason)
-                    return True
-        return False
-
-    def lose_worker(self, task: Task, incarnation: str, reason: str) -> bool:
-        """Takes one life of a worker as gone though it is heard of; it learns so and ends.
-
-        Returns:
-            Whether it was up until now.
-        """
-        with self.changed:
-            record = self._places.get(task)
-            if record is None or record.incarnation != incarnation or not record.is_alive:
-                return False
-            self._lose(record, reason)
-            return True
+            lives = [r for r in self.alive(role) if r.incarnation == incarnation]
+            for record in lives:
+                self._lose(record, reason)
+            return [record.task for record in lives]
 
     def leave_session(self, task: Task, incarnation: str, number: int) -> None:
         """Has a worker open its session anew, if that is still the one of this number."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 
@@ -11,8 +11,10 @@ from ..protos import membership_pb2 as pb
 from ..protos.membership_pb2_grpc import MembershipServicer as Base
 from .job_state import JobState
 from .membership import JobClosed
+from .places import TaskHeld
+from .recovery import PROCESS_GONE, is_refused
 from .status_codes import with_status_codes
-from .tasks import TaskState
+from .tasks import TaskRecord, TaskState
 
 # A waiter that asks for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 30.0
@@ -43,15 +45,12 @@ class MembershipServicer(Base):
         self, request: pb.RegisterRequest, context: grpc.ServicerContext
     ) -> pb.RegisterResponse:
         """Takes a task in."""
-        task = self._membership.register(
-            Role.parse(request.role),
-            address=request.address,
-            incarnation=request.incarnation,
-            index=request.index if request.HasField("index") else None,
-            metrics_address=request.metrics_address,
-            pid=request.pid,
-            spare=request.spare,
-        )
+        try:
+            task = self._register(request)
+        except TaskHeld as held:
+            if not self._lose_those_gone(held.holders, request.address):
+                raise
+            task = self._register(request)
         self._on_change()
         job = pb.JobConfig()
         job.CopyFrom(self._config)
@@ -139,6 +138,28 @@ class MembershipServicer(Base):
         if self._state.write_summary is not None:
             self._state.write_summary(request.summary, request.global_step)
         return pb.WriteSummaryResponse()
+
+    def _register(self, request: pb.RegisterRequest) -> Task:
+        return self._membership.register(
+            Role.parse(request.role),
+            address=request.address,
+            incarnation=request.incarnation,
+            index=request.index if request.HasField("index") else None,
+            metrics_address=request.metrics_address,
+            pid=request.pid,
+            spare=request.spare,
+        )
+
+    def _lose_those_gone(self, holders: Sequence[TaskRecord], address: str) -> list[Task]:
+        """Marks silent tasks as lost whose address another process has now, or nobody."""
+        silence_secs = 2 * self._config.heartbeat_secs
+        return [
+            task
+            for record in holders
+            if self._membership.heartbeat_age(record) > silence_secs
+            and (record.address == address or is_refused(record.address))
+            for task in self._membership.lose(record.incarnation, PROCESS_GONE)
+        ]
 
     def _writes_summaries(self, task: Task) -> bool:
         """One worker is enough: the first that is up."""

@@ -17,7 +17,15 @@ _FREE_AGAIN = (TaskState.LOST, TaskState.DONE, TaskState.PREEMPTED)
 
 
 class TaskHeld(Exception):
-    """The asked place is held by a live task."""
+    """The asked place is held by a live task.
+
+    Attributes:
+        holders: Who holds it; if no place was asked for, every task that holds one.
+    """
+
+    def __init__(self, message: str, holders: Sequence[TaskRecord]) -> None:
+        super().__init__(message)
+        self.holders = holders
 
 
 class Places:
@@ -84,13 +92,14 @@ class Places:
             if held and held.is_alive and held.incarnation != incarnation:
                 raise TaskHeld(
                     f"{held.task} is held by {held.address}, last heard of "
-                    f"{self._age(held):.1f} s ago"
+                    f"{self._age(held):.1f} s ago",
+                    [held],
                 )
             return Task(role, index)
         taken = {r.task.index for r in self.records(role) if r.state not in _FREE_AGAIN}
         free = next(i for i in range(len(taken) + 1) if i not in taken)
         if role is Role.PS and free >= self.num_ps:
-            raise TaskHeld(f"all {self.num_ps} parameter servers are there already")
+            raise TaskHeld(f"all {self.num_ps} parameter servers are there already", self.up(role))
         return Task(role, free)
 
     def find_spare_place(self) -> Task:

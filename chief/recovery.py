@@ -20,6 +20,7 @@ from .mirrors import Mirrors, RestorePoint
 
 log = logging.getLogger(__name__)
 
+PROCESS_GONE = "its process is gone"
 _LOOK_SECS = 0.05
 _PROBE_SECS = 1.0
 
@@ -46,7 +47,7 @@ def find_lost(
     deadline = time.monotonic() + lease_secs + 1.0
     while membership.view == view and time.monotonic() < deadline and not interrupted():
         for member in view.ps:
-            if is_refused(member.address) and membership.lose(member, "its process is gone"):
+            if is_refused(member.address) and membership.lose(member.incarnation, PROCESS_GONE):
                 log.warning("the parameter server at %s is gone", member.address)
         membership.expire()
         with membership.changed:

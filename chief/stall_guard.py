@@ -135,7 +135,7 @@ class StallGuard:
             case Remedy.LOSE:
                 log.warning("%s; %s: lost", verdict.diagnosis, names)
                 for each in verdict.workers:
-                    membership.lose_worker(each.task, each.incarnation, verdict.diagnosis)
+                    membership.lose(each.incarnation, verdict.diagnosis, Role.WORKER)
             case Remedy.RENEW:
                 raise Stalled(verdict.diagnosis)
             case Remedy.FAIL:

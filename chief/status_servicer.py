@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -9,7 +10,10 @@ import grpc
 from ..protos import status_pb2 as pb
 from ..protos.status_pb2_grpc import StatusServicer as Base
 from .job_state import JobState, Phase
+from .recovery import PROCESS_GONE
 from .status_codes import with_status_codes
+
+log = logging.getLogger(__name__)
 
 _ENDED = (Phase.DONE, Phase.FAILED)
 
@@ -19,12 +23,12 @@ class StatusServicer(Base):
 
     Args:
         state: The job.
-        on_plan: Called when another number of tasks was asked for.
+        on_change: Called when another number of tasks was asked for, or one was lost.
     """
 
-    def __init__(self, state: JobState, on_plan: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, state: JobState, on_change: Callable[[], None] = lambda: None) -> None:
         self._state = state
-        self._on_plan = on_plan
+        self._on_change = on_change
 
     @with_status_codes
     def GetStatus(
@@ -68,5 +72,16 @@ class StatusServicer(Base):
             workers=request.workers if request.HasField("workers") else None,
             ps=request.ps if request.HasField("ps") else None,
         )
-        self._on_plan()
+        self._on_change()
         return pb.ScaleResponse()
+
+    @with_status_codes
+    def ReportEnded(
+        self, request: pb.ReportEndedRequest, context: grpc.ServicerContext
+    ) -> pb.ReportEndedResponse:
+        """Takes tasks as lost whose process has ended."""
+        for incarnation in request.incarnations:
+            for task in self._state.membership.lose(incarnation, PROCESS_GONE):
+                log.warning("%s is lost: its process has ended", task)
+        self._on_change()
+        return pb.ReportEndedResponse()

@@ -16,6 +16,7 @@ import typer
 
 from ..chief.options import new_job_id
 from ..cluster.address import Address, parse_address
+from ..cluster.chief_client import new_incarnation
 from ..cluster.data_plane import BUCKET_BYTES
 from ..cluster.signals import GRACE_SECS, StopSignal, check_grace
 from ..cluster.spec import ClusterSpec, Role, Task
@@ -41,6 +42,14 @@ Port = Annotated[
 ]
 Index = Annotated[
     int | None, typer.Option("--index", help="Task index; default: the lowest free one.")
+]
+Incarnation = Annotated[
+    str | None,
+    typer.Option(
+        "--incarnation",
+        help="Unique to this life of the process; default: random. A launcher that gives it can "
+        "tell the chief when the process has ended.",
+    ),
 ]
 
 
@@ -90,6 +99,7 @@ def chief(
         ),
     ] = False,
     grace_secs: args.GraceSecs = GRACE_SECS,
+    incarnation: Incarnation = None,
     debug: args.Debug = False,
 ) -> None:
     """Runs the chief of a job in this process: membership, initialization, checkpoints, the end."""
@@ -133,7 +143,9 @@ def chief(
         train = None
         if chief_trains:
             # Its place is behind those of the launched workers.
-            train = functools.partial(_train_in_chief, model, place.host, workers)
+            train = functools.partial(
+                _train_in_chief, model, place.host, workers, incarnation or new_incarnation()
+            )
         config = ChiefConfig(
             *(options, job_id or new_job_id(), place.host, place.port, metrics_port, train),
             supervised=supervised,
@@ -161,6 +173,7 @@ def ps(
         bool, typer.Option("--spare", help="Stand by, to take the place of one that is lost.")
     ] = False,
     grace_secs: args.GraceSecs = GRACE_SECS,
+    incarnation: Incarnation = None,
     debug: args.Debug = False,
 ) -> None:
     """Runs a parameter server in this process, until the chief ends the job.
@@ -177,6 +190,7 @@ def ps(
             *(config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs),
             spare=spare,
             grace_secs=grace_secs,
+            incarnation=incarnation or new_incarnation(),
         )
         has_left = run_parameter_server(config, stop)
         return ExitCode.PREEMPTED if has_left else ExitCode.DONE
@@ -194,6 +208,7 @@ def worker(
     max_wait_secs: args.MaxWaitSecs = 600.0,
     param: args.Params = None,
     grace_secs: args.GraceSecs = GRACE_SECS,
+    incarnation: Incarnation = None,
     debug: args.Debug = False,
 ) -> None:
     """Runs a worker in this process, until the job or its input ends. It may join at any time.
@@ -217,6 +232,7 @@ def worker(
             max_wait_secs,
             params,
             grace_secs,
+            incarnation or new_incarnation(),
         )
         return ExitCode.PREEMPTED if run_worker(config, stop) else ExitCode.DONE
 
@@ -298,13 +314,16 @@ def _default_host() -> str:
     return name
 
 
-def _train_in_chief(model: str, host: str, index: int, chief: str, stop: threading.Event) -> None:
+def _train_in_chief(
+    model: str, host: str, index: int, incarnation: str, chief: str, stop: threading.Event
+) -> None:
     """The worker of `--chief-trains`; how it fails, it tells the chief like any other."""
     from ..errors import ParamserveError
     from ..worker.process import WorkerConfig, run_worker
 
     try:
-        run_worker(WorkerConfig(model, chief, host, index=index), stop)
+        config = WorkerConfig(model, chief, host, index=index, incarnation=incarnation)
+        run_worker(config, stop)
     except ParamserveError as error:
         print(f"the chief's own worker: {error}", file=sys.stderr)
 

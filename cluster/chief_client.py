@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +39,11 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_http_proxy", 0),
 )
+
+
+def new_incarnation() -> str:
+    """Returns a name for one life of a process."""
+    return uuid.uuid4().hex
 
 
 def open_channel(address: str) -> grpc.Channel:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import Gauge
 
 from ..protos import membership_pb2 as pb
-from .chief_client import JobStopping, MembershipClient
+from .chief_client import JobStopping, MembershipClient, new_incarnation
 from .heartbeat import Heartbeat
 from .metrics import MetricsServer, make_registry
 from .notice import leave_on_notice
@@ -35,6 +34,7 @@ class ParameterServerConfig:
         max_wait_secs: Seconds to wait for the chief, at the start and whenever it is silent.
         spare: Whether it waits to take the place of one that is lost.
         grace_secs: How long it can stay once it is asked to end.
+        incarnation: Unique to this life of the process.
     """
 
     chief: str
@@ -45,6 +45,7 @@ class ParameterServerConfig:
     max_wait_secs: float = 600.0
     spare: bool = False
     grace_secs: float = GRACE_SECS
+    incarnation: str = field(default_factory=new_incarnation)
 
 
 def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -> bool:
@@ -67,7 +68,7 @@ def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -
         registration = client.register(
             Role.PS,
             address=server.address,
-            incarnation=uuid.uuid4().hex,
+            incarnation=config.incarnation,
             max_wait_secs=config.max_wait_secs,
             index=config.index,
             metrics_address=metrics.address,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,14 @@ class StatusClient:
             UsageError: The job cannot have so many.
         """
         self._call(self._stub.Scale, pb.ScaleRequest(workers=workers, ps=ps))
+
+    def report_ended(self, incarnations: Sequence[str]) -> None:
+        """Says that processes have ended, which the job takes as lost at once.
+
+        Raises:
+            JobFailed: Nothing answers.
+        """
+        self._call(self._stub.ReportEnded, pb.ReportEndedRequest(incarnations=incarnations))
 
     def close(self) -> None:
         """Closes the channel."""

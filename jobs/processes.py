@@ -9,6 +9,7 @@ from pathlib import Path
 from ..chief.arguments import chief_arguments
 from ..chief.options import JobOptions
 from ..cluster.address import parse_address
+from ..cluster.chief_client import new_incarnation
 from ..cluster.launch.interface import ProcessSpec
 
 SPARE = "spare"
@@ -85,10 +86,13 @@ class JobProcesses:
 
     def _spec(self, role: str, index: int, arguments: tuple[str, ...]) -> ProcessSpec:
         is_worker = role == "worker"
+        incarnation = new_incarnation()
+        arguments = (*arguments, "--incarnation", incarnation)
         return ProcessSpec(
             name=f"{role}-{index}",
             arguments=(*arguments, "--debug") if self.debug else arguments,
             log_path=str(self.log_folder / f"{role}-{index}.log"),
+            incarnation=incarnation,
             gpus=self.gpus_per_worker if is_worker else 0.0,
             env={} if is_worker else _NO_GPU,
             # A chief that trains would be ahead of the other workers.

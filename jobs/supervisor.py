@@ -29,6 +29,7 @@ from ..cluster.launch.restarts import BudgetSpent, RestartBudget
 from ..cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
 from ..errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
+from .lives import Lives
 from .processes import SPARE, JobProcesses
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Supervisor:
         self._processes = processes
         self._options = processes.options
         self._restarts = restarts
-        self._launcher = launcher
+        self._lives = Lives(launcher)
         self._stop = stop
         self._chief: ProcessHandle | None = None
         self._tasks: dict[tuple[str, int], ProcessHandle] = {}
@@ -84,7 +85,7 @@ class Supervisor:
         Raises:
             ParamserveError: The job failed; the message says which task and why.
         """
-        self._chief = self._launcher.start(self._processes.chief())
+        self._chief = self._lives.start(self._processes.chief())
         address = self._await_chief()
         if address is not None:
             for role, count in (
@@ -107,7 +108,7 @@ class Supervisor:
 
     def _start(self, role: str, index: int, chief: str) -> None:
         spec = self._processes.task(role, index, chief)
-        self._tasks[role, index] = self._launcher.start(spec)
+        self._tasks[role, index] = self._lives.start(spec)
 
     def _read_address(self) -> str | None:
         """Where the chief says that it serves; None while it does not."""
@@ -142,6 +143,8 @@ class Supervisor:
             try:
                 status = self._client.status()
                 on_status(status)
+                if ended := self._lives.find_ended(status):
+                    self._client.report_ended(ended)
                 if status.phase in _RUNNING:
                     self._start_what_is_wanted(self._client.address, status)
                     if not self._options.ps_on_workers:
@@ -160,7 +163,7 @@ class Supervisor:
 
     def _start_spare(self, number: int, address: str) -> ProcessHandle:
         """One more than those that were asked for."""
-        return self._launcher.start(
+        return self._lives.start(
             self._processes.task(SPARE, self._processes.spares + number, address)
         )
 
@@ -172,7 +175,7 @@ class Supervisor:
             return False
         try:
             if self._is_restart_due(self._chief, code):
-                self._chief = self._launcher.start(self._processes.chief(address))
+                self._chief = self._lives.start(self._processes.chief(address))
         except BudgetSpent as spent:
             self._spent = spent
             return False
@@ -209,7 +212,7 @@ class Supervisor:
                     # A place that nobody has held yet is not filled by a spare.
                     address = self._client.address
                     spec = self._processes.task(*task, address, replaces=bool(state))
-                    self._tasks[task] = self._launcher.start(spec)
+                    self._tasks[task] = self._lives.start(spec)
             except BudgetSpent as spent:
                 said = describe_end(handle, code)
                 self._ask_to_stop(f"{handle.name}: {said}; {spent}")

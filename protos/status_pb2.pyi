@@ -17,7 +17,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self, interval_secs: _Optional[float] = ...) -> None: ...
 
 class TaskStatus(_message.Message):
-    __slots__ = ("role", "index", "state", "address", "metrics_address", "pid", "heartbeat_age_secs", "local_steps", "examples", "loss", "recoveries", "error", "parameter_bytes", "variables", "largest_variable", "largest_variable_bytes", "pulled_bytes", "pushed_bytes", "transfers", "leaves_in_secs")
+    __slots__ = ("role", "index", "state", "address", "metrics_address", "pid", "heartbeat_age_secs", "local_steps", "examples", "loss", "recoveries", "error", "parameter_bytes", "variables", "largest_variable", "largest_variable_bytes", "pulled_bytes", "pushed_bytes", "transfers", "leaves_in_secs", "incarnation")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class TaskStatus(_message.Message):
     PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TRANSFERS_FIELD_NUMBER: _ClassVar[int]
     LEAVES_IN_SECS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     role: str
     index: int
     state: str
@@ -58,7 +59,8 @@ class TaskStatus(_message.Message):
     pushed_bytes: int
     transfers: int
     leaves_in_secs: float
-    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., state: _Optional[str] = ..., address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., heartbeat_age_secs: _Optional[float] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., recoveries: _Optional[int] = ..., error: _Optional[str] = ..., parameter_bytes: _Optional[int] = ..., variables: _Optional[int] = ..., largest_variable: _Optional[str] = ..., largest_variable_bytes: _Optional[int] = ..., pulled_bytes: _Optional[int] = ..., pushed_bytes: _Optional[int] = ..., transfers: _Optional[int] = ..., leaves_in_secs: _Optional[float] = ...) -> None: ...
+    incarnation: str
+    def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., state: _Optional[str] = ..., address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., heartbeat_age_secs: _Optional[float] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., recoveries: _Optional[int] = ..., error: _Optional[str] = ..., parameter_bytes: _Optional[int] = ..., variables: _Optional[int] = ..., largest_variable: _Optional[str] = ..., largest_variable_bytes: _Optional[int] = ..., pulled_bytes: _Optional[int] = ..., pushed_bytes: _Optional[int] = ..., transfers: _Optional[int] = ..., leaves_in_secs: _Optional[float] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class JobStatus(_message.Message):
     __slots__ = ("phase", "detail", "epoch", "global_step", "max_steps", "steps_per_second", "examples_per_second", "examples", "loss", "metrics", "sync", "logdir", "checkpoint", "checkpoint_step", "checkpoint_time", "tasks", "job_id", "uptime_secs", "gradients_applied", "gradients_dropped", "tokens_reissued", "recoveries", "recovery_secs", "recovered_step", "restore_step", "wanted_workers", "wanted_ps", "num_ps", "resizes", "resize_secs", "preemptions", "stalls", "secs_since_step")
@@ -175,5 +177,15 @@ class ScaleRequest(_message.Message):
     def __init__(self, workers: _Optional[int] = ..., ps: _Optional[int] = ...) -> None: ...
 
 class ScaleResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportEndedRequest(_message.Message):
+    __slots__ = ("incarnations",)
+    INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
+    incarnations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, incarnations: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReportEndedResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -59,6 +59,11 @@ class StatusStub(object):
                 request_serializer=paramserve_dot_protos_dot_status__pb2.ScaleRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_status__pb2.ScaleResponse.FromString,
                 _registered_method=True)
+        self.ReportEnded = channel.unary_unary(
+                '/paramserve.Status/ReportEnded',
+                request_serializer=paramserve_dot_protos_dot_status__pb2.ReportEndedRequest.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_status__pb2.ReportEndedResponse.FromString,
+                _registered_method=True)
 
 
 class StatusServicer(object):
@@ -102,6 +107,14 @@ class StatusServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportEnded(self, request, context):
+        """Says that processes have ended, as whoever started them knows. Their tasks are lost at once,
+        whatever is left of their leases. Idempotent; what is in the job no longer is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StatusServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +142,11 @@ def add_StatusServicer_to_server(servicer, server):
                     servicer.Scale,
                     request_deserializer=paramserve_dot_protos_dot_status__pb2.ScaleRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_status__pb2.ScaleResponse.SerializeToString,
+            ),
+            'ReportEnded': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportEnded,
+                    request_deserializer=paramserve_dot_protos_dot_status__pb2.ReportEndedRequest.FromString,
+                    response_serializer=paramserve_dot_protos_dot_status__pb2.ReportEndedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +284,33 @@ class Status(object):
             '/paramserve.Status/Scale',
             paramserve_dot_protos_dot_status__pb2.ScaleRequest.SerializeToString,
             paramserve_dot_protos_dot_status__pb2.ScaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportEnded(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paramserve.Status/ReportEnded',
+            paramserve_dot_protos_dot_status__pb2.ReportEndedRequest.SerializeToString,
+            paramserve_dot_protos_dot_status__pb2.ReportEndedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,13 +6,12 @@ import functools
 import logging
 import os
 import threading
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.chief_client import JobStopping, MembershipClient, Registration
+from ..cluster.chief_client import JobStopping, MembershipClient, Registration, new_incarnation
 from ..cluster.data_plane import DataPlane
 from ..cluster.heartbeat import Heartbeat
 from ..cluster.metrics import MetricsServer, make_registry
@@ -59,6 +58,7 @@ class WorkerConfig:
         max_wait_secs: Seconds to wait for the chief and for the model to be ready.
         params: Added to, and winning over, the job's own parameters for the build function.
         grace_secs: How long it can stay once it is asked to end.
+        incarnation: Unique to this life of the process.
     """
 
     model: str
@@ -70,6 +70,7 @@ class WorkerConfig:
     max_wait_secs: float = 600.0
     params: dict[str, str] = field(default_factory=dict)
     grace_secs: float = GRACE_SECS
+    incarnation: str = field(default_factory=new_incarnation)
 
 
 def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
@@ -91,7 +92,7 @@ def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
         registration = client.register(
             Role.WORKER,
             address=server.address,
-            incarnation=uuid.uuid4().hex,
+            incarnation=config.incarnation,
             max_wait_secs=config.max_wait_secs,
             index=config.index,
             metrics_address=metrics_server.address,

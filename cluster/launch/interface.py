@@ -15,6 +15,7 @@ class ProcessSpec:
         name: For people, and for its log file: "worker-0".
         arguments: Of the `paramserve` command; the launcher adds `--host`.
         log_path: File that takes its output, on the host where it runs.
+        incarnation: Unique to this life of the process, which is told it in its arguments.
         gpus: GPUs it needs, as Ray counts them.
         env: Added to the environment.
         niceness: How far it stands back for other processes of its host, as `nice` counts.
@@ -23,6 +24,7 @@ class ProcessSpec:
     name: str
     arguments: tuple[str, ...]
     log_path: str
+    incarnation: str = ""
     gpus: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
     niceness: int = 0

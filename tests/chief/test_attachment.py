@@ -61,7 +61,7 @@ def test_their_next_heartbeat_is_one_like_any_other(left):
 def test_a_spare_is_still_one(left):
     after = make()
     adopt(left[0], "job-1", after, plan())
-    after.lose(after.view.ps[0], "its process is gone")
+    after.lose(after.view.ps[0].incarnation, "its process is gone")
     assert [member.incarnation for member in after.view.ps] == ["s", "b"]
 
 
@@ -94,10 +94,20 @@ def test_another_job_in_the_same_directory_is_not_taken_over(left):
     assert membership.records() == []
 
 
+def test_a_process_that_ended_without_a_chief_is_lost_to_the_next_one(left):
+    """Each task starts with a whole lease; who knows better need not wait for its end."""
+    after = make()
+    adopt(left[0], "job-1", after, plan())
+    assert after.lose("w", "its process is gone") == [Task(Role.WORKER, 0)]
+    assert join(after, Role.WORKER, "y", index=0) == Task(Role.WORKER, 0)
+    assert after.lose("a", "its process is gone") == [Task(Role.PS, 0)]
+    assert [member.incarnation for member in after.view.ps] == ["s", "b"]
+
+
 def test_a_job_that_had_lost_a_server_is_taken_over_but_not_its_model(left):
     _, before = left
-    before.lose(before.view.ps[0], "gone")  # The spare takes its place,
-    before.lose(before.view.ps[1], "gone")  # and there is none for this one.
+    before.lose(before.view.ps[0].incarnation, "gone")  # The spare takes its place,
+    before.lose(before.view.ps[1].incarnation, "gone")  # and there is none for this one.
     after = make()
     assert not adopt(to_json("job-1", before, plan()), "job-1", after, plan())
     assert after.view is None

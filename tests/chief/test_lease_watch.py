@@ -48,7 +48,9 @@ def test_a_call_fails_when_the_lease_of_a_server_runs_out(membership, session, n
 def test_a_call_fails_when_a_spare_has_taken_the_place_already(membership, session):
     with LeaseWatch(membership, membership.view, session):
         membership.register(Role.PS, address="b:1", incarnation="other", spare=True)
-        timer = threading.Timer(0.3, lambda: membership.lose(membership.view.ps[0], "it is gone"))
+        timer = threading.Timer(
+            0.3, lambda: membership.lose(membership.view.ps[0].incarnation, "it is gone")
+        )
         timer.start()
         with pytest.raises(tf.errors.AbortedError, match="the session was left"):
             session.run("endless:0")

@@ -99,6 +99,32 @@ def test_a_place_is_free_again_once_its_lease_ran_out(membership, clock):
     assert [r.incarnation for r in membership.up(PS)] == ["new"]
 
 
+@pytest.mark.parametrize("role", [PS, WORKER])
+def test_a_place_is_free_at_once_when_its_process_is_known_to_have_ended(membership, role):
+    task = join(membership, role, "old", index=0)
+    assert membership.lose("old", "its process is gone") == [task]
+    assert join(membership, role, "new", index=0) == task
+    assert [r.incarnation for r in membership.up(role)] == ["new"]
+
+
+def test_a_stale_word_of_a_former_life_does_not_end_the_present_one(membership):
+    task = join(membership, WORKER, "old", index=0)
+    membership.lose("old", "its process is gone")
+    join(membership, WORKER, "new", index=0)
+    assert membership.lose("old", "its process is gone") == []
+    assert membership.lose("never seen", "its process is gone") == []
+    assert membership.heartbeat(task, "new", None) == task
+
+
+def test_a_process_that_ended_is_lost_in_every_role_it_had(membership):
+    for role in (PS, WORKER):
+        join(membership, role, "both")
+    assert membership.lose("both", "its step hangs", WORKER) == [Task(WORKER, 0)]
+    assert membership.view is not None, "what it holds is still there"
+    assert membership.lose("both", "its process is gone") == [Task(PS, 0)]
+    assert membership.view is None
+
+
 @pytest.mark.parametrize("index", [None, 0])
 @pytest.mark.parametrize("role", [PS, WORKER])
 def test_asking_again_after_a_lost_answer_gives_the_same_place(membership, role, index):

@@ -1,6 +1,7 @@
 """The chief's gRPC server as its clients see it: membership, status, health and reflection."""
 
 import queue
+import socket
 import threading
 import time
 
@@ -104,6 +105,69 @@ def test_a_server_that_has_to_go_waits_until_the_chief_lets_it(serve, join):
         status = client.status()
     assert [(task.state, task.leaves_in_secs) for task in status.tasks] == [("preempted", 0.0)] * 2
     assert dict(status.preemptions) == {"ps": 1, "worker": 1}
+
+
+@pytest.fixture
+def closed_address():
+    """Where a process was that has ended: the port is bound, and refuses connections."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def until_silent(job):
+    """Until the first task has missed two heartbeats."""
+    silence_secs = 2 * job.state.options.heartbeat_secs
+    while job.membership.heartbeat_age(job.membership.records()[0]) <= silence_secs:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("index", [None, 0])
+def test_a_place_whose_process_is_gone_is_given_away_without_waiting(
+    serve, join, closed_address, index
+):
+    """Roles that are started by hand have no launcher that could tell."""
+    job = serve(num_ps=1, lease_secs=600.0)
+    join(job, Role.PS, "old", address=closed_address)
+    until_silent(job)
+    new = join(job, Role.PS, "new", index=index)
+    assert new.registration.task == Task(Role.PS, 0)
+    assert [r.incarnation for r in job.membership.up(Role.PS)] == ["new"]
+
+
+def test_a_place_goes_to_another_process_at_the_same_address(serve, join):
+    """Two processes cannot listen there: the former one has ended."""
+    job = serve(lease_secs=600.0)
+    join(job, Role.WORKER, "old", index=1, address="w.host:2222")
+    until_silent(job)
+    assert (
+        join(job, Role.WORKER, "new", index=1, address="w.host:2222").registration.task.index == 1
+    )
+
+
+def test_a_place_whose_process_listens_or_was_just_heard_of_stays_its_own(
+    serve, join, closed_address
+):
+    job = serve(lease_secs=600.0, heartbeat_secs=200.0)
+    join(job, Role.WORKER, "heard", index=0, address=closed_address)
+    listening = serve(lease_secs=600.0)
+    join(listening, Role.WORKER, "frozen", index=0, address=listening.address)
+    until_silent(listening)
+    for each in (job, listening):
+        with pytest.raises(WaitTimeout, match="worker:0 is held by"):
+            join(each, Role.WORKER, "new", index=0, max_wait_secs=0.3)
+
+
+def test_a_launcher_tells_which_processes_have_ended(serve, join):
+    job = serve(lease_secs=600.0)
+    join(job, Role.WORKER, "old", index=0)
+    with StatusClient(job.address) as client:
+        [task] = client.status().tasks
+        assert (task.state, task.incarnation) == ("up", "old")
+        client.report_ended([task.incarnation, "of no task"])
+        [task] = client.status().tasks
+    assert (task.state, task.error) == ("lost", "its process is gone")
+    assert join(job, Role.WORKER, "new", index=0).registration.task.index == 0
 
 
 def test_only_the_first_live_worker_writes_summaries(serve, join):

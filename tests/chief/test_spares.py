@@ -8,7 +8,7 @@ import pytest
 from paramserve.chief.membership import JobClosed, Membership, UnknownTask
 from paramserve.chief.recovery import find_lost
 from paramserve.chief.tasks import TaskState
-from paramserve.cluster.spec import Member, Role, Task
+from paramserve.cluster.spec import Role, Task
 from paramserve.protos import membership_pb2 as pb
 
 LEASE_SECS = 10.0
@@ -41,7 +41,7 @@ def join(membership, life, role=Role.PS, **more):
 
 
 def lose(membership, life):
-    return membership.lose(Member(f"{life}.host:2222", life), "its process is gone")
+    return membership.lose(life, "its process is gone")
 
 
 def lives(membership):

@@ -18,6 +18,7 @@ class Handle:
 
     def __init__(self, spec):
         self.name, self.arguments = spec.name, spec.arguments
+        self.incarnation = spec.incarnation
         self.code = None
         self.said = []
 
@@ -47,7 +48,7 @@ class Watch:
         self.stopped_because = None
         for task in (("ps", 0), ("worker", 0), ("worker", 1)):
             spec = job.processes.task(*task, "localhost:7077")
-            self._supervisor._tasks[task] = self._start(spec)
+            self._supervisor._tasks[task] = self._supervisor._lives.start(spec)
 
     def __getitem__(self, name):
         """The newest process of a name."""
@@ -64,6 +65,17 @@ class Watch:
         self._ahead.look(status)
         self._supervisor._look_after_tasks(status, self._ahead)
         return [handle.name for handle in self.started[3:]]
+
+    def ended(self, **lives):
+        """Who a chief is told of that takes these lives for alive: `worker_0=handle`."""
+        status = pb.JobStatus(phase="training")
+        for name, handle in lives.items():
+            role, _, index = name.partition("_")
+            state = "spare" if role == "spare" else "up"
+            status.tasks.add(
+                role=role, index=int(index), state=state, incarnation=handle.incarnation
+            )
+        return self._supervisor._lives.find_ended(status)
 
     def look_for_chief(self, **job_file):
         """Looks where the chief is, by what it has written; returns its address."""
@@ -157,3 +169,33 @@ def test_a_spare_is_started_for_a_server_that_has_to_go_and_takes_its_place(watc
 def test_every_process_is_told_how_long_it_can_stay(watch):
     for handle in watch(grace_secs=12.5).started:
         assert handle.arguments[handle.arguments.index("--grace-secs") + 1] == "12.5"
+
+
+def test_a_chief_that_takes_an_ended_process_for_alive_is_told_until_it_knows(watch):
+    """The next chief may have been told nothing: it is what it says that counts."""
+    job = watch()
+    former = job["worker-0"]
+    assert job.ended(worker_0=former) == []
+    former.code = -9
+    assert job.ended(worker_0=former) == job.ended(worker_0=former) == [former.incarnation]
+    assert job.ended() == [], "it is lost to the chief already"
+
+
+def test_what_is_known_of_a_former_life_says_nothing_of_the_present_one(watch):
+    job = watch()
+    former = job["worker-0"]
+    former.code = -9
+    job.look()
+    present = job["worker-0"]
+    assert present.incarnation != former.incarnation
+    assert present.arguments[present.arguments.index("--incarnation") + 1] == present.incarnation
+    assert job.ended(worker_0=present) == []
+    assert job.ended(worker_0=former, worker_1=present) == [former.incarnation]
+
+
+def test_a_process_with_two_places_is_told_of_once_and_one_of_another_launcher_never(watch):
+    job = watch()
+    process = job["ps-0"]
+    process.code = 1
+    by_hand = SimpleNamespace(incarnation="by hand")
+    assert job.ended(spare_2=process, worker_0=process, worker_7=by_hand) == [process.incarnation]
