@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from ..cluster.address import join_address
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.signals import GRACE_SECS
@@ -153,7 +154,7 @@ class _Chief:
         self._server: TensorFlowServer = start_server(config.host)
         self._metrics_server = MetricsServer(self._registry, config.host, config.metrics_port)
         self._control.start()
-        self._address = f"{config.host}:{self._control.port}"
+        self._address = join_address(config.host, self._control.port)
         self._files.announce(config.job_id, self._address, self._metrics_server.address)
         self._write_targets()
         log.info("chief of job %s serves on %s", config.job_id, self._address)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..chief.options import new_job_id
-from ..cluster.address import Address, parse_address
+from ..cluster.address import Address, parse_address, parse_host
 from ..cluster.chief_client import new_incarnation
 from ..cluster.data_plane import BUCKET_BYTES
 from ..cluster.signals import GRACE_SECS, StopSignal, check_grace
@@ -30,7 +30,9 @@ EXIT_SECS = 5.0
 ChiefAddress = Annotated[
     str | None,
     typer.Option(
-        "--chief", help="HOST:PORT of the chief's control service; default: TF_CONFIG's chief."
+        "--chief",
+        help="HOST:PORT of the chief's control service, an IPv6 host in brackets; default: "
+        "TF_CONFIG's chief.",
     ),
 ]
 Host = Annotated[
@@ -264,7 +266,7 @@ class _Place:
         port = default_port if port is None else port
         if not 0 <= port <= 65535:
             raise UsageError(f"--port {port}: expected 0 to 65535")
-        return cls(host or _default_host(), port, index)
+        return cls(_checked_host(host) if host else _default_host(), port, index)
 
 
 def _tf_config() -> tuple[ClusterSpec, Task] | None:
@@ -302,6 +304,13 @@ def _chief_address(chief: str | None) -> str:
     if found is None:
         raise UsageError("where is the chief? Give --chief HOST:PORT, or set TF_CONFIG")
     return found[0].address_of(Task(Role.CHIEF, 0))
+
+
+def _checked_host(host: str) -> str:
+    try:
+        return parse_host(host, "--host")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _default_host() -> str:

@@ -51,6 +51,44 @@ def validate_address(text: object, what: str = "address") -> str:
     return str(parse_address(text, what))
 
 
+def parse_host(text: str, what: str = "host") -> str:
+    """Reads a host name or address as people write it: an IPv6 address with or without brackets.
+
+    Args:
+        text: The text to read.
+        what: Whose host this is, for the error.
+
+    Returns:
+        The host as `Address` has it.
+
+    Raises:
+        ValueError: If it is malformed, or has a port.
+    """
+    bare = text.strip()
+    try:
+        return str(ipaddress.IPv6Address(bare))
+    except ValueError:
+        pass
+    if ":" in bare and not bare.startswith("["):
+        raise ValueError(
+            f"{what} {text!r} is no IPv6 address: write a host or an IP address, without a port"
+        )
+    return _parse_host(bare, text, what)
+
+
+def join_address(host: str, port: int) -> str:
+    """Returns "host:port", with an IPv6 host in brackets.
+
+    Args:
+        host: As `parse_host` takes it.
+        port: A TCP port, 0 to 65535.
+
+    Raises:
+        ValueError: If the host is malformed.
+    """
+    return str(Address(parse_host(host), port))
+
+
 def parse_master(master: str) -> str | None:
     """Reads a TensorFlow master string.
 

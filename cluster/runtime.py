@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..errors import UsageError
-from .address import parse_address
+from .address import join_address, parse_address
 from .memory import keep_freed_memory
 from .spec import ClusterView, Task
 
@@ -48,14 +48,14 @@ def start_server(host: str, port: int = 0) -> TensorFlowServer:
     # could never be closed, and would stay behind with its threads.
     os.environ.setdefault("GRPC_FAIL_FAST", "true")
     try:
-        server = tf.compat.v1.train.Server({"local": [f"{host}:{port}"]}, "local", 0)
+        server = tf.compat.v1.train.Server({"local": [join_address(host, port)]}, "local", 0)
     except tf.errors.OpError as error:
         raise UsageError(
             f"TensorFlow's server could not listen on port {port}: is it in use? "
             "Give another --port, or 0 for a free one"
         ) from error
     bound = parse_address(server.target.removeprefix("grpc://"))
-    return TensorFlowServer(server.target, f"{host}:{bound.port}", server)
+    return TensorFlowServer(server.target, join_address(host, bound.port), server)
 
 
 def session_config(view: ClusterView, task: Task, address: str) -> Any:

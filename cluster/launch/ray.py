@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 from ...errors import UsageError, first_line
+from ..address import parse_address
 from .interface import ProcessSpec
 from .ray_process import ProcessActor, RayProcess
 
@@ -100,11 +101,12 @@ class RayLauncher:
 
 def _check_reachable(address: str) -> None:
     """Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
+    try:
+        peer = parse_address(address.removeprefix("ray://"))
+    except ValueError:
         return  # "auto", which Ray resolves at once.
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECS).close()
+        socket.create_connection((peer.host, peer.port), timeout=_CONNECT_SECS).close()
     except OSError as error:
         raise _no_cluster(address, error) from error
 

@@ -1,8 +1,17 @@
 """Addresses and master strings: what is read, written and refused."""
 
+import re
+
 import pytest
 
-from paramserve.cluster.address import Address, parse_address, parse_master, validate_address
+from paramserve.cluster.address import (
+    Address,
+    join_address,
+    parse_address,
+    parse_host,
+    parse_master,
+    validate_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +60,28 @@ def test_an_address_is_written_in_one_way():
 def test_a_malformed_address_is_refused(text, complaint):
     with pytest.raises(ValueError, match=f"--chief .*{complaint}"):
         validate_address(text, "--chief")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("localhost", "localhost:80"),
+        ("10.0.0.7", "10.0.0.7:80"),
+        ("::1", "[::1]:80"),
+        ("[::1]", "[::1]:80"),
+        ("FD00:0::1", "[fd00::1]:80"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:80"),
+    ],
+)
+def test_host_and_port_are_joined_whatever_kind_of_host_it_is(host, address):
+    assert join_address(host, 80) == address
+    assert parse_address(address) == Address(parse_host(host), 80)
+
+
+@pytest.mark.parametrize("host", ["", "::1:2222:x", "host:2222", "[::1]:2222", "two words", "[::1"])
+def test_a_malformed_host_is_refused(host):
+    with pytest.raises(ValueError, match=f"--host {re.escape(repr(host))}"):
+        parse_host(host, "--host")
 
 
 def test_a_master_is_this_process_or_a_server():
