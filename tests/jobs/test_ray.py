@@ -79,11 +79,12 @@ def _tasks_of(address):
     return found
 
 
-def test_a_ray_address_without_a_cluster_is_named(start, logdir):
-    command = start("run", LINEAR, "--ray-address", "127.0.0.1:9", "--logdir", logdir)
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "[::1]:9"])
+def test_a_ray_address_without_a_cluster_is_named(start, logdir, address):
+    command = start("run", LINEAR, "--ray-address", address, "--logdir", logdir)
 
     assert command.wait() == 2
-    assert "--ray-address '127.0.0.1:9': no Ray cluster answers" in last_error(command)
+    assert f"--ray-address '{address}': no Ray cluster answers" in last_error(command)
 
 
 @pytest.mark.faults

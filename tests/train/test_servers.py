@@ -1,10 +1,13 @@
 """Servers, and where variables go in a cluster."""
 
+import socket
+
 import pytest
 import tensorflow as tf
 
 from paramserve import train
 from paramserve.cluster.placement import BalancedByBytes
+from paramserve.contrib import training
 
 v1 = tf.compat.v1
 
@@ -24,6 +27,37 @@ def test_a_server_runs_the_steps_of_any_session_that_knows_its_address(servers):
     assert "/job:worker/replica:0/task:0/device:CPU:0" in devices
     assert servers.ps.server_def.job_name == "ps"
     assert isinstance(servers.ps, v1.train.Server)
+
+
+@pytest.fixture
+def ipv6_servers():
+    """A parameter server and a worker on ::1."""
+    with socket.socket(socket.AF_INET6) as first, socket.socket(socket.AF_INET6) as second:
+        try:
+            for each in (first, second):
+                each.bind(("::1", 0))
+        except OSError as error:
+            pytest.skip(f"this machine has no address ::1: {error}")
+        ps, worker = (f"[::1]:{each.getsockname()[1]}" for each in (first, second))
+    spec = train.ClusterSpec({"ps": [ps], "worker": [worker]})
+    return [train.Server(spec, job, 0) for job in ("ps", "worker")]
+
+
+@pytest.mark.seed("tf.train.Server")
+def test_a_cluster_on_ipv6_trains_with_a_session_and_with_a_loop(ipv6_servers, logdir):
+    master = ipv6_servers[1].target
+    assert master.startswith("grpc://[::1]:")
+    with tf.device("/job:ps/task:0"):
+        step = train.get_or_create_global_step()
+        weight = v1.get_variable("weight", initializer=1.0)
+    train_op = train.GradientDescentOptimizer(0.25).minimize(weight**2, global_step=step)
+    with train.MonitoredTrainingSession(master, hooks=[train.StopAtStepHook(2)]) as session:
+        while not session.should_stop():
+            session.run(train_op)
+    with v1.Session(master) as session:
+        assert session.run([step, weight]) == [2, 0.25]
+    training.train(train_op, logdir, master=master, hooks=[train.StopAtStepHook(3)])
+    assert train.latest_checkpoint(logdir).endswith("model.ckpt-3")
 
 
 @pytest.mark.seed("tf.train.Server")
