@@ -22,6 +22,7 @@ from .iterators import untuned
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loading import describe
 from .loops import JobDefaults, make_loop
+from .own_sync import refuse_sync_replicas, refuse_sync_steps
 from .spec import (
     BuildFn,
     GradientsAndVariables,
@@ -153,6 +154,7 @@ def build_train_graph(
             train = _train_ops(
                 spec, context, counters, replicas_to_aggregate, data_plane.transfer_bucket_bytes
             )
+            refuse_sync_steps()
             with tf.control_dependencies([train["train_op"]]):
                 train_op = tf.identity(spec.loss, name="train_op")
         with _explaining(f"the training loop {spec.loop!r} could not be made"):
@@ -210,6 +212,7 @@ def _call(build: BuildFn, context: TaskContext) -> TrainSpec:
         )
     if spec.loss.shape.rank != 0:
         raise UsageError(f"TrainSpec.loss has shape {spec.loss.shape}, expected a scalar")
+    refuse_sync_replicas(spec)
     return spec
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from paramserve import train
 from paramserve.cluster.spec import Role
 from paramserve.errors import JobFailed, UsageError
 from paramserve.model.spec import TaskContext, TrainSpec
@@ -321,6 +322,66 @@ def test_a_model_that_cannot_be_trained_is_refused_in_one_line(
     with pytest.raises(kind, match=message) as caught:
         build_graph(build, sync=sync)
     assert "\n" not in str(caught.value)
+
+
+class Wrapper(v1.train.Optimizer):
+    """Another optimizer, as ported scripts have them."""
+
+    def __init__(self, inner):
+        super().__init__(use_locking=False, name="wrapper")
+        self.inside = inner
+
+    def compute_gradients(self, *args, **kwargs):
+        return self.inside.compute_gradients(*args, **kwargs)
+
+    def apply_gradients(self, *args, **kwargs):
+        return self.inside.apply_gradients(*args, **kwargs)
+
+
+def with_loss_scale(inner):
+    return v1.mixed_precision.MixedPrecisionLossScaleOptimizer(inner, 8)
+
+
+class Hidden(v1.train.GradientDescentOptimizer):
+    """An optimizer that shows nobody what applies the gradients."""
+
+    def __init__(self, inner):
+        super().__init__(1.0)
+        self.apply_gradients = lambda *args, **kwargs: inner.apply_gradients(*args, **kwargs)
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+@pytest.mark.parametrize("wrap", [None, Wrapper, with_loss_scale, Hidden])
+@pytest.mark.parametrize(
+    "make", [train.SyncReplicasOptimizer, v1.train.SyncReplicasOptimizer], ids=["ours", "original"]
+)
+def test_a_models_own_sync_replicas_optimizer_is_refused(build_graph, make, wrap, sync):
+    def optimizer():
+        optimizer = make(sgd(), replicas_to_aggregate=1)
+        return optimizer if wrap is None else wrap(optimizer)
+
+    with pytest.raises(UsageError, match=r"its GradientDesc.*--replicas-to|inside it.*--replicas"):
+        build_graph(returning(optimizer=optimizer), sync=sync)
+
+
+@pytest.mark.parametrize("given", ["train_op", "hooks", "loop_args"])
+@pytest.mark.parametrize(
+    "make", [train.SyncReplicasOptimizer, v1.train.SyncReplicasOptimizer], ids=["ours", "original"]
+)
+def test_what_a_sync_replicas_optimizer_made_is_refused_too(build_graph, make, given):
+    def build(task):
+        loss, optimizer = 1.0 * weight(), make(sgd(), replicas_to_aggregate=1)
+        update = optimizer.minimize(loss, global_step=v1.train.get_global_step())
+        hooks = [optimizer.make_session_run_hook(is_chief=True)]
+        spec = {
+            "train_op": {"train_op": update},
+            "hooks": {"optimizer": sgd(), "hooks": hooks},
+            "loop_args": {"optimizer": sgd(), "loop_args": {"hooks": hooks}},
+        }
+        return TrainSpec(loss=loss, **spec[given])
+
+    with pytest.raises(UsageError, match="the service aggregates gradients itself"):
+        build_graph(build)
 
 
 def test_a_training_op_of_its_own_cannot_be_aggregated(build_graph):
