@@ -13,9 +13,8 @@ from ..cluster.address import join_address
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.signals import GRACE_SECS
-from ..cluster.status_client import StatusClient, find_chief
+from ..cluster.status_client import refuse_live_job
 from ..cluster.storage import Storage, open_storage
-from ..errors import ParamserveError, UsageError
 from ..loops.loop import Task as LoopTask
 from ..model.loading import load_build
 from ..model.spec import BuildFn, TaskContext, TrainSpec
@@ -83,7 +82,7 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
     storage = open_storage(config.options.logdir)
     files = JobFiles(storage)
     files.prepare()
-    _refuse_second_chief(config.options.logdir)
+    refuse_live_job(config.options.logdir)
     build = load_build(config.options.model)
     chief = _Chief(config, build, storage, files, stop)
     chief.start()
@@ -259,20 +258,6 @@ class _Chief:
         except (tf.errors.OpError, OSError) as error:
             # A full disk should not keep a task from joining.
             log.warning("the lists of tasks and metrics targets were not written: %s", error)
-
-
-def _refuse_second_chief(logdir: str) -> None:
-    """Two jobs in one directory would overwrite each other's checkpoints."""
-    try:
-        address = find_chief(logdir)
-        with StatusClient(address, timeout_secs=2.0) as other:
-            other.status()
-    except ParamserveError:
-        return  # Nobody is there, or whoever was has died without taking its file away.
-    raise UsageError(
-        f"a job already runs in --logdir {logdir!r} (chief at {address}): stop it with "
-        f"`paramserve stop --chief {address}`, or give another directory"
-    )
 
 
 def _first_limit(*limits: int | None) -> int | None:

@@ -21,6 +21,8 @@ from ..cluster.data_plane import BUCKET_BYTES
 from ..cluster.signals import GRACE_SECS, StopSignal, check_grace
 from ..cluster.spec import ClusterSpec, Role, Task
 from ..errors import ExitCode, UsageError
+from ..jobs.nesting import mark_task
+from ..model.references import split_reference
 from . import arguments as args
 
 DEFAULT_CHIEF_PORT = 7077
@@ -139,6 +141,7 @@ def chief(
             params=param,
         )
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
+        split_reference(model)  # Before TensorFlow is loaded.
         from ..chief.departures import HandedOver
         from ..chief.process import ChiefConfig, run_chief
 
@@ -161,7 +164,7 @@ def chief(
         was_stopped = result.reason == "stopped" and stop.is_set()
         return ExitCode.INTERRUPTED if was_stopped else ExitCode.DONE
 
-    _run_role(run, debug, grace_secs if supervised else None)
+    _run_role(Role.CHIEF, run, debug, grace_secs if supervised else None)
 
 
 def ps(
@@ -197,7 +200,7 @@ def ps(
         has_left = run_parameter_server(config, stop)
         return ExitCode.PREEMPTED if has_left else ExitCode.DONE
 
-    _run_role(run, debug, grace_secs)
+    _run_role(Role.PS, run, debug, grace_secs)
 
 
 def worker(
@@ -222,6 +225,7 @@ def worker(
         params = args.parse_params(param)
         place = _Place.find(Role.WORKER, host, port, index)
         config_chief = _chief_address(chief)
+        split_reference(model)  # Before TensorFlow is loaded.
         from ..worker.process import WorkerConfig, run_worker
 
         config = WorkerConfig(
@@ -238,7 +242,7 @@ def worker(
         )
         return ExitCode.PREEMPTED if run_worker(config, stop) else ExitCode.DONE
 
-    _run_role(run, debug, grace_secs)
+    _run_role(Role.WORKER, run, debug, grace_secs)
 
 
 class _Place:
@@ -338,17 +342,19 @@ def _train_in_chief(
 
 
 def _run_role(
-    run: Callable[[threading.Event], ExitCode], debug: bool, grace_secs: float | None
+    role: Role, run: Callable[[threading.Event], ExitCode], debug: bool, grace_secs: float | None
 ) -> None:
     """Runs a role to its end, and ends the process.
 
     TensorFlow's server has threads that never end, so the process is ended under them.
 
     Args:
-        run: The role; the event is set when the process is asked to end.
+        role: Which it is.
+        run: Runs it; the event is set when the process is asked to end.
         debug: Whether to show tracebacks.
         grace_secs: How long it gets then; None: as long as it needs.
     """
+    mark_task(role)
     signals = StopSignal()
     args.set_up_logging(debug)
     code = int(ExitCode.FAILED)

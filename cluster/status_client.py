@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from ..errors import JobFailed, UsageError, first_line
+from ..errors import JobFailed, ParamserveError, UsageError, first_line
 from ..protos import status_pb2 as pb
 from ..protos.status_pb2_grpc import StatusStub
 from .chief_client import CALL_TIMEOUT_SECS, open_channel
@@ -17,6 +17,8 @@ from .chief_client import CALL_TIMEOUT_SECS, open_channel
 # What the chief keeps in the log directory: where it is, and how the job ended.
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
+# How long a chief that may be dead has to answer.
+_LOOK_SECS = 2.0
 
 
 def find_chief(logdir: str) -> str:
@@ -34,6 +36,24 @@ def find_chief(logdir: str) -> str:
         raise UsageError(f"{logdir}/{JOB_FILE} cannot be read: {error}") from error
     hint = f"the last one has ended, see {RESULT_FILE} there" if ended else "is that the --logdir?"
     raise UsageError(f"no job runs in {logdir!r} ({JOB_FILE} is not there): {hint}")
+
+
+def refuse_live_job(logdir: str) -> None:
+    """Refuses a second job in a log directory: each would overwrite the other's checkpoints.
+
+    Raises:
+        UsageError: A job runs there, and its chief answers.
+    """
+    try:
+        address = find_chief(logdir)
+        with StatusClient(address, timeout_secs=_LOOK_SECS) as other:
+            other.status()
+    except ParamserveError:
+        return  # None is there, or it has died without taking its file away.
+    raise UsageError(
+        f"a job already runs in --logdir {logdir!r} (chief at {address}): stop it with "
+        f"`paramserve stop --chief {address}`, or give another directory"
+    )
 
 
 def read_job_file(logdir: str, name: str) -> str | None:

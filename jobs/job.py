@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import inspect
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..chief.options import JobOptions, JobResult, new_job_id
+from ..chief.options import JobResult, new_job_id
 from ..cluster.launch.interface import Launcher
 from ..cluster.launch.process import ProcessLauncher
 from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS, RestartBudget
 from ..cluster.signals import GRACE_SECS, check_grace
 from ..errors import UsageError
-from ..model.loading import split_reference
+from ..model.references import split_reference
 from ..protos import status_pb2 as pb
+from .folders import use_folders
+from .functions import reference_to
+from .keywords import check_type, make_options
+from .nesting import refuse_nested_job
 from .processes import JobProcesses
 from .supervisor import Supervisor
+from .tracebacks import hide_own_frames
 
 
 class Job:
@@ -69,8 +73,11 @@ class Job:
         debug: bool = False,
         **options: Any,
     ) -> None:
-        reference = model if isinstance(model, str) else _reference_to(model)
+        if not debug:
+            hide_own_frames()
+        reference = model if isinstance(model, str) else reference_to(model)
         target, function = split_reference(reference)
+        self._target = target
         if isinstance(launcher, str) and launcher not in ("ray", "process"):
             raise UsageError(f"--launcher {launcher!r}: expected ray or process")
         self._sent_folder: str | None = None
@@ -78,18 +85,21 @@ class Job:
             # The file's folder is sent to the nodes, and is the current one of the processes there.
             self._sent_folder = str(Path(target).resolve().parent)
             reference = f"{Path(target).name}:{function}"
-        self.options = JobOptions(model=reference, **options)
+        self.options = make_options(reference, options, _KEYWORDS)
         self._launcher = launcher
         self._ray_address = ray_address
-        self._restarts = RestartBudget(max_restarts, restart_window_secs)
-        check_grace(grace_secs)
+        self._restarts = RestartBudget(
+            check_type("max_restarts", max_restarts, "int"),
+            check_type("restart_window_secs", restart_window_secs, "float"),
+        )
+        check_grace(check_type("grace_secs", grace_secs, "float"))
         self.processes = JobProcesses(
             self.options,
             new_job_id(),
-            _checked_spares(spares, self.options.ps_on_workers),
-            port,
-            metrics_port,
-            gpus_per_worker,
+            _checked_spares(check_type("spares", spares, "int"), self.options.ps_on_workers),
+            check_type("port", port, "int"),
+            check_type("metrics_port", metrics_port, "int"),
+            check_type("gpus_per_worker", gpus_per_worker, "float"),
             grace_secs,
             debug,
         )
@@ -108,14 +118,15 @@ class Job:
         Raises:
             ParamserveError: The job failed; the message says which task and why.
         """
-        _prepare_folders(self.options.logdir, self.processes.log_folder)
-        launcher = self._open_launcher()
-        try:
-            return Supervisor(
-                self.processes, launcher, self._restarts, stop or threading.Event()
-            ).run(on_status)
-        finally:
-            launcher.close()
+        refuse_nested_job(self._target)
+        with use_folders(self.options.logdir, self.processes.log_folder):
+            launcher = self._open_launcher()
+            try:
+                return Supervisor(
+                    self.processes, launcher, self._restarts, stop or threading.Event()
+                ).run(on_status)
+            finally:
+                launcher.close()
 
     def _open_launcher(self) -> Launcher:
         if not isinstance(self._launcher, str):
@@ -138,21 +149,4 @@ def _checked_spares(spares: int, ps_on_workers: bool) -> int:
     return spares
 
 
-def _reference_to(build: Callable[..., Any]) -> str:
-    source = inspect.getsourcefile(build)
-    if source is None or "<" in build.__qualname__ or "." in build.__qualname__:
-        raise UsageError(
-            f"{build!r} cannot be imported by other processes: give a function at the top level of "
-            "a file, or a reference MODULE:FUNCTION"
-        )
-    return f"{source}:{build.__name__}"
-
-
-def _prepare_folders(logdir: str, logs: Path) -> None:
-    """Refuses at once what the chief would refuse later; a URL is for the chief to try."""
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--logdir {logdir!r} is not writable: {error.strerror}") from error
-    if not os.access(logs.parent, os.W_OK) or not os.access(logs, os.W_OK):
-        raise UsageError(f"--logdir {logdir!r} is not writable")
+_KEYWORDS = tuple(inspect.signature(Job).parameters)[1:-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import itertools
@@ -14,32 +13,11 @@ from types import ModuleType
 from typing import cast
 
 from ..errors import UsageError
+from .references import is_file, missing_name, split_reference
 from .spec import BuildFn
-
-FORM = (
-    "expected MODULE:FUNCTION or FILE.py:FUNCTION, for example examples/census/wide_deep.py:build"
-)
-
 
 # Terminal colours, which Keras puts around the cause of an error.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """Splits a reference into the module (or file) and the function's name.
-
-    Raises:
-        UsageError: It has no function part, or the file or top-level module does not exist.
-            For a file, also when it defines no such name. Nothing is imported to find out.
-    """
-    target, _, name = reference.rpartition(":")
-    if not target or not name.isidentifier():
-        raise UsageError(f"model {reference!r}: {FORM}")
-    if _is_file(target):
-        _check_file(Path(target), name)
-    else:
-        _find_module(target)
-    return target, name
 
 
 def load_build(reference: str) -> BuildFn:
@@ -51,12 +29,15 @@ def load_build(reference: str) -> BuildFn:
     """
     target, name = split_reference(reference)
     try:
-        module = _import_file(Path(target)) if _is_file(target) else importlib.import_module(target)
+        module = _import_file(Path(target)) if is_file(target) else importlib.import_module(target)
+    except UsageError:
+        raise  # It says where.
     except Exception as error:
         raise UsageError(f"importing {target!r} failed: {describe(error)}") from error
     function = getattr(module, name, None)
     if function is None:
-        raise UsageError(f"{target!r} has no {name!r}; it defines: {_callables(module)}")
+        own = [each for each, value in vars(module).items() if callable(value)]
+        raise missing_name(target, name, own)
     if not callable(function):
         raise UsageError(f"{reference!r} is a {type(function).__name__}, expected a function")
     return cast(BuildFn, function)
@@ -83,57 +64,22 @@ def _keras_cause(lines: Sequence[str]) -> str:
     return _COLOUR.sub("", " ".join(line.strip() for line in told))
 
 
-def _is_file(target: str) -> bool:
-    return target.endswith(".py") or "/" in target
-
-
-def _check_file(path: Path, name: str) -> None:
-    if not path.is_file():
-        raise UsageError(f"model file {str(path)!r} does not exist (looked in {Path.cwd()})")
-    try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno}: {error.msg}") from error
-    names, open_ended = _top_level_names(tree)
-    if name not in names and not open_ended:
-        known = ", ".join(sorted(n for n in names if not n.startswith("_"))) or "nothing"
-        raise UsageError(f"{str(path)!r} has no {name!r}; it defines: {known}")
-
-
-def _top_level_names(tree: ast.Module) -> tuple[set[str], bool]:
-    """Names bound at the top level, and whether there may be more than can be seen."""
-    names: set[str] = set()
-    open_ended = False
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-            open_ended |= any(alias.name == "*" for alias in node.names)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            bound = (name for target in targets for name in ast.walk(target))
-            names.update(name.id for name in bound if isinstance(name, ast.Name))
-        elif not isinstance(node, ast.Expr):
-            open_ended = True
-    return names, open_ended
-
-
-def _find_module(target: str) -> None:
-    _add_working_directory()
-    try:
-        found = importlib.util.find_spec(target.split(".")[0])
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        raise UsageError(
-            f"module {target!r} was not found: is it installed, or in {Path.cwd()}? {FORM}"
-        )
-
-
 def _import_file(path: Path) -> ModuleType:
+    """Imports a file by itself, or as part of its package if it has relative imports."""
     # As `python FILE` does, so that the file's neighbours can be imported.
     sys.path.insert(0, str(path.resolve().parent))
+    try:
+        return _import_alone(path)
+    except ImportError as error:
+        name, root = _place_in_package(path.resolve())
+        if "relative import" not in str(error) or "." not in name:
+            raise
+        del sys.modules[path.stem]
+    sys.path.append(str(root))
+    return importlib.import_module(name)
+
+
+def _import_alone(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{str(path)!r} is not a Python file")
@@ -143,11 +89,9 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _add_working_directory() -> None:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-
-
-def _callables(module: ModuleType) -> str:
-    own = (n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
-    return ", ".join(sorted(own)) or "nothing"
+def _place_in_package(path: Path) -> tuple[str, Path]:
+    """The full name of a file's module, and the folder that its outermost package is in."""
+    name, folder = path.stem, path.parent
+    while (folder / "__init__.py").is_file():
+        name, folder = f"{folder.name}.{name}", folder.parent
+    return name, folder

@@ -5,6 +5,8 @@ import socket
 
 import pytest
 
+from paramserve.cluster.status_client import refuse_live_job
+
 CLUSTER = {
     "chief": ["10.0.0.1:7077"],
     "ps": ["10.0.0.2:2222"],
@@ -74,6 +76,18 @@ def test_a_job_with_a_log_directory_that_cannot_be_made(invoke, model, tmp_path)
     logdir = tmp_path / "file" / "runs"
     result = invoke("run", model, "--logdir", logdir, "--launcher", "process")
     assert_mistake(result, f"--logdir '{logdir}' is not writable")
+
+
+def test_a_second_job_in_a_live_log_directory(invoke, model, job, tmp_path):
+    (tmp_path / "job.json").write_text(json.dumps({"address": job.address}))
+    assert_mistake(
+        invoke("run", model, "--logdir", tmp_path, "--launcher", "process"),
+        f"a job already runs in --logdir '{tmp_path}' (chief at {job.address}): stop it with",
+    )
+    assert list((tmp_path / "logs").iterdir()) == []
+    # A chief that died without taking its file away is in nobody's way.
+    (tmp_path / "job.json").write_text(json.dumps({"address": f"127.0.0.1:{free_port()}"}))
+    refuse_live_job(str(tmp_path))
 
 
 def test_with_debug_the_traceback_comes_first(invoke):

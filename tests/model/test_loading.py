@@ -87,6 +87,30 @@ def test_however_the_name_is_bound_it_is_found(write, definition):
 def test_nothing_is_imported_to_check_a_reference(write):
     write("toy.py", "raise SystemExit('imported')\ndef build(task): ...")
     split_reference("toy.py:build")
+    write("ps_test_package/__init__.py", "raise SystemExit('imported')")
+    write("ps_test_package/inner/toy.py", "import no_such_module\ndef build(task): ...")
+    split_reference("ps_test_package.inner.toy:build")
+    message = error_of(split_reference, "ps_test_package.inner.toy:biuld")
+    assert message.startswith("'ps_test_package.inner.toy' has no 'biuld': did you mean 'build'?")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    ["def __getattr__(name): return len", "globals()['bu' + 'ild'] = len", "import os"],
+)
+def test_a_module_may_have_names_that_are_not_seen(write, definition):
+    write("ps_test_module.py", definition)
+    if definition == "import os":  # These are all.
+        assert "has no 'build'" in error_of(split_reference, "ps_test_module:build")
+    else:
+        split_reference("ps_test_module:build")
+    split_reference("os.path:join")  # Found in no folder of that name.
+
+
+def test_a_notebook_is_no_module(write):
+    write("study.ipynb", "{}")
+    for reference in ("study.ipynb:build", "./study.ipynb:build"):
+        assert "%%writefile model.py" in error_of(split_reference, reference)
 
 
 @pytest.mark.parametrize("reference", ["", "toy.py", ":build", "toy.py:", "toy.py:not a name"])
@@ -123,7 +147,14 @@ class TestBothSay:
     def test_that_the_module_was_not_found(self, call, write):
         write("here.txt", "")
         message = error_of(call, "no_such_module.models:build")
-        assert "module 'no_such_module.models' was not found: is it installed, or in" in message
+        assert (
+            "module 'no_such_module.models' was not found (there is no 'no_such_module')" in message
+        )
+
+    def test_that_a_submodule_was_not_found(self, call, write):
+        write("ps_test_package/__init__.py", "")
+        message = error_of(call, "ps_test_package.nothing:build")
+        assert "module 'ps_test_package.nothing' was not found: is it installed, or in" in message
 
 
 def test_a_name_that_is_hidden_until_the_import_is_looked_for_again(write):
@@ -147,10 +178,18 @@ def test_an_import_that_fails_names_the_error_and_the_line(write, reference):
     assert "\n" not in message
 
 
-def test_a_submodule_that_does_not_exist_is_found_out_at_the_import(write):
-    write("ps_test_package/__init__.py", "")
-    message = error_of(load_build, "ps_test_package.nothing:build")
-    assert "importing 'ps_test_package.nothing' failed: ModuleNotFoundError" in message
+def test_a_file_of_a_package_may_have_relative_imports(write):
+    write("ps_test_project/__init__.py", "")
+    write("ps_test_project/nets/__init__.py", "")
+    write("ps_test_project/sizes.py", "WIDTH = 8")
+    write("ps_test_project/nets/toy.py", "from ..sizes import WIDTH\ndef build(task): return WIDTH")
+    assert load_build("ps_test_project/nets/toy.py:build")(None) == 8
+
+
+def test_a_relative_import_without_a_package_is_an_error_of_the_model(write):
+    write("toy.py", "from .sizes import WIDTH\ndef build(task): return WIDTH")
+    message = error_of(load_build, "toy.py:build")
+    assert message.startswith("importing 'toy.py' failed: ImportError: attempted relative import")
 
 
 def test_an_error_is_described_by_its_first_line_and_the_users_own_line():

@@ -1,0 +1,132 @@
+"""References to build functions, `MODULE_OR_FILE:function`, checked without importing anything."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import sys
+from collections.abc import Collection
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import UsageError
+
+FORM = (
+    "expected MODULE:FUNCTION or FILE.py:FUNCTION, for example examples/census/wide_deep.py:build"
+)
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Splits a reference into the module (or file) and the function's name.
+
+    Raises:
+        UsageError: It has no function part, the file or module does not exist, or its source
+            defines no such name.
+    """
+    target, _, name = reference.rpartition(":")
+    if not target or not name.isidentifier():
+        raise UsageError(f"model {reference!r}: {FORM}")
+    if target.endswith(".ipynb"):
+        raise UsageError(
+            f"model {reference!r}: a notebook cannot be imported; save the cell of {name!r} as a "
+            "file, for example with `%%writefile model.py` as its first line, and name that file"
+        )
+    if (file := find_source(target)) is not None:
+        _check_names(target, file, name)
+    return target, name
+
+
+def is_file(target: str) -> bool:
+    """Whether the first part of a reference names a file rather than a module."""
+    return target.endswith(".py") or "/" in target
+
+
+def find_source(target: str) -> Path | None:
+    """The source file behind the first part of a reference; None for a module without one.
+
+    Raises:
+        UsageError: There is no such file or module.
+    """
+    if is_file(target):
+        file = Path(target)
+        if not file.is_file():
+            raise UsageError(f"model file {str(file)!r} does not exist (looked in {Path.cwd()})")
+        return file
+    spec = _find_module(target)
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """A question for the known name that is closest to a wrong one; empty if none is close."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+def missing_name(target: str, name: str, known: Collection[str]) -> UsageError:
+    """The error of a module or file that lacks a name."""
+    public = sorted(each for each in known if not each.startswith("_"))
+    hint = nearest(name, public)
+    return UsageError(
+        f"{target!r} has no {name!r}{f': {hint} It' if hint else '; it'} defines: "
+        f"{', '.join(public) or 'nothing'}"
+    )
+
+
+def _find_module(target: str) -> ModuleSpec | None:
+    """How a module would be found. Its packages are not imported, as they may load TensorFlow."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    if target in sys.modules:  # Some exist only there, as `os.path` does.
+        return sys.modules[target].__spec__
+    first, *rest = target.split(".")
+    try:
+        spec = find_spec(first)
+    except (ImportError, ValueError):
+        spec = None
+    name = first
+    for part in rest:
+        if spec is None:
+            break
+        name = f"{name}.{part}"
+        # By its last name alone: by the whole one Python looks for its packages among the imported.
+        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations or ()))
+    if spec is None:
+        missing = "" if name == target else f" (there is no {name!r})"
+        raise UsageError(
+            f"module {target!r} was not found{missing}: is it installed, or in {Path.cwd()}? {FORM}"
+        )
+    return spec
+
+
+def _check_names(target: str, file: Path, name: str) -> None:
+    if file.suffix != ".py":
+        return  # Compiled.
+    try:
+        tree = ast.parse(file.read_bytes(), filename=str(file))
+    except SyntaxError as error:
+        raise UsageError(f"{file}:{error.lineno}: {error.msg}") from error
+    names, open_ended = _top_level_names(tree)
+    if name not in names and not open_ended:
+        raise missing_name(target, name, names)
+
+
+def _top_level_names(tree: ast.Module) -> tuple[set[str], bool]:
+    """Names bound at the top level, and whether there may be more than can be seen."""
+    names: set[str] = set()
+    open_ended = False
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            open_ended |= node.name == "__getattr__"
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+            open_ended |= any(alias.name == "*" for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            open_ended |= any(isinstance(target, ast.Subscript) for target in targets)
+            bound = (name for target in targets for name in ast.walk(target))
+            names.update(name.id for name in bound if isinstance(name, ast.Name))
+        elif not isinstance(node, ast.Expr):
+            open_ended = True
+    return names, open_ended
