@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .queue_elements import add_queue_runner, as_list
+from .queue_elements import add_queue_runner, as_list, as_scalar
 
 
 def one_per_bucket(what: str, values: Any, num_buckets: int) -> list[Any]:
@@ -24,8 +24,8 @@ def one_per_bucket(what: str, values: Any, num_buckets: int) -> list[Any]:
     values = list(values) if isinstance(values, (list, tuple)) else [values] * num_buckets
     if len(values) != num_buckets:
         raise ValueError(
-            f"{what} is a list of {len(values)}, and there are {num_buckets} buckets: expected "
-            "one entry for each bucket"
+            f"{what} is a list of {len(values)}: it must have exactly num_buckets={num_buckets} "
+            "entries, one for each bucket"
         )
     statics = [tf.get_static_value(tf.convert_to_tensor(value)) for value in values]
     known = [
@@ -116,14 +116,8 @@ def enqueue_into(
     Raises:
         ValueError: `which_bucket` or `keep_input` is not a scalar.
     """
-    which = tf.cast(which_bucket, tf.int32, name="which_bucket")
-    keep = tf.convert_to_tensor(keep_input, tf.bool, name="keep_input")
-    for what, tensor in (("which_bucket", which), ("keep_input", keep)):
-        if tensor.shape.rank not in (0, None):
-            raise ValueError(
-                f"{what} has the shape {tensor.shape}: expected a scalar, since tensors are a "
-                "single element"
-            )
+    which = tf.cast(as_scalar(which_bucket, "which_bucket"), tf.int32)
+    keep = as_scalar(tf.convert_to_tensor(keep_input, tf.bool), "keep_input")
 
     def enqueue(queue: Any) -> Callable[[], Any]:
         def branch() -> Any:

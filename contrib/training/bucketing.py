@@ -18,6 +18,7 @@ from .bucket_queues import (
 )
 from .queue_elements import (
     add_queue_runner,
+    as_scalar,
     as_tensors,
     checked_count,
     pack,
@@ -172,7 +173,7 @@ def bucket_by_sequence_length(
         shapes = [shapes[each] for each in names]
     with tf.compat.v1.name_scope(name, "bucket_by_sequence_length"):
         elements = as_tensors(elements, "bucket_by_sequence_length")
-        length = tf.convert_to_tensor(input_length, name="input_length")
+        length = as_scalar(input_length, "input_length")
         reached = tf.constant(boundaries, tf.int64) <= tf.cast(length, tf.int64)
         _, (lengths, *batch) = bucket(
             [length, *elements],

@@ -53,11 +53,12 @@ def as_tensors(tensors: Any, caller: str) -> list[Any]:
         At least one tensor; a `tf.SparseTensor` stays what it is.
 
     Raises:
-        ValueError: `tensors` is not iterable, or empty.
+        TypeError: `tensors` is no list.
+        ValueError: `tensors` is empty.
     """
     single = isinstance(tensors, (tf.Tensor, tf.SparseTensor, str, bytes, Mapping))
     if single or not isinstance(tensors, Iterable):
-        raise ValueError(
+        raise TypeError(
             f"tensors={tensors!r} of {caller}() is not a list of tensors: put it into a list"
         )
     converted = [
@@ -67,6 +68,25 @@ def as_tensors(tensors: Any, caller: str) -> list[Any]:
     if not converted:
         raise ValueError(f"tensors of {caller}() is empty: expected at least one tensor")
     return converted
+
+
+def as_scalar(value: Any, what: str) -> Any:
+    """Converts a value to a scalar tensor.
+
+    Args:
+        value: The value. If its rank is unknown, it is checked when the result is evaluated.
+        what: Name of the argument.
+
+    Raises:
+        ValueError: Its rank is known, and not 0.
+        tf.errors.InvalidArgumentError: It is no scalar (when the result is evaluated).
+    """
+    tensor = tf.convert_to_tensor(value, name=what)
+    if tensor.shape.rank is None:
+        return tf.ensure_shape(tensor, [])
+    if tensor.shape.rank:
+        raise ValueError(f"{what} has the shape {tensor.shape}: it must be a scalar")
+    return tensor
 
 
 def as_list(batch: Any) -> list[Any]:
@@ -79,20 +99,22 @@ def pack(tensor: Any) -> Any:
     return tf.io.serialize_sparse(tensor) if isinstance(tensor, tf.SparseTensor) else tensor
 
 
-def unpack_batch(batch: Any, like: Any, rank: int | None = None) -> Any:
+def unpack_batch(batch: Any, like: Any) -> Any:
     """Returns a batch of what `pack` made of tensors such as `like`.
 
     Args:
         batch: A tensor of shape [batch size, ...].
         like: An unpacked tensor of the same kind.
-        rank: Rank of what was packed, if not that of `like`.
 
     Returns:
         `batch`, or a `tf.SparseTensor` of shape [batch size, ...] if `like` is sparse.
     """
     if not isinstance(like, tf.SparseTensor):
         return batch
-    return tf.io.deserialize_many_sparse(batch, like.dtype, rank=rank or like.shape.rank)
+    rank = like.shape.rank
+    # TensorFlow documents the rank of one element here, but uses it as that of the batch.
+    batch_rank = None if rank is None else rank + 1
+    return tf.io.deserialize_many_sparse(batch, like.dtype, rank=batch_rank)
 
 
 def add_queue_runner(

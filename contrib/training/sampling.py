@@ -56,8 +56,9 @@ def rejection_sample(
         A list of tensors as `tensors`, with the shape [batch_size, ...].
 
     Raises:
-        ValueError: `tensors` is not iterable or empty, `enqueue_many` is true and the tensors
-            have different batch sizes, or the probability is not a scalar.
+        TypeError: `tensors` is no list.
+        ValueError: `tensors` is empty, `enqueue_many` is true and the tensors have different
+            batch sizes, or the probability is not a scalar.
         RuntimeError: Eager execution is on.
         tf.errors.InvalidArgumentError: A probability is not in [0, 1], if `runtime_checks` (in the
             queue runner's thread).
@@ -76,6 +77,7 @@ def rejection_sample(
                 f"accept_prob_fn returned the shape {probability.shape}: expected a scalar, the "
                 "probability of one element"
             )
+        probability = tf.ensure_shape(probability, [])
         if runtime_checks:
             in_range = (probability >= 0) & (probability <= 1)
             message = "accept_prob_fn returned a probability that is not in [0, 1]:"
@@ -121,14 +123,14 @@ def stratified_sample(
         of shape [batch_size].
 
     Raises:
-        TypeError: `labels` are no integers.
-        ValueError: `tensors` is not iterable or empty; `labels` is not a scalar, or with
+        TypeError: `tensors` is no list, or `labels` are no integers.
+        ValueError: `tensors` is empty; `labels` is not a scalar, or with
             `enqueue_many` not a vector; batch sizes differ; or probabilities are no vectors of
             known and equal length, have negative entries or do not sum to 1 within 1e-6, or a
             class with probability 0 in the input is wanted.
         RuntimeError: Eager execution is on.
-        tf.errors.InvalidArgumentError: A label is out of range, or probabilities that were not
-            known before are wrong in one of these ways (in a queue runner's thread).
+        tf.errors.InvalidArgumentError: A label is out of range, or a shape or probabilities that
+            were not known before are wrong in one of these ways (in a queue runner's thread).
     """
     require_graph("stratified_sample")
     with tf.compat.v1.name_scope(name, "stratified_sample"):
@@ -186,13 +188,13 @@ def _checked_labels(labels: Any, enqueue_many: bool) -> Any:
     labels = tf.convert_to_tensor(labels, name="labels")
     if not labels.dtype.is_integer:
         raise TypeError(f"labels must be integers, and not {labels.dtype.name}: cast them")
-    rank = 1 if enqueue_many else 0
-    if labels.shape.rank != rank:
+    shape = tf.TensorShape([None] if enqueue_many else [])
+    if not labels.shape.is_compatible_with(shape):
         raise ValueError(
             f"labels has the shape {labels.shape}: with enqueue_many={enqueue_many}, expected "
             + ("a vector" if enqueue_many else "a scalar")
         )
-    return labels
+    return tf.ensure_shape(labels, shape)
 
 
 def _in_range(labels: Any, num_classes: int) -> Any:

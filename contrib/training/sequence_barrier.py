@@ -45,7 +45,8 @@ class Barrier:
     """A map whose elements can be taken as soon as each of their components was inserted.
 
     Elements are taken in the order in which their keys were inserted first. (TensorFlow's Python
-    class for this has no public name; this one is over its public ops.)
+    class for this has no public name; this one is over its public ops.) Ops are added to the
+    barrier's own graph, in any thread.
 
     Args:
         components: Shape and dtype of each component, by name; shapes fully defined.
@@ -88,13 +89,14 @@ class Barrier:
         When run, it raises `tf.errors.InvalidArgumentError` if an element has this component
         already, and `tf.errors.CancelledError` if a key is new and the barrier is closed.
         """
-        return tf.raw_ops.BarrierInsertMany(
-            handle=self._handle,
-            keys=keys,
-            values=values,
-            component_index=self._index[component],
-            name=name,
-        )
+        with self._handle.graph.as_default():
+            return tf.raw_ops.BarrierInsertMany(
+                handle=self._handle,
+                keys=keys,
+                values=values,
+                component_index=self._index[component],
+                name=name,
+            )
 
     def take_many(
         self, num_elements: Any, allow_small_batch: bool = False, name: str | None = None
@@ -110,13 +112,14 @@ class Barrier:
         not enough complete elements. If it is closed only while they wait, they go on waiting, also
         with `allow_small_batch`, until there are enough or no element is incomplete.
         """
-        taken = tf.raw_ops.BarrierTakeMany(
-            handle=self._handle,
-            num_elements=num_elements,
-            component_types=self._dtypes,
-            allow_small_batch=allow_small_batch,
-            name=name,
-        )
+        with self._handle.graph.as_default():
+            taken = tf.raw_ops.BarrierTakeMany(
+                handle=self._handle,
+                num_elements=num_elements,
+                component_types=self._dtypes,
+                allow_small_batch=allow_small_batch,
+                name=name,
+            )
         count = None if allow_small_batch else tf.get_static_value(num_elements)
         count = None if count is None else int(count)
         values = {}
@@ -133,14 +136,17 @@ class Barrier:
         Run it once only: on a closed barrier without incomplete elements, the op with True never
         ends, and then the session cannot be closed either.
         """
-        return tf.raw_ops.BarrierClose(
-            handle=self._handle, cancel_pending_enqueues=cancel_pending_enqueues, name=name
-        )
+        with self._handle.graph.as_default():
+            return tf.raw_ops.BarrierClose(
+                handle=self._handle, cancel_pending_enqueues=cancel_pending_enqueues, name=name
+            )
 
     def ready_size(self, name: str | None = None) -> Any:
         """Returns the number of complete elements, an int32 scalar tensor."""
-        return tf.raw_ops.BarrierReadySize(handle=self._handle, name=name)
+        with self._handle.graph.as_default():
+            return tf.raw_ops.BarrierReadySize(handle=self._handle, name=name)
 
     def incomplete_size(self, name: str | None = None) -> Any:
         """Returns the number of elements that lack components, an int32 scalar tensor."""
-        return tf.raw_ops.BarrierIncompleteSize(handle=self._handle, name=name)
+        with self._handle.graph.as_default():
+            return tf.raw_ops.BarrierIncompleteSize(handle=self._handle, name=name)

@@ -27,6 +27,13 @@ class NextQueuedSequenceBatch:
     def __init__(self, state_saver: SequenceQueueingStateSaver) -> None:
         self._state_saver = state_saver
         self._taken = state_saver.take_pieces()
+        # All ops are made here: later the graph may be finalized, or another one the default.
+        self._batch_size = tf.shape(self._taken.key)[0]
+        example, values = state_saver.example, self._taken.values
+        self._context, self._sequences = (
+            {name: unpack_batch(values[prefix + name], like) for name, like in inputs.items()}
+            for prefix, inputs in ((CONTEXT, example.context), (SEQUENCE, example.sequences))
+        )
 
     @property
     def total_length(self) -> Any:
@@ -44,7 +51,7 @@ class NextQueuedSequenceBatch:
     @property
     def batch_size(self) -> Any:
         """Number of pieces in the batch, an int32 scalar tensor."""
-        return tf.shape(self._taken.key)[0]
+        return self._batch_size
 
     @property
     def insertion_index(self) -> Any:
@@ -83,9 +90,11 @@ class NextQueuedSequenceBatch:
 
     @property
     def context(self) -> dict[str, Any]:
-        """The context of each piece's sequence: tensors of shape [batch size, ...], by name."""
-        names = self._state_saver.example.context
-        return {name: self._taken.values[CONTEXT + name] for name in names}
+        """The context of each piece's sequence: tensors of shape [batch size, ...], by name.
+
+        A `tf.SparseTensor` stays one.
+        """
+        return dict(self._context)
 
     @property
     def sequences(self) -> dict[str, Any]:
@@ -93,11 +102,7 @@ class NextQueuedSequenceBatch:
 
         A sequence that is a `tf.SparseTensor` has pieces that are one.
         """
-        sequences = self._state_saver.example.sequences
-        return {
-            name: unpack_batch(self._taken.values[SEQUENCE + name], like)
-            for name, like in sequences.items()
-        }
+        return dict(self._sequences)
 
     def state(self, state_name: str) -> Any:
         """Returns the states before the pieces' first steps.
@@ -129,10 +134,12 @@ class NextQueuedSequenceBatch:
         Raises:
             KeyError: There is no such state.
             ValueError: Shape or dtype are not those of the initial state.
+            tf.errors.InvalidArgumentError: The shape is another one (when the op is run).
         """
         self._check_declared(state_name)
         initial = self._state_saver.example.states[state_name]
-        with tf.compat.v1.name_scope(name, f"save_{state_name}"):
+        scope = tf.compat.v1.name_scope(name, f"save_{state_name}")
+        with self._taken.key.graph.as_default(), scope:
             value = tf.convert_to_tensor(value, initial.dtype)
             expected = tf.TensorShape([None]).concatenate(initial.shape)
             if not value.shape.is_compatible_with(expected):
@@ -140,6 +147,12 @@ class NextQueuedSequenceBatch:
                     f"the state {state_name!r} has the shape {value.shape}: expected "
                     f"{expected}, the batch size and the shape of the initial state"
                 )
+            size = tf.shape(tf.ensure_shape(value, expected))[0]
+            message = f"the states {state_name!r} should be as many as the pieces, but are:"
+            right = tf.equal(size, self.batch_size)
+            check = tf.debugging.Assert(right, [message, size, self.batch_size])
+            with tf.control_dependencies([check]):
+                value = tf.identity(value)
             goes_on = self.sequence + 1 < self.sequence_count
             return self._state_saver.barrier.insert_many(
                 STATE + state_name,

@@ -8,12 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from .queue_elements import PACKED_SPARSE_SHAPE
+from .queue_elements import PACKED_SPARSE_SHAPE, as_scalar, pack
 
 # Prefixes of the components' names, so that a sequence may be called as a state.
 SEQUENCE, CONTEXT, STATE = "sequence:", "context:", "state:"
-
-_REMEDY = "Consider setting pad=True."
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class SequenceInput:
         length: Number of steps before padding: int32, scalar.
         key: Name of the example: string, scalar.
         sequences: Tensors of shape [steps, ...], of which `tf.SparseTensor`s may be some.
-        context: Tensors that do not depend on the step.
+        context: Tensors that do not depend on the step, of which `tf.SparseTensor`s may be some.
         states: The states before the first step.
     """
 
@@ -46,16 +44,14 @@ class SequenceInput:
             ValueError: `length` or `key` is not a scalar, a name contains ":", a shape is not
                 known well enough, or there is no sequence.
         """
-        length = tf.convert_to_tensor(length, name="input_length")
-        key = tf.convert_to_tensor(key, name="input_key")
+        length = as_scalar(length, "input_length")
+        key = as_scalar(key, "input_key")
         for what, tensor, dtype in (
             ("input_length", length, tf.int32),
             ("input_key", key, tf.string),
         ):
             if tensor.dtype != dtype:
                 raise TypeError(f"{what} has dtype {tensor.dtype.name}: expected {dtype.name}")
-            if tensor.shape.rank != 0:
-                raise ValueError(f"{what} has the shape {tensor.shape}: it must be a scalar")
         example = cls(
             length=length,
             key=key,
@@ -68,7 +64,8 @@ class SequenceInput:
             ("initial_states", example.states),
         ):
             for name, tensor in tensors.items():
-                _check_known(f"{what}[{name!r}]", tensor, tensor.shape)
+                if not isinstance(tensor, tf.SparseTensor):
+                    _check_known(f"{what}[{name!r}]", tensor, tensor.shape)
         return example
 
     def all_tensors(self) -> list[Any]:
@@ -86,14 +83,11 @@ class SequenceInput:
             "next_key": tf.TensorSpec([], tf.string),
         }
         for name, value in self.sequences.items():
-            if isinstance(value, tf.SparseTensor):
-                specs[SEQUENCE + name] = tf.TensorSpec(PACKED_SPARSE_SHAPE, tf.string)
-            else:
-                shape = tf.TensorShape([num_unroll]).concatenate(value.shape[1:])
-                specs[SEQUENCE + name] = tf.TensorSpec(shape, value.dtype)
+            shape = tf.TensorShape([num_unroll]).concatenate(value.shape[1:])
+            specs[SEQUENCE + name] = _spec(value, shape)
         for prefix, tensors in ((CONTEXT, self.context), (STATE, self.states)):
             for name, value in tensors.items():
-                specs[prefix + name] = tf.TensorSpec(value.shape, value.dtype)
+                specs[prefix + name] = _spec(value, value.shape)
         return specs
 
 
@@ -156,15 +150,9 @@ def cut(example: SequenceInput, num_unroll: int) -> Pieces:
 
     When evaluated, the result raises `tf.errors.InvalidArgumentError` if the sequences differ in
     length, or their length is not a multiple of `num_unroll` or less than `example.length`.
-
-    Raises:
-        ValueError: The length is known already, and not a multiple of `num_unroll`.
     """
-    for value in example.sequences.values():
-        static = _static_steps(value)
-        if static is not None and static % num_unroll:
-            raise ValueError(f"{_multiple_of(num_unroll)} {static}. {_REMEDY}")
-    steps = value_length(example.sequences)
+    sequences = {name: _of_any_length(value) for name, value in example.sequences.items()}
+    steps = value_length(sequences)
     with tf.control_dependencies(_length_checks(example.length, steps, num_unroll)):
         count = tf.identity(steps // num_unroll, name="sequence_count")
     index = tf.range(count)
@@ -179,9 +167,10 @@ def cut(example: SequenceInput, num_unroll: int) -> Pieces:
         # Without pieces there would be one key too many.
         "next_key": next_keys[:count],
     }
-    for name, value in example.sequences.items():
+    for name, value in sequences.items():
         components[SEQUENCE + name] = _cut_sequence(value, count, num_unroll)
     for name, value in example.context.items():
+        value = pack(value)
         multiples = tf.concat([[count], tf.ones([value.shape.rank], tf.int32)], 0)
         components[CONTEXT + name] = tf.tile(value[tf.newaxis], multiples)
     for name, value in example.states.items():
@@ -210,12 +199,13 @@ def _as_sequences(sequences: Any) -> dict[str, Any]:
         raise ValueError("input_sequences is empty: expected at least one sequence")
     for name, value in converted.items():
         what = f"input_sequences[{name!r}]"
-        if value.shape.rank is None or value.shape.rank < 1:
+        is_sparse = isinstance(value, tf.SparseTensor)
+        if value.shape.rank == 0 or (value.shape.rank is None and not is_sparse):
             raise ValueError(
                 f"{what} has the shape {value.shape}: expected the number of steps as first "
                 "dimension; use set_shape"
             )
-        if not isinstance(value, tf.SparseTensor):
+        if not is_sparse:
             _check_known(what, value, value.shape[1:])
     statics = {name: _static_steps(value) for name, value in converted.items()}
     if len(set(statics.values()) - {None}) > 1:
@@ -232,13 +222,19 @@ def _as_tensors(what: str, values: Any) -> dict[str, Any]:
             raise TypeError(f"{what} has the key {name!r}: expected strings as keys")
         if ":" in name:
             raise ValueError(f"{what} has the key {name!r}: a key must not contain ':'")
-    sparse_allowed = what == "input_sequences"
+    sparse_allowed = what != "initial_states"
     return {
         name: values[name]
         if sparse_allowed and isinstance(values[name], tf.SparseTensor)
         else tf.convert_to_tensor(values[name])
         for name in sorted(values)
     }
+
+
+def _spec(value: Any, shape: tf.TensorShape) -> tf.TensorSpec:
+    if isinstance(value, tf.SparseTensor):
+        return tf.TensorSpec(PACKED_SPARSE_SHAPE, tf.string)
+    return tf.TensorSpec(shape, value.dtype)
 
 
 def _check_known(what: str, tensor: Any, shape: tf.TensorShape) -> None:
@@ -250,7 +246,8 @@ def _check_known(what: str, tensor: Any, shape: tf.TensorShape) -> None:
 
 
 def _static_steps(sequence: Any) -> int | None:
-    return next(iter(sequence.shape.as_list()))
+    dims = sequence.shape.dims
+    return tf.compat.dimension_value(dims[0]) if dims else None
 
 
 def _steps(sequence: Any) -> Any:
@@ -259,11 +256,17 @@ def _steps(sequence: Any) -> Any:
     return tf.shape(sequence)[0]
 
 
+def _of_any_length(sequence: Any) -> Any:
+    """Hides a known number of steps: it may be wrong, which is found when the graph runs."""
+    if isinstance(sequence, tf.SparseTensor):
+        return sequence
+    shape = tf.TensorShape([None]).concatenate(sequence.shape[1:])
+    return tf.compat.v1.placeholder_with_default(sequence, shape)
+
+
 def _length_checks(length: Any, steps: Any, num_unroll: int) -> list[Any]:
     return [
-        tf.debugging.Assert(
-            tf.equal(steps % num_unroll, 0), [_multiple_of(num_unroll), steps, _REMEDY]
-        ),
+        tf.debugging.Assert(tf.equal(steps % num_unroll, 0), [_not_a_multiple(steps, num_unroll)]),
         tf.debugging.Assert(
             (length >= 0) & (length <= steps),
             ["input_length must be from 0 to the length of input_sequences:", length, steps],
@@ -271,8 +274,10 @@ def _length_checks(length: Any, steps: Any, num_unroll: int) -> list[Any]:
     ]
 
 
-def _multiple_of(num_unroll: int) -> str:
-    return f"the length of input_sequences should be a multiple of: {num_unroll}, but saw value:"
+def _not_a_multiple(steps: Any, num_unroll: int) -> Any:
+    expected = f"the length of input_sequences should be a multiple of: {num_unroll}"
+    seen = [", but saw value: ", tf.strings.as_string(steps), ". Consider setting pad=True."]
+    return tf.strings.join([expected, *seen])
 
 
 def _piece_keys(index: Any, count: Any, key: Any) -> Any:

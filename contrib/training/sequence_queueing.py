@@ -54,7 +54,8 @@ def batch_sequences_with_states(
         input_key: Name of the example, different for all examples that are in the state saver at a
             time: string, scalar.
         input_sequences: A dictionary of tensors, or `tf.SparseTensor`s, of shape [steps, ...].
-        input_context: A dictionary of tensors of known shape, which come with each piece.
+        input_context: A dictionary of tensors of known shape, or `tf.SparseTensor`s, which come
+            with each piece.
         input_length: Number of steps before any padding: int32, scalar. None, with `pad`, means
             the number of steps that `input_sequences` have.
         initial_states: A dictionary of tensors of known shape, with which first pieces start.

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .queue_elements import checked_count, require_graph
+from .queue_elements import as_scalar, checked_count, require_graph
 from .sequence_barrier import Barrier, TakenElements
 from .sequence_batch import NextQueuedSequenceBatch
 from .sequence_pieces import SequenceInput, cut, fillers
@@ -54,7 +54,8 @@ class SequenceQueueingStateSaver:
         input_sequences: A dictionary of tensors of shape [steps, ...]: the number of steps is a
             multiple of `num_unroll` and may vary between examples, the rest of the shape is
             known. Some may be `tf.SparseTensor`s.
-        input_context: A dictionary of tensors of known shape, which come with each piece.
+        input_context: A dictionary of tensors of known shape, or `tf.SparseTensor`s, which come
+            with each piece.
         initial_states: A dictionary of tensors of known shape, with which first pieces start.
         capacity: How many examples can be in here at a time, at least `batch_size`; `prefetch_op`
             waits if there are more. An example leaves with its last piece. None is no limit.
@@ -66,6 +67,7 @@ class SequenceQueueingStateSaver:
             string.
         ValueError: A shape is not known well enough, a dictionary's key contains ":", there is no
             sequence, or `capacity` is less than `batch_size`.
+        tf.errors.InvalidArgumentError: `capacity` is less than `batch_size`, a tensor.
         RuntimeError: Eager execution is on.
     """
 
@@ -86,12 +88,10 @@ class SequenceQueueingStateSaver:
         self._num_unroll = checked_count("num_unroll", num_unroll)
         self._allow_small_batch = allow_small_batch
         self._capacity = capacity
-        self._prefetch_op: tf.Operation | None = None
-        self._next_batch: NextQueuedSequenceBatch | None = None
         with tf.compat.v1.name_scope(name, "SequenceQueueingStateSaver") as scope:
             self._scope = scope
             self._batch_size = _as_batch_size(batch_size)
-            _check_capacity(capacity, self._batch_size)
+            _check_capacity(capacity, batch_size)
             self._example = SequenceInput.checked(
                 input_length, input_key, input_sequences, input_context, initial_states
             )
@@ -103,6 +103,8 @@ class SequenceQueueingStateSaver:
             self._places: Any = None
             if capacity is not None:
                 self._places = tf.queue.FIFOQueue(capacity, tf.bool, [[]], name="places")
+            self._prefetch_op = self._make_prefetch_op()
+            self._next_batch = NextQueuedSequenceBatch(self)
 
     @property
     def name(self) -> str:
@@ -135,17 +137,11 @@ class SequenceQueueingStateSaver:
 
         An example without steps has no pieces, and is skipped.
         """
-        if self._prefetch_op is None:
-            with tf.compat.v1.name_scope(self._scope):
-                self._prefetch_op = self._make_prefetch_op()
         return self._prefetch_op
 
     @property
     def next_batch(self) -> NextQueuedSequenceBatch:
         """The next batch of pieces; the same object each time."""
-        if self._next_batch is None:
-            with tf.compat.v1.name_scope(self._scope):
-                self._next_batch = NextQueuedSequenceBatch(self)
         return self._next_batch
 
     def take_pieces(self) -> TakenElements:
@@ -180,7 +176,8 @@ class SequenceQueueingStateSaver:
 
         When it is run again, it raises `tf.errors.CancelledError`.
         """
-        with tf.compat.v1.name_scope(name or f"{self._scope}close/"):
+        scope = tf.compat.v1.name_scope(name or f"{self._scope}close/")
+        with self._input.queue_ref.graph.as_default(), scope:
             closed = []
             if self._places is not None:
                 closed.append(self._places.close(cancel_pending_enqueues))
@@ -239,11 +236,9 @@ def _count(mask: Any) -> Any:
 
 
 def _as_batch_size(batch_size: Any) -> Any:
-    tensor = tf.convert_to_tensor(batch_size, name="batch_size")
+    tensor = as_scalar(batch_size, "batch_size")
     if tensor.dtype != tf.int32:
         raise TypeError(f"batch_size has dtype {tensor.dtype.name}: expected int32")
-    if tensor.shape.rank != 0:
-        raise ValueError(f"batch_size has the shape {tensor.shape}: it must be a scalar")
     return tensor
 
 
@@ -251,8 +246,10 @@ def _check_capacity(capacity: Any, batch_size: Any) -> None:
     if capacity is None:
         return
     checked_count("capacity", capacity)
-    static = tf.get_static_value(batch_size)
-    if static is not None and capacity < static:
-        raise ValueError(
-            f"capacity={capacity} is less than batch_size={static}: no batch would ever be full"
-        )
+    static = tf.get_static_value(batch_size) if tf.is_tensor(batch_size) else batch_size
+    if static is None or capacity >= static:
+        return
+    message = f"capacity {capacity} needs to be >= batch_size {static}: no batch would be full"
+    if tf.is_tensor(batch_size):
+        raise tf.errors.InvalidArgumentError(None, None, message)
+    raise ValueError(message)

@@ -125,6 +125,19 @@ def test_sparse_tensors_come_in_a_sparse_batch(each_mode_graph, one_by_one, take
     assert batch["sparse"].values.tolist() == [5, 6]
 
 
+def test_a_sparse_batch_has_one_dimension_more(each_mode_graph, take):
+    words = tf.SparseTensor([[0]], [7.0], [3])
+    _, (by_hand, whole) = bucket([words, tf.sparse.from_dense(tf.zeros([2, 5]))], 0, 4, 1)
+    assert [by_hand.shape.as_list(), whole.shape.as_list()] == [[None] * 2, [None] * 3]
+    _, (by_length,) = bucket_by_sequence_length(1, [words], 4, [2])
+    products = [
+        tf.sparse.sparse_dense_matmul(each, tf.ones([3, 2])) for each in (by_hand, by_length)
+    ]
+    assert [product.shape.as_list() for product in products] == [[None, 2]] * 2
+    for product in take(products, steps=1)[0]:
+        assert product.tolist() == [[7, 7]] * 4
+
+
 @pytest.mark.parametrize("shapes", [[[], [3]], {"vector": [3], "number": []}])
 def test_shapes_may_be_given(graph, one_by_one, take, shapes):
     number = one_by_one(np.arange(2))
@@ -188,7 +201,7 @@ def test_an_error_of_the_input_is_reported(graph, running):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": [1, 2]}, "batch_size is a list of 2, and there are 3 buckets"),
+        ({"batch_size": [1, 2]}, "batch_size is a list of 2: it must have exactly num_buckets=3"),
         ({"batch_size": (1, 2, 3, 4)}, "batch_size is a list of 4"),
         ({"bucket_capacities": [1, 2]}, "bucket_capacities is a list of 2"),
         ({"bucket_capacities": []}, "bucket_capacities is a list of 0"),
@@ -213,6 +226,21 @@ def test_shapes_have_to_be_known(graph):
         bucket([partly], 0, 2, 1)
     with pytest.raises(ValueError, match="at least their ranks"):
         bucket([unknown], 0, 2, 1, dynamic_pad=True)
+
+
+def test_scalars_of_unknown_shape_are_checked_when_they_run(each_mode_graph, take, running):
+    which, keep = v1.placeholder_with_default(1, None), v1.placeholder_with_default(True, None)
+    size = v1.placeholder_with_default(2, None)
+    length = v1.placeholder_with_default(5, None)
+    outputs = bucket([tf.constant(7)], which, size, num_buckets=2, keep_input=keep)
+    ((bucket_taken, (batch,)),) = take(outputs, steps=1)
+    assert (bucket_taken, batch.tolist()) == (1, [7, 7])
+    lengths, _ = bucket_by_sequence_length(length, [tf.constant(7)], size, [3], keep_input=keep)
+    assert take(lengths, steps=1)[0].tolist() == [5, 5]
+    wrong = v1.placeholder_with_default([0, 1], None)
+    outputs = bucket([tf.constant(7)], wrong, 2, num_buckets=2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):
+        take(outputs)
 
 
 def test_there_has_to_be_a_graph():
@@ -293,5 +321,7 @@ def test_boundaries_have_to_increase(graph, boundaries, error, message):
 @pytest.mark.parametrize("what", ["batch_size", "bucket_capacities"])
 def test_lists_have_one_entry_more_than_boundaries(graph, what):
     arguments = {"batch_size": 2, "bucket_boundaries": [3, 6], what: [4, 4]}
-    with pytest.raises(ValueError, match=f"{what} is a list of 2, and there are 3 buckets"):
+    with pytest.raises(
+        ValueError, match=f"{what} is a list of 2: it must have exactly num_buckets=3"
+    ):
         bucket_by_sequence_length(3, [0], **arguments)

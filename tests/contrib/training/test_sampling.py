@@ -102,7 +102,6 @@ def test_unchecked_probabilities_above_one_accept(graph, one_by_one, take):
 @pytest.mark.parametrize(
     ("tensors", "enqueue_many", "message"),
     [
-        (5, False, "tensors=5 of rejection_sample.. is not a list of tensors"),
         ([], False, "is empty"),
         ([0], True, "is a scalar: with enqueue_many=True, expected a batch"),
         ([[0], [0, 1]], True, "expected the same batch dimension"),
@@ -114,8 +113,9 @@ def test_tensors_of_a_rejection_sample_have_to_fit(graph, tensors, enqueue_many,
 
 
 def test_a_tensor_is_no_list_of_tensors(graph):
-    with pytest.raises(ValueError, match="put it into a list"):
-        rejection_sample(tf.zeros([3]), lambda tensors: 1.0, 2)
+    for tensors in (5, tf.zeros([3])):
+        with pytest.raises(TypeError, match="put it into a list"):
+            rejection_sample(tensors, lambda tensors: 1.0, 2)
 
 
 def test_one_probability_for_one_element(graph):
@@ -224,7 +224,6 @@ THIRDS = [1 / 3] * 3
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tensors": 5}, "is not a list of tensors"),
         ({"tensors": []}, "is empty"),
         ({"labels": [0, 1]}, "enqueue_many=False, expected a scalar"),
         ({"enqueue_many": True}, "enqueue_many=True, expected a vector"),
@@ -253,6 +252,31 @@ def test_mistakes_are_named(graph, arguments, message):
     }
     with pytest.raises(ValueError, match=message):
         stratified_sample(**defaults | arguments)
+
+
+def test_tensors_have_to_be_a_list(graph):
+    for tensors in (5, tf.zeros([1, 3])):
+        with pytest.raises(TypeError, match="stratified_sample.. is not a list of tensors"):
+            stratified_sample(tensors, 0, THIRDS, 2)
+
+
+def test_scalars_may_be_of_unknown_shape(each_mode_graph, take, running):
+    label = v1.placeholder_with_default(1, None)
+    _, labels = stratified_sample([0], label, [0.5, 0.5], 2, [0.5, 0.5])
+    many = v1.placeholder_with_default([1, 1, 1], None)
+    _, more_labels = stratified_sample(
+        [[0, 0, 0]], many, [0.5, 0.5], 2, [0.5, 0.5], enqueue_many=True
+    )
+    probability = v1.placeholder_with_default(1.0, None)
+    (accepted,) = rejection_sample([7], lambda _: probability, 2)
+    values = take([labels, more_labels, accepted], steps=1)[0]
+    assert [each.tolist() for each in values] == [[1, 1], [1, 1], [7, 7]]
+    _, labels = stratified_sample([0], many, [0.5, 0.5], 2, [0.5, 0.5])
+    with (
+        pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected shape"),
+        running() as session,
+    ):
+        session.run(labels)
 
 
 def test_the_number_of_classes_has_to_be_known(graph):

@@ -1,6 +1,7 @@
 """Sequences in batches of pieces, and states that are carried from piece to piece."""
 
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -212,6 +213,43 @@ def test_sparse_sequences_have_sparse_pieces(each_mode_graph, one_by_one, take):
         ([[0, 0, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]], [1, 1, 2, 3]),
     ]
     assert [sparse.dense_shape.tolist() for sparse, _ in steps] == [[2, 2, 2], [2, 2, 2]]
+
+
+def test_sparse_sequences_keep_their_rank(each_mode_graph):
+    arguments = counting(4, num_unroll=2)
+    arguments["input_sequences"] = {
+        "sparse": tf.sparse.from_dense(tf.ones([4, 3, 5])),
+        "unknown": v1.sparse_placeholder(tf.float32),
+    }
+    batch = batch_sequences_with_states(**arguments)
+    assert batch.sequences["sparse"].shape.as_list() == [None, None, None, None]
+    assert batch.sequences["unknown"].shape.rank is None
+
+
+def test_a_sparse_context_comes_with_each_piece(each_mode_graph, one_by_one, take):
+    length = one_by_one([4, 3])
+    arguments = counting(length, batch_size=2, num_threads=1)
+    arguments["input_context"] = {
+        "tags": tf.SparseTensor([[1]], tf.reshape(length, [1]), [10]),
+        "plain": length,
+    }
+    batch = batch_sequences_with_states(**arguments)
+    assert batch.context["tags"].shape.as_list() == [None, None]
+    steps = take([batch.context, add_up(batch)])
+    for context, _ in steps:
+        assert context["tags"].indices.tolist() == [[0, 1], [1, 1]]
+        assert context["tags"].values.tolist() == context["plain"].tolist() == [4, 3]
+        assert context["tags"].dense_shape.tolist() == [2, 10]
+    assert len(steps) == 2
+
+
+def test_a_sparse_context_may_end_in_a_smaller_batch(graph, one_by_one, take):
+    length = one_by_one([4, 2])
+    arguments = counting(length, batch_size=2, num_threads=1)
+    arguments["input_context"] = {"tags": tf.SparseTensor([[0]], tf.reshape(length, [1]), [1])}
+    batch = batch_sequences_with_states(**arguments)
+    steps = take([batch.context["tags"], add_up(batch)])
+    assert [tags.values.tolist() for tags, _ in steps] == [[4, 2], [4]]
 
 
 def test_padding_is_zero_or_empty(graph, one_by_one, take):
@@ -434,13 +472,51 @@ def test_how_much_is_ready_is_summarized(graph, drive):
     assert barrier.name.startswith(driver.saver.name + "/")
 
 
+def test_ops_need_neither_the_graph_of_the_thread_nor_an_open_one(drive):
+    driver = drive(batch_size=1)
+    saver, made = driver.saver, []
+
+    def make():
+        batch = saver.next_batch
+        made.append(batch.save_state("sum", batch.state("sum")))
+        made.extend([saver.close(), saver.barrier.ready_size(), saver.barrier.incomplete_size()])
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    assert [each.graph for each in made] == [driver.session.graph] * 4
+    driver.session.graph.finalize()
+    batch = saver.next_batch
+    assert saver.prefetch_op.graph is driver.session.graph
+    assert batch.batch_size.shape == batch.sequence.shape[1:] == []
+    assert set(batch.context) == {"length"}
+    assert set(batch.sequences) == {"x"}
+
+
 # Mistakes that the values show
 
 
-def test_lengths_have_to_be_multiples(graph, running):
-    length = v1.placeholder_with_default(5, [])
+@pytest.mark.parametrize("argument", ["input_length", "input_key", "batch_size"])
+def test_scalars_of_unknown_shape_are_checked_when_they_run(graph, argument):
+    value = v1.placeholder(tf.string if argument == "input_key" else tf.int32)
+    saver = SequenceQueueingStateSaver(**counting(4, **{argument: value}))
+    scalar = b"4" if argument == "input_key" else 4
+    with v1.Session() as session:
+        session.run(saver.prefetch_op, {value: scalar})
+        if argument != "batch_size":
+            with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):
+                session.run(saver.prefetch_op, {value: [scalar]})
+        else:
+            assert len(session.run(saver.next_batch.key, {value: 1})) == 1
+            with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):
+                session.run(saver.next_batch.key, {value: [1]})
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_lengths_have_to_be_multiples(graph, running, is_known):
+    length = 5 if is_known else v1.placeholder_with_default(5, [])
     batch = batch_sequences_with_states(**counting(length, num_unroll=3), pad=False)
-    message = r"should be a multiple of: 3, but saw value:.*5.*Consider setting pad=True"
+    message = "should be a multiple of: 3, but saw value: 5. Consider setting pad=True"
     with (
         pytest.raises(tf.errors.InvalidArgumentError, match=message),
         running() as session,
@@ -466,6 +542,17 @@ def test_length_is_at_most_the_steps(graph, running, total):
         running() as session,
     ):
         session.run(batch.key)
+
+
+@pytest.mark.parametrize("wrong", [0, [0], [[0, 0]], [0, 0, 0]])
+def test_states_of_unknown_shape_are_checked_also_after_last_pieces(drive, wrong):
+    driver = drive(batch_size=2)
+    state = v1.placeholder(tf.int32)
+    save = driver.batch.save_state("sum", state)
+    driver.put(2)
+    driver.put(2, key="another")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible|as many as the piec"):
+        driver.session.run(save, {state: wrong})
 
 
 # Mistakes that the graph shows
@@ -495,7 +582,7 @@ def test_length_is_at_most_the_steps(graph, running, total):
         ("num_unroll", 0, ValueError, "num_unroll=0: expected at least 1"),
         ("batch_size", 2.0, TypeError, "batch_size has dtype float32: expected int32"),
         ("batch_size", [2], ValueError, r"batch_size has the shape \(1,\)"),
-        ("capacity", 1, ValueError, "capacity=1 is less than batch_size=2"),
+        ("capacity", 1, ValueError, "capacity 1 needs to be >= batch_size 2"),
         ("capacity", 0, ValueError, "capacity=0: expected at least 1"),
         ("capacity", 3.0, TypeError, "capacity=3.0: expected an int"),
     ],
@@ -512,22 +599,22 @@ def test_mistakes_are_named(graph, make, argument, value, error, message):
         ("input_sequences", None, "expected the number of steps as first dimension"),
         ("input_context", [None], r"input_context\['v'\] .* must be fully defined"),
         ("initial_states", [None], r"initial_states\['v'\] .* must be fully defined"),
-        ("input_length", None, "input_length has the shape .*: it must be a scalar"),
-        ("input_key", None, "input_key has the shape .*: it must be a scalar"),
     ],
 )
 def test_shapes_have_to_be_known(graph, argument, shape, message):
-    dtype = tf.string if argument == "input_key" else tf.int32
-    value = v1.placeholder(dtype, shape)
-    value = value if argument in ("input_length", "input_key") else {"v": value}
     with pytest.raises(ValueError, match=message):
-        SequenceQueueingStateSaver(**counting(4, **{argument: value}))
+        SequenceQueueingStateSaver(
+            **counting(4, **{argument: {"v": v1.placeholder(tf.int32, shape)}})
+        )
 
 
-def test_lengths_that_are_known_are_checked_at_once(graph):
-    saver = SequenceQueueingStateSaver(**counting(5, num_unroll=3))
-    with pytest.raises(ValueError, match=r"a multiple of: 3, but saw value: 5. Consider"):
-        _ = saver.prefetch_op
+def test_a_batch_size_that_is_a_tensor_fits_into_the_capacity(graph):
+    arguments = counting(4, batch_size=tf.constant(2), capacity=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="capacity 1 needs to be >= batch"):
+        SequenceQueueingStateSaver(**arguments)
+
+
+def test_lengths_that_are_known_are_compared_at_once(graph):
     sequences = {"x": tf.zeros([4]), "y": tf.zeros([3])}
     with pytest.raises(ValueError, match=r"the same length, but have .*'x': 4, 'y': 3"):
         SequenceQueueingStateSaver(**counting(4, input_sequences=sequences))
