@@ -29,7 +29,9 @@ class _ReleasingSession:
         After a lost session was replaced, `step_context.session` is the new one.
 
         Args:
-            step_fn: Takes one argument with the name `step_context`.
+            step_fn: Takes one argument with the name `step_context`. It may be a
+                `functools.partial` and have `*args`, `**kwargs`, and keyword-only arguments with
+                defaults.
 
         Returns:
             What `step_fn` returns.
@@ -38,7 +40,7 @@ class _ReleasingSession:
             ValueError: `step_fn` takes something else.
             StopIteration: `step_fn` called `step_context.request_stop()`.
         """
-        arguments = list(inspect.signature(step_fn).parameters)
+        arguments = _arguments_to_give(step_fn)
         if arguments not in (["step_context"], ["self", "step_context"]):
             raise ValueError(
                 f"`step_fn` takes {arguments}; it has to take one argument, `step_context` (and "
@@ -182,6 +184,16 @@ class SingularMonitoredSession(_ReleasingSession, tf.compat.v1.train.SingularMon
                 should_recover=False,
                 stop_grace_period_secs=stop_grace_period_secs,
             )
+
+
+def _arguments_to_give(function: Callable[..., Any]) -> list[str]:
+    """Returns the names of the arguments by position, and of keyword-only ones without default."""
+    return [
+        each.name
+        for each in inspect.signature(function).parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        or (each.kind is each.KEYWORD_ONLY and each.default is each.empty)
+    ]
 
 
 def check_graph(caller: str) -> None:

@@ -1,5 +1,6 @@
 """`MonitoredSession` and its kin: initialization, hooks, recovery, and an end that comes soon."""
 
+import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -127,6 +128,33 @@ def test_a_step_function_runs_with_and_without_hooks(step_op):
         assert recorder.calls.count("hook step") == 1
         with pytest.raises(ValueError, match=r"takes \['context'\]; it has to take .*step_context"):
             session.run_step_fn(lambda context: None)
+
+
+@monitored
+def test_a_step_function_may_have_what_need_not_be_given(step_op):
+    def scaled(step_context, scale):
+        return step_context.session.run(step_op) * scale
+
+    def second(first, step_context, *more, scale=1, **options):
+        return step_context.session.run(step_op) * scale
+
+    class Callable:
+        def __call__(self, step_context, **options):
+            return step_context.session.run(step_op)
+
+    with train.MonitoredSession() as session:
+        assert session.run_step_fn(functools.partial(scaled, scale=10)) == 10
+        assert session.run_step_fn(functools.partial(second, None)) == 2
+        assert session.run_step_fn(functools.partial(second, None, scale=10)) == 30
+        assert session.run_step_fn(Callable()) == 4
+        for step_fn, names in (
+            (scaled, r"\['step_context', 'scale'\]"),
+            (lambda step_context, *, scale: scale, r"\['step_context', 'scale'\]"),
+            (lambda **options: None, r"\[\]"),
+            (functools.partial(second, step_context=None), r"\['first'\]"),
+        ):
+            with pytest.raises(ValueError, match=f"takes {names}; it has to take one argument"):
+                session.run_step_fn(step_fn)
 
 
 @monitored
