@@ -25,6 +25,8 @@ def run_feeds_iter(
 ) -> Iterator[dict[str, Any]]:
     """Runs a model once for each feed, in one session, and yields the outputs.
 
+    Between the values the session is the default one: `tensor.eval()` works in the loop's body.
+
     Args:
         output_dict: What to run: tensors of one graph by names of one's choice.
         feed_dicts: The feeds of each run.
@@ -119,7 +121,9 @@ def _run_feeds(
             _initialize(session, graph, restore_checkpoint_path)
             threads = v1.train.start_queue_runners(session, coordinator)
         for feed_dict in feed_dicts:
-            yield session.run(output_dict, feed_dict)
+            outputs = session.run(output_dict, feed_dict)
+            with session.as_default():
+                yield outputs
     finally:
         coordinator.request_stop()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -161,4 +162,6 @@ class ValidationMonitor(EveryN):
             )
         value, best = results[self._metric], self._best_value
         if best is None or (value < best if self._minimize else value > best):
-            self._best_step, self._best_value, self._best_metrics = step, value, results
+            self._best_step, self._best_value = step, value
+            # The estimator may fill the same dictionary again.
+            self._best_metrics = copy.deepcopy(results)

@@ -49,6 +49,20 @@ def test_the_graph_is_that_of_the_outputs(inference, graph, default):
         iterator.close()
 
 
+def test_the_session_is_the_default_one_between_the_values(inference):
+    with tf.Graph().as_default(), v1.Session() as outer:
+        for feed in ({inference.feature: 1.0}, None):
+            for outputs in run_feeds_iter(inference.outputs, [feed]):
+                assert outputs["twice"] == inference.outputs["twice"].eval(feed)
+                assert inference.outputs["sum"].eval() == 8.0
+                with v1.Session().as_default() as inner:
+                    assert v1.get_default_session() is inner
+            assert v1.get_default_session() is outer
+        for _ in run_feeds_iter(inference.outputs, [None, None]):
+            break
+        assert v1.get_default_session() is outer
+
+
 def test_a_finalized_graph_will_do(inference, graph):
     graph.finalize()
     assert infer(None, inference.outputs)["sum"] == 8.0

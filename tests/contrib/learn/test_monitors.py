@@ -314,6 +314,22 @@ def test_only_new_checkpoints_are_evaluated(monkeypatch):
     assert len(estimator.calls) == 2
 
 
+def test_the_best_metrics_do_not_change_with_the_estimators(monkeypatch):
+    class Reusing(Estimator):
+        metrics = {"loss": None, "counts": np.zeros(2)}
+
+        def evaluate(self, **arguments):
+            self.metrics["loss"] = super().evaluate(**arguments)["loss"]
+            self.metrics["counts"] += 1
+            return self.metrics
+
+    monitor = every_step(early_stopping_rounds=9)
+    monitor.set_estimator(Reusing([3.0, 4.0], "model", monkeypatch))
+    run(monitor, [1, 2])
+    assert monitor.best_metrics["loss"] == monitor.best_value == 3.0
+    assert monitor.best_metrics["counts"].tolist() == [1, 1]
+
+
 def test_it_does_not_look_for_checkpoints_too_often(monkeypatch):
     estimator = Estimator(range(9), "model", monkeypatch)
     now = iter(range(0, 100, 2))
