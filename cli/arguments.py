@@ -237,11 +237,14 @@ def take_data_plane(values: dict[str, Any]) -> DataPlane:
 
 def set_up_logging(debug: bool) -> None:
     """Logs of this process go to its standard error."""
+    level = logging.DEBUG if debug else logging.INFO
     logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
+        level=level,
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    # Whatever verbosity TensorFlow has, here or by the model.
+    logging.getLogger("paramserve").setLevel(level)
     # TensorFlow's Python warnings are about names that this project exists to keep alive.
     for chatty in ("tensorflow", "absl", "h5py", "grpc", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING if debug else logging.ERROR)

@@ -29,12 +29,8 @@ def run(fetches, *hooks, steps=5):
 @pytest.fixture
 def logged(caplog):
     """Lines of TensorFlow's log."""
-    logger = logging.getLogger("tensorflow")
-    v1.logging.set_verbosity(v1.logging.INFO)
-    logger.propagate = True
-    yield caplog
-    v1.logging.set_verbosity(v1.logging.WARN)
-    logger.propagate = False
+    caplog.set_level(logging.INFO, "tensorflow")
+    return caplog
 
 
 # CheckpointSaverHook
