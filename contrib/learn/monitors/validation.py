@@ -119,9 +119,7 @@ class ValidationMonitor(EveryN):
             raise ValueError("Missing call to set_estimator: there is nothing to evaluate with")
         if not self._has_new_checkpoint():
             return False
-        results = self._estimator.evaluate(**self._arguments)
-        if not results:
-            return False
+        results = self._estimator.evaluate(**self._arguments) or {}
         listed = ", ".join(f"{key} = {value}" for key, value in sorted(results.items()))
         _logger.info("Validation (step %d): %s", step, listed)
         if self._rounds is None:
@@ -157,8 +155,8 @@ class ValidationMonitor(EveryN):
     def _keep_best(self, step: int, results: Mapping[str, Any]) -> None:
         if self._metric not in results:
             raise ValueError(
-                f"early_stopping_metric={self._metric!r} is not among the metrics "
-                f"{sorted(results)}: name one of these"
+                f"early_stopping_metric={self._metric!r} is missing from outputs of the "
+                f"evaluation, {sorted(results)}: name one of these"
             )
         value, best = results[self._metric], self._best_value
         if best is None or (value < best if self._minimize else value > best):

@@ -355,12 +355,16 @@ def test_training_stops_when_it_gets_no_better(monkeypatch, losses, minimize, ma
     assert (monitor.best_step, monitor.best_value, monitor.best_metrics) == best
 
 
-def test_a_metric_that_is_not_there_is_named(monkeypatch):
+@pytest.mark.parametrize("metrics", [{"other": 1}, {}, None])
+def test_a_metric_that_is_not_there_is_named(monkeypatch, metrics):
+    estimator = Estimator([], "model", monkeypatch)
+    monkeypatch.setattr(estimator, "evaluate", lambda **arguments: metrics)
+    monitor = every_step()
+    monitor.set_estimator(estimator)
+    assert run(monitor, [1]) == [1]
     monitor = every_step(early_stopping_rounds=2, early_stopping_metric="accuracy")
-    monitor.set_estimator(Estimator([1.0], "model", monkeypatch))
-    with pytest.raises(
-        ValueError, match=r"'accuracy' is not among the metrics \['loss', 'other'\]"
-    ):
+    monitor.set_estimator(estimator)
+    with pytest.raises(ValueError, match="'accuracy' is missing from outputs of the evaluation"):
         run(monitor, [1])
 
 
