@@ -43,7 +43,8 @@ class SparseMean:
 
     def __init__(self, gradient: Any, variable: Variable, name: str) -> None:
         self._gradient, self._device = gradient, variable.device
-        self._count_row = variable.shape[0] if variable.shape[0] is not None else _BEYOND
+        rows = variable.shape.as_list()[0]
+        self._count_row = _BEYOND if rows is None else rows
         with v1.device(self._device):
             self._accumulator = v1.SparseConditionalAccumulator(
                 gradient.dtype,
@@ -82,7 +83,7 @@ def _by_row(gradient: Any, count_row: int) -> Any:
     """The same gradient with each row once and in order, and with the row of ones that counts."""
     width = gradient.values.shape[1:]
     if width.is_fully_defined():
-        ones = tf.ones([1, *width], gradient.dtype)
+        ones = tf.ones([1, *width.as_list()], gradient.dtype)
     else:
         ones = tf.ones(tf.concat([[1], tf.shape(gradient.values)[1:]], 0), gradient.dtype)
     indices = tf.concat([tf.cast(gradient.indices, tf.int64), [tf.cast(count_row, tf.int64)]], 0)

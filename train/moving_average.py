@@ -1,4 +1,4 @@
-"""`ExponentialMovingAverage`: also of ref variables where control flow is of version 2."""
+"""`ExponentialMovingAverage`: also of ref variables in version 2 and of collected losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
 
     Takes the arguments of `tf.compat.v1.train.ExponentialMovingAverage`. There, the initial value
     of a ref variable's average is the outcome of a conditional which reads the variable before it
-    knows whether that is initialized, unless the program switched control flow of version 2 off.
+    knows whether that is initialized, unless the program switched control flow of version 2 off;
+    and the losses of `get_variable(regularizer=...)` are refused.
 
     Args:
         decay: How much of the average stays, a number or scalar tensor in (0, 1).
@@ -42,11 +43,20 @@ class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
         """
         if var_list is None:
             var_list = tf.compat.v1.trainable_variables()
+        var_list = [_tensor(each) for each in var_list]
         if tf.compat.v1.control_flow_v2_enabled():
             for variable in var_list:
                 if self._lacks(variable):
                     self._averages[variable.ref()] = self._make_average(variable)
         return super().apply(var_list)
+
+    def average(self, var: Any) -> Any:
+        """Returns the variable with the average of a variable or tensor; None if it has none."""
+        return super().average(_tensor(var))
+
+    def average_name(self, var: Any) -> Any:
+        """Returns the name of that variable, whether or not it is made yet."""
+        return super().average_name(_tensor(var))
 
     def _lacks(self, variable: Any) -> bool:
         return (
@@ -73,6 +83,11 @@ class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
             average._initializer_op = initializer
             tf.compat.v1.add_to_collection(key, variable)
         return average
+
+
+def _tensor(value: Any) -> Any:
+    """The tensor behind a regularization loss, which TensorFlow collects as a stand-in for one."""
+    return value if hasattr(value, "ref") else value.op.outputs[value.value_index]
 
 
 def _initialized_value(variable: Any) -> Any:

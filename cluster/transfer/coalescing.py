@@ -22,6 +22,7 @@ from typing import Any
 import tensorflow as tf
 
 from .placed_graph import Crossing, Op, PlacedGraph, TaskDevice, Tensor
+from .rewiring import is_in_control_flow
 
 v1 = tf.compat.v1
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def _coalesce(placed: PlacedGraph, unchanged: set[Op], bucket_bytes: int, report
     for crossing in placed.crossings():
         if _is_ours(crossing, unchanged):
             continue
-        reason = _reason_to_leave(crossing, unchanged)
+        reason = _reason_to_leave(placed, crossing, unchanged)
         if reason:
             report.left_alone[reason] += 1
         elif _is_small_const(crossing.tensor):
@@ -121,23 +122,23 @@ def _is_ours(crossing: Crossing, unchanged: set[Op]) -> bool:
     )
 
 
-def _reason_to_leave(crossing: Crossing, unchanged: set[Op]) -> str | None:
+def _reason_to_leave(placed: PlacedGraph, crossing: Crossing, unchanged: set[Op]) -> str | None:
     tensor, ops = crossing.tensor, [op for op, _ in crossing.uses]
     dtype = tensor.dtype
     if dtype._is_ref_dtype or dtype == tf.resource:
         return "a handle"
     if not (dtype.is_numpy_compatible and dtype.size) or dtype == tf.string:
         return f"the type is {dtype.name}"
-    if any(op._get_control_flow_context() is not None for op in (tensor.op, *ops)):
+    if is_in_control_flow(placed, crossing):
         return "in a loop or a condition"
     if any(op in unchanged for op in ops):
         return "also used by the initialization"
     if any(word in tensor.op.type for word in _WAITING):
         return "it comes out of a queue"
     shape = tensor.shape
-    if shape.rank is None or sum(size is None for size in shape) > 1:
+    if shape.rank is None or shape.as_list().count(None) > 1:
         return "their shape is not known"
-    return "it is empty" if 0 in list(shape) else None
+    return "it is empty" if 0 in shape.as_list() else None
 
 
 def _is_small_const(tensor: Tensor) -> bool:
@@ -214,7 +215,7 @@ def _transfer_with_sizes(placed: PlacedGraph, group: Sequence[Crossing], report:
     with v1.device(placed.device(first.target)):
         parts = tf.split(packed, tf.identity(sizes), num=len(group))
         for crossing, part in zip(group, parts, strict=True):
-            shape = [-1 if size is None else size for size in crossing.tensor.shape]
+            shape = [-1 if size is None else size for size in crossing.tensor.shape.as_list()]
             part = tf.reshape(part, shape)
             part.set_shape(crossing.tensor.shape)
             _use(crossing, part)
@@ -242,7 +243,7 @@ def _is_packed(tensor: Tensor, row: int) -> bool:
 def _cut(packed: Tensor, pieces: int) -> list[Tensor]:
     if pieces == 1:
         return [packed]
-    total = packed.shape[0]
+    total = packed.shape.as_list()[0]
     edges = [total * piece // pieces for piece in range(pieces + 1)]
     return list(tf.split(packed, [end - begin for begin, end in itertools.pairwise(edges)]))
 
@@ -268,9 +269,7 @@ def _join_control_edges(placed: PlacedGraph) -> None:
             for task, others in by_task.items()
             if len(others) > 1 and task != placed.task(op)
         }
-        if not remote or any(
-            one._get_control_flow_context() is not None for one in (op, *op.control_inputs)
-        ):
+        if not remote or any(map(placed.in_control_flow, (op, *op.control_inputs))):
             continue
         kept = [other for other in op.control_inputs if placed.task(other) not in remote]
         for task, others in remote.items():

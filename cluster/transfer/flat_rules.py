@@ -27,7 +27,7 @@ class Rules:
     """
 
     def __init__(self, graph: tf.Graph, placed: PlacedGraph, *, may_be_read: bool) -> None:
-        self._in_step = set(placed.ops)
+        self._placed, self._in_step = placed, set(placed.ops)
         self._may_be_read = may_be_read
         self._conditionals = Conditionals(graph)
         self._shared = {
@@ -60,7 +60,7 @@ class Rules:
             return "its slots have another type"
         if elements(handle) != elements(first):
             return "its slots have another shape"
-        if handle._get_control_flow_context() is not None:
+        if self._placed.in_control_flow(handle):
             return "it is made in a condition or a loop"
         for op in handle.outputs[0].consumers():
             reason = None if op in users else self._reason_of_use(op, handle.outputs[0])
@@ -69,7 +69,7 @@ class Rules:
         return None
 
     def _reason_of_use(self, op: Op, handle: Tensor) -> str | None:
-        if op._get_control_flow_context() is not None:
+        if self._placed.in_control_flow(op):
             return "it is used in a condition or a loop"
         is_in_step = op in self._in_step
         if op.type == "ReadVariableOp" and self._may_be_read:

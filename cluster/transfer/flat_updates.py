@@ -74,7 +74,7 @@ def find_updates(
             update = _update(op)
             if update is None:
                 left_alone["it is no variable"] += 1
-            elif reason := _reason_to_leave(update, rules, steps, largest_bytes):
+            elif reason := _reason_to_leave(placed, update, rules, steps, largest_bytes):
                 left_alone[reason] += 1
             else:
                 found.append(update)
@@ -84,10 +84,14 @@ def find_updates(
 
 
 def _reason_to_leave(
-    update: Update, rules: Rules, roots: Collection[Op], largest_bytes: int
+    placed: PlacedGraph,
+    update: Update,
+    rules: Rules,
+    roots: Collection[Op],
+    largest_bytes: int,
 ) -> str | None:
     apply, gradient = update.apply, update.gradient
-    if apply._get_control_flow_context() is not None or apply in roots:
+    if placed.in_control_flow(apply) or apply in roots:
         return "its update is in a condition, or a step by itself"
     if not gradient.dtype.size or ROW_BYTES % gradient.dtype.size:
         return f"its type is {gradient.dtype.name}"

@@ -94,7 +94,7 @@ class Copies:
         if is_variable(tensor):
             return self.of(op).local.handle
         if op not in self._clones:
-            if op._get_control_flow_context() is not None:
+            if self._placed.in_control_flow(op):
                 raise UsageError(
                     f"local_steps: a parameter is read inside a loop or condition ({op.name!r}): "
                     "read it before (tf.identity), or use local_steps=1"

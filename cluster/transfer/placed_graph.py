@@ -23,6 +23,8 @@ TaskDevice = str
 HOME: TaskDevice = ""
 
 _COLOCATED = b"loc:@"
+_SWITCHES = frozenset({"Switch", "RefSwitch"})
+_ENDS_OF_CONTROL_FLOW = frozenset({"Merge", "RefMerge", "Exit", "RefExit"})
 _HOME_KEY = "paramserve/home"
 
 
@@ -74,6 +76,13 @@ class PlacedGraph:
     def device(self, task: TaskDevice) -> str:
         """Returns the device string of a task; "" if it has none in the graph."""
         return self._home if task == HOME else task
+
+    def in_control_flow(self, op: Op) -> bool:
+        """Returns whether an op is in a loop or a condition of the old kind.
+
+        Such an op may be run several times in a step, or not at all.
+        """
+        return op in self._after_switches or op._get_control_flow_context() is not None
 
     def needed_by(self, roots: Iterable[Op]) -> set[Op]:
         """Returns the ops that `roots` need, themselves included."""
@@ -138,6 +147,20 @@ class PlacedGraph:
     def _units(self) -> list[Any]:
         return self._in_order(self._roots)
 
+    @cached_property
+    def _after_switches(self) -> set[Op]:
+        """Ops that only run when a `Switch` lets them, whether or not a context says so.
+
+        TensorFlow notes no context for what makes the gradient of the branch that is not taken.
+        """
+        found: set[Op] = set()
+        for op in self.ops:
+            if op.type in _SWITCHES or any(
+                needed in found and needed.type not in _ENDS_OF_CONTROL_FLOW for needed in needs(op)
+            ):
+                found.add(op)
+        return found
+
     def _in_order(self, roots: Iterable[Op]) -> list[Any]:
         """Ops and loops that `roots` need, each after those that it needs itself."""
         done: dict[Any, None] = {}
@@ -163,8 +186,10 @@ class PlacedGraph:
                     yield other
 
     def _find_task(self, op: Op) -> TaskDevice:
+        # An op that only takes a variable's value may run elsewhere, also if it is given the ref.
+        takes_refs = any(argument.is_ref for argument in op.op_def.input_arg)
         for tensor in op.inputs:
-            if tensor.dtype == tf.resource or tensor.dtype._is_ref_dtype:
+            if tensor.dtype == tf.resource or (takes_refs and tensor.dtype._is_ref_dtype):
                 return self.task(tensor.op)
         explicit = _task_of_device(op.device)
         if explicit == HOME:

@@ -46,10 +46,9 @@ def replace(crossing: Crossing, tensor: Tensor) -> None:
         op._update_input(index, tensor)
 
 
-def is_in_control_flow(crossing: Crossing) -> bool:
+def is_in_control_flow(placed: PlacedGraph, crossing: Crossing) -> bool:
     """Whether the tensor comes from, or goes into, a loop or a condition of the old kind."""
-    ops = (crossing.tensor.op, *(op for op, _ in crossing.uses))
-    return any(op._get_control_flow_context() is not None for op in ops)
+    return any(map(placed.in_control_flow, (crossing.tensor.op, *(op for op, _ in crossing.uses))))
 
 
 def is_large_enough(tensor: Tensor) -> bool:

@@ -79,8 +79,8 @@ def _key(tables: Tables, total: Sum, lookup: Lookup) -> Any:
         tuple(roots[op] for op in (ids.op, lookup.gather, total.total, total.values.op)),
         ids.dtype,
         total.unique.get_attr("out_idx"),
-        (lookup.rows.dtype, tuple(lookup.width)),
-        (total.values.dtype, tuple(total.values.shape[1:])),
+        (lookup.rows.dtype, tuple(lookup.width.as_list())),
+        (total.values.dtype, tuple(total.values.shape[1:].as_list())),
     )
 
 
@@ -103,7 +103,7 @@ def join(tables: Tables, group: Group) -> None:
         repeated = tf.split(tf.gather(once, positions), sizes, num=count)
         values = tf.concat([total.values for total in group.sums], 0)
         summed = tf.math.unsorted_segment_sum(values, positions, tf.size(found, dtype))
-        summed.set_shape([None, *values.shape[1:]])
+        summed.set_shape([None, *values.shape[1:].as_list()])
     with v1.device(at_tables):
         gradients = tf.split(summed, counts, num=count)
     for index, (total, lookup) in enumerate(zip(group.sums, group.lookups, strict=True)):
@@ -114,7 +114,7 @@ def join(tables: Tables, group: Group) -> None:
 
 
 def _sizes(pieces: Sequence[Tensor]) -> Sequence[int] | Tensor:
-    sizes = [piece.shape[0] for piece in pieces]
+    sizes = [piece.shape.num_elements() for piece in pieces]
     return tf.stack([tf.size(piece) for piece in pieces]) if None in sizes else sizes
 
 

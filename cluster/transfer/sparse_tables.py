@@ -105,7 +105,7 @@ class Lookup:
             rows = tf.raw_ops.ResourceGather(resource=table, indices=ids, dtype=dtype, name=name)
         else:
             rows = tf.raw_ops.GatherV2(params=table, indices=ids, axis=0, name=name)
-        rows.set_shape([None, *self.width])
+        rows.set_shape([None, *self.width.as_list()])
         return rows
 
 
@@ -184,7 +184,7 @@ class Tables:
             op in self._unchanged
             or op in self._awaited
             or op.control_inputs
-            or op._get_control_flow_context() is not None
+            or self.placed.in_control_flow(op)
         )
 
     def _what_moves(self, total: Op) -> set[Op] | str:
@@ -216,7 +216,7 @@ class Tables:
         if gather.type == "GatherV2" and tf.get_static_value(gather.inputs[2]) != 0:
             return "the lookup is not by row"
         users = [user for user, _ in self.uses(gather.outputs[0])]
-        if not self._is_free(gather) or any(u._get_control_flow_context() for u in users):
+        if not self._is_free(gather) or any(map(self.placed.in_control_flow, users)):
             return "in a loop or a condition, or waited for"
         if any(self._is_remote(user) for user in users):
             return "rows are used next to the table"
@@ -250,5 +250,5 @@ def shaped(rows: Tensor, lookup: Lookup) -> Tensor:
 def _static_or_dynamic_shape(lookup: Lookup) -> Sequence[int] | Tensor:
     shape = lookup.rows.shape
     if shape.is_fully_defined():
-        return list(shape)
-    return tf.concat([tf.shape(lookup.ids), list(lookup.width)], 0)
+        return shape.as_list()
+    return tf.concat([tf.shape(lookup.ids), lookup.width.as_list()], 0)

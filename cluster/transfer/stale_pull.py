@@ -60,7 +60,7 @@ def read_ahead(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) ->
     filled: dict[int, list[Op]] = defaultdict(list)
     with adding_to(graph, _SCOPE):
         for crossing in placed.crossings():
-            if not is_in_control_flow(crossing) and _may_be_ahead(placed, crossing, kept):
+            if _may_be_ahead(placed, crossing, kept):
                 variables = reads.variables(crossing.tensor)
                 if variables and not reads.assigned.intersection(variables):
                     filled[crossing.roots].append(_keep(placed, crossing, reads, variables))
@@ -111,6 +111,7 @@ def _may_be_ahead(placed: PlacedGraph, crossing: Crossing, kept: set[Op]) -> boo
         and not crossing.tensor.dtype._is_ref_dtype
         and crossing.tensor.shape.is_fully_defined()
         and placed.stages[crossing.tensor.op] == 0
+        and not is_in_control_flow(placed, crossing)
         and not any(op in kept or op.name.startswith(f"{_SCOPE}/") for op, _ in crossing.uses)
     )
 

@@ -66,7 +66,7 @@ def shift(ids: Tensor, begin: Any, rows: Any) -> Tensor:
 
 
 def _join(parts: Sequence[Part], pieces: Sequence[Tensor]) -> tuple[Tensor, Sizes]:
-    width = tf.TensorShape(parts[0].handle.get_attr("shape"))[1]
+    width = parts[0].shape.as_list()[1]
     begins = np.array([part.begin for part in parts], np.int64)
     rows = np.array([part.size // width for part in parts], np.int64)
     sizes = [piece.shape.num_elements() for piece in pieces]

@@ -34,7 +34,7 @@ class TableGroup:
     @property
     def width(self) -> int:
         """Elements of a row."""
-        return int(_shape(self.updates[0].handles[0])[1])
+        return _width(self.updates[0].handles[0])
 
     @property
     def device(self) -> str:
@@ -94,7 +94,7 @@ def _find_updates(
     for table in _looked_up(placed):
         try:
             update = find_update(table, users, structure)
-            _check(update, rules, steps)
+            _check(placed, update, rules, steps)
             found[table] = update
         except DoesNotFit as error:
             reasons[table] = str(error)
@@ -124,15 +124,15 @@ def _looked_up(placed: PlacedGraph) -> list[Op]:
     return list(dict.fromkeys(are_variables))
 
 
-def _check(update: TableUpdate, rules: Rules, roots: set[Op]) -> None:
+def _check(placed: PlacedGraph, update: TableUpdate, rules: Rules, roots: set[Op]) -> None:
     shape = _shape(update.handles[0])
     if shape.rank != 2 or not shape.num_elements():
         raise DoesNotFit("it is no table of rows")
     if any(op in roots for op in update.ops):
         raise DoesNotFit("its update is a step by itself")
+    if any(map(placed.in_control_flow, (*update.ops, *update.lookups))):
+        raise DoesNotFit("it is used in a condition or a loop")
     for lookup in update.lookups:
-        if lookup._get_control_flow_context() is not None:
-            raise DoesNotFit("it is used in a condition or a loop")
         if lookup.get_attr("batch_dims"):
             raise DoesNotFit("a lookup has batch dimensions")
     reason = rules.reason_to_leave(update.handles, {*update.ops, *update.lookups})
@@ -151,7 +151,7 @@ def _groups(
             handle.device,
             handle.get_attr("container"),
             handle.get_attr("dtype"),
-            _shape(handle)[1],
+            _width(handle),
             update.likeness,
             update.values.dtype,
             tuple((levels_of.get(op), placed.roots_of[op]) for op in update.ops),
@@ -165,7 +165,7 @@ def _cut(updates: Sequence[TableUpdate]) -> Iterator[list[TableUpdate]]:
     total = 0
     for update in updates:
         handle = update.handles[0]
-        elements = padded_rows(handle) * int(_shape(handle)[1])
+        elements = padded_rows(handle) * _width(handle)
         if group and total + elements > MOST_ELEMENTS:
             yield group
             group, total = [], 0
@@ -177,3 +177,7 @@ def _cut(updates: Sequence[TableUpdate]) -> Iterator[list[TableUpdate]]:
 
 def _shape(handle: Op) -> tf.TensorShape:
     return tf.TensorShape(handle.get_attr("shape"))
+
+
+def _width(handle: Op) -> int:
+    return int(_shape(handle).as_list()[1])

@@ -196,7 +196,7 @@ class _Search:
         shape, dtype = tensor.shape, tensor.dtype
         if shape.rank == 1 and dtype in (tf.int32, tf.int64):
             kind = Kind.IDS
-        elif shape.rank == 2 and shape[1] == self._shape[1]:
+        elif shape.rank == 2 and shape.as_list()[1] == self._shape.as_list()[1]:
             kind = Kind.VALUES
         else:
             raise DoesNotFit("its update takes more than ids and rows")

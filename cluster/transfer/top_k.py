@@ -55,7 +55,7 @@ def send_largest(
     """
     placed = PlacedGraph(graph, roots)
     kept = placed.needed_by(unchanged)
-    gradients = [each for each in placed.crossings() if _is_gradient(each, kept)]
+    gradients = [each for each in placed.crossings() if _is_gradient(placed, each, kept)]
     with adding_to(graph, "top_k"):
         for crossing in gradients:
             _send_largest(placed, roots, crossing, fraction, wire_dtype)
@@ -71,13 +71,13 @@ def run_length(fraction: float) -> tuple[int, int]:
     return sent, round(sent / fraction)
 
 
-def _is_gradient(crossing: Crossing, kept: set[Op]) -> bool:
+def _is_gradient(placed: PlacedGraph, crossing: Crossing, kept: set[Op]) -> bool:
     return (
         crossing.source == HOME
         and crossing.tensor.dtype == tf.float32
         and crossing.tensor.shape.is_fully_defined()
         and is_large_enough(crossing.tensor)
-        and not is_in_control_flow(crossing)
+        and not is_in_control_flow(placed, crossing)
         and all(op not in kept and _takes_gradient(op, index) for op, index in crossing.uses)
     )
 

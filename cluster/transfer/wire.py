@@ -35,7 +35,7 @@ def narrow(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) -> int
     crossings = [
         each
         for each in placed.crossings()
-        if _may_be_narrow(each, kept) and not _waits_for_effects(each.tensor.op, effects)
+        if _may_be_narrow(placed, each, kept) and not _waits_for_effects(each.tensor.op, effects)
     ]
     with adding_to(graph, "wire"):
         for crossing in crossings:
@@ -47,12 +47,12 @@ def narrow(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) -> int
     return len(crossings)
 
 
-def _may_be_narrow(crossing: Crossing, kept: set[Op]) -> bool:
+def _may_be_narrow(placed: PlacedGraph, crossing: Crossing, kept: set[Op]) -> bool:
     return (
         HOME in (crossing.source, crossing.target)
         and crossing.tensor.dtype == tf.float32  # References to variables are of another type.
         and is_large_enough(crossing.tensor)
-        and not is_in_control_flow(crossing)
+        and not is_in_control_flow(placed, crossing)
         and not any(op in kept for op, _ in crossing.uses)
     )
 

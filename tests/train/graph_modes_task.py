@@ -51,6 +51,21 @@ def averages_of_both_kinds_of_variables(directory):
 
 
 @check
+def averages_of_losses_and_of_their_sum(directory):
+    """As Inception and the CIFAR-10 model have them."""
+    weight = v1.get_variable("weight", initializer=2.0, regularizer=tf.square)
+    v1.losses.add_loss(3.0 * weight)
+    losses = [*v1.losses.get_losses(), *v1.losses.get_regularization_losses()]
+    total = tf.add_n(losses, name="total_loss")
+    averages = train.ExponentialMovingAverage(0.5, name="avg")
+    made = averages.apply([*losses, total])
+    names = [averages.average_name(loss) for loss in (losses[1], total)]
+    assert names == ["weight/Regularizer/Square/avg", "total_loss/avg"]
+    found = initialized(*(averages.average(loss) for loss in (*losses, total)), update=made)
+    assert found == [3.0, 2.0, 5.0]
+
+
+@check
 def weights_shrink(directory):
     weight = v1.get_variable("weight", initializer=[1.0, -0.1])
     shrink = train.sdca_shrink_l1([weight], 0.5, 2.0)

@@ -231,6 +231,26 @@ def test_loops_and_conditions(compare, v2, caplog):
         assert "in a loop or a condition" in caplog.text
 
 
+@pytest.mark.parametrize("v2", [True, False], ids=["functional", "old"])
+@pytest.mark.parametrize("use_resource", [True, False], ids=["resource", "ref"])
+def test_variables_that_only_a_branch_reads(compare, v2, use_resource):
+    """The branch that is not taken gives them gradients of 0, which no context marks as its own."""
+
+    def build():
+        switch = v1.control_flow_v2_enabled()
+        (v1.enable_control_flow_v2 if v2 else v1.disable_control_flow_v2)()
+        try:
+            one, two = (variable(n, [16], use_resource=use_resource) for n in ("one", "two"))
+            is_even = tf.equal(v1.train.get_or_create_global_step() % 2, 0)
+            chosen = tf.cond(is_even, lambda: tf.sin(one), lambda: two * 2.0)
+            return step(layers(3) + tf.reduce_sum(chosen))
+        finally:
+            (v1.enable_control_flow_v2 if switch else v1.disable_control_flow_v2)()
+
+    plain, packed = compare(build, steps=5)
+    assert packed.equals(plain)
+
+
 def test_a_recurrent_layer_of_the_old_kind(compare):
     def build():
         switch = v1.control_flow_v2_enabled()

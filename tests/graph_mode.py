@@ -1,0 +1,12 @@
+"""A plugin of pytest: `-p tests.graph_mode` runs the tests in another graph mode of TensorFlow.
+
+`GRAPH_MODE` has the names of what in `tf.compat.v1` sets the mode, with commas between them. A mode
+is that of a whole process.
+"""
+
+import os
+
+import tensorflow as tf
+
+for switch in os.environ["GRAPH_MODE"].split(","):
+    getattr(tf.compat.v1, switch)()
