@@ -33,6 +33,7 @@ def chief_arguments(options: JobOptions) -> tuple[str, ...]:
         "mirror-secs": options.mirror_secs,
         "recovery": options.recovery,
         "stall-secs": options.stall_secs,
+        "max-bad-records": options.max_bad_records,
     }
     for name, value in values.items():
         if value is not None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..cluster.placement import ServerLoad
 from ..cluster.signals import GRACE_SECS
@@ -25,6 +26,9 @@ from .progress import Progress
 from .shards import Ledger, NoDataset
 from .stalls import StallWatch
 from .tasks import TaskRecord, TaskState
+
+# Ranges of records that a status lists.
+MOST_SET_ASIDE = 100
 
 
 class Phase(enum.StrEnum):
@@ -137,7 +141,7 @@ class JobState:
     def __post_init__(self) -> None:
         self.plan = Plan(self.options, self.membership.num_ps)
         self.notices = Notices(self.membership)
-        self.ledger = Ledger(sync=self.options.sync)
+        self.ledger = Ledger(sync=self.options.sync, max_bad_records=self.options.max_bad_records)
         self.stall_watch = StallWatch(self.options.stall_secs, sync=self.options.sync)
         self.holds = Holds(
             lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
@@ -198,6 +202,10 @@ class JobState:
             raise NotTraining(f"the job is {self.phase}, there is no model to save")
         return save()
 
+    def newest_set_aside(self) -> list[dict[str, Any]]:
+        """What of the input is set aside: the newest ranges, as in status.proto."""
+        return [each.to_dict() for each in self.ledger.set_aside[-MOST_SET_ASIDE:]]
+
     def to_proto(self) -> pb.JobStatus:
         """The state as the status service gives it out."""
         progress = self.progress.snapshot
@@ -232,6 +240,8 @@ class JobState:
             preemptions=self.membership.preemptions,
             stalls=self.stalls,
             secs_since_step=self.secs_since_step,
+            bad_records=self.ledger.bad_records,
+            set_aside=[pb.SetAside(**each) for each in self.newest_set_aside()],
         )
         if self.checkpoint is not None:
             status.checkpoint = self.checkpoint.path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,8 @@ class JobOptions:
         stall_secs: Seconds without a step after which the job, or a worker, is said to hang, and
             after twice as long something is done about it; None: 60 or three leases, whichever is
             more; 0: never.
+        max_bad_records: Records of an input in shards that may be left out because they cannot be
+            read or trained on; one more ends the job as failed.
         evaluate: Whether to evaluate the final checkpoint, if the model says how.
         data_plane: How parameters are stored and cross between tasks.
         params: Handed to the build function as `task.params`.
@@ -71,6 +73,7 @@ class JobOptions:
     mirror_secs: float | None = None
     recovery: str = "rollback"
     stall_secs: float = None  # type: ignore[assignment]  # Replaced by a number at once.
+    max_bad_records: int = 0
     evaluate: bool = True
     data_plane: DataPlane = field(default_factory=DataPlane)
     params: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +89,7 @@ class JobOptions:
         self._at_least("save-checkpoint-steps", self.save_checkpoint_steps, 1)
         self._at_least("keep-checkpoints", self.keep_checkpoints, 0)
         self._at_least("save-summaries-steps", self.save_summaries_steps, 0)
+        self._at_least("max-bad-records", self.max_bad_records, 0)
         self._positive("save-checkpoint-secs", self.save_checkpoint_secs)
         self._positive("max-wait-secs", self.max_wait_secs)
         self._positive("heartbeat-secs", self.heartbeat_secs)
@@ -203,6 +207,9 @@ class JobResult:
         sync: Whether gradients were aggregated.
         reason: Why training ended: "max_steps", "end_of_input" or "stopped".
         logdir: The job's directory.
+        bad_records: Records of an input in shards that were set aside: not read any more, or not
+            in one epoch, because they failed again and again.
+        set_aside: Which ones, the newest 100 ranges, with the fields of `SetAside` in status.proto.
     """
 
     global_step: int
@@ -217,6 +224,8 @@ class JobResult:
     sync: bool
     reason: str
     logdir: str
+    bad_records: int = 0
+    set_aside: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobResult:

@@ -247,6 +247,8 @@ class _Chief:
             sync=options.sync,
             reason=reason,
             logdir=options.logdir,
+            bad_records=self._state.ledger.bad_records,
+            set_aside=self._state.newest_set_aside(),
         )
 
     def _write_targets(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..cluster.spec import Task
-from ..errors import UsageError
+from ..errors import JobFailed, UsageError
 from ..model.input_plan import InputPlan
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,9 @@ class SetAside:
         for_good: Whether later ones do so too, as these hold the same records there.
         what: The records, for people.
         error: Why, for people.
+        file: The file that they are in; empty without files.
+        first: The lowest number of a record, within the file or, without files, the dataset.
+        last: The highest.
     """
 
     shard: int
@@ -37,10 +40,18 @@ class SetAside:
     for_good: bool
     what: str
     error: str
+    file: str = ""
+    first: int = 0
+    last: int = 0
 
     def describe(self) -> str:
         """One line for people."""
         return f"{self.what}: {self.error}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of `SetAside` in status.proto."""
+        names = ("file", "first", "last", "records", "epoch", "for_good")
+        return {**{name: getattr(self, name) for name in names}, "reason": self.error}
 
 
 @dataclass
@@ -63,21 +74,32 @@ class Failures:
 
     Args:
         max_failures: Failures of one batch after which it is set aside; at least 3.
+        max_bad_records: Records that may be set aside; None: any number.
+
+    Attributes:
+        set_aside: What is set aside, oldest first.
 
     Raises:
-        UsageError: It is less.
+        UsageError: `max_failures` is less.
     """
 
-    def __init__(self, max_failures: int) -> None:
+    def __init__(self, max_failures: int, max_bad_records: int | None = None) -> None:
         if max_failures < 3:
             raise UsageError(
                 f"max_failures={max_failures}: expected at least 3, as two of them do not tell "
                 "which batch it was"
             )
         self._max_failures = max_failures
+        self._max_bad_records = max_bad_records
         self._troubles: dict[int, _Trouble] = {}
         self._aside: dict[int, set[int]] = {}
         self.set_aside: tuple[SetAside, ...] = ()
+        self._excess: SetAside | None = None
+
+    @property
+    def records(self) -> int:
+        """Records that are set aside."""
+        return sum(each.records for each in self.set_aside)
 
     def note(
         self,
@@ -89,7 +111,7 @@ class Failures:
         reader: Task,
         is_only_reader: bool = True,
     ) -> SetAside | None:
-        """Counts a failure of a shard; at the last one, these batches are set aside.
+        """Counts a failure of a shard; at the last one, these batches are set aside, if they may.
 
         Args:
             plan: What is read.
@@ -113,11 +135,28 @@ class Failures:
         starts = plan.batch_size * np.array(failed)
         records = int(np.minimum(plan.batch_size, plan.sizes[shard] - starts).sum())
         reason = f"failed {times} times, at last because {error}"
-        aside = SetAside(shard, tuple(failed), records, epoch, plan.is_fixed, what, reason)
+        aside = SetAside(
+            *(shard, tuple(failed), records, epoch, plan.is_fixed, what, reason),
+            *plan.span(shard, epoch, failed),
+        )
+        if self._max_bad_records is not None and self.records + records > self._max_bad_records:
+            # A run that goes on from here, with the file mended, is to read it.
+            self._excess = aside
+            return None
         until = "any more" if aside.for_good else f"in epoch {epoch + 1}"
         log.error("set aside, and not read %s: %s", until, aside.describe())
         self._put_aside(aside)
         return aside
+
+    def check(self) -> None:
+        """Raises JobFailed if more records fail than may be set aside."""
+        if (aside := self._excess) is not None:
+            total = f", {self.records + aside.records} in all" if self.records else ""
+            raise JobFailed(
+                f"--max-bad-records {self._max_bad_records}: {aside.what} ({aside.records}{total}) "
+                f"cannot be trained on: {aside.error}. Mend the input or allow more bad records: "
+                "the same command goes on from the checkpoint"
+            )
 
     def forget(self, shard: int) -> None:
         """Counts anew: the shard was read to its end."""
@@ -158,11 +197,20 @@ class Failures:
 
         Returns:
             What is known only here: it was set aside later than that.
+
+        Raises:
+            UsageError: It is more than may be set aside.
         """
         before = [SetAside(**{**each, "batches": tuple(each["batches"])}) for each in saved]
         for each in before:
             if each not in self.set_aside:
                 self._put_aside(each)
+        if self._max_bad_records is not None and self.records > self._max_bad_records:
+            raise UsageError(
+                f"an earlier run has set aside {self.records} records of the input, more than "
+                f"--max-bad-records {self._max_bad_records}: give that many, or another --logdir; "
+                f"the last are {self.set_aside[-1].describe()}"
+            )
         return [each for each in self.set_aside if each not in before]
 
     def _put_aside(self, aside: SetAside) -> None:

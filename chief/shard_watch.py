@@ -79,6 +79,7 @@ class ShardWatch:
         """Takes back the shards of those that are gone, and settles what has been read.
 
         Raises:
+            JobFailed: More records fail than may be set aside.
             tf.errors.OpError: A parameter server is gone.
         """
         if self._counts is None:
@@ -89,6 +90,7 @@ class ShardWatch:
             self._read_at = time.monotonic()
             applied, waiting = self._read([self._counts.applied, self._waiting])
             self._ledger.settle(ended, applied, {int(each) for some in waiting for each in some})
+            self._ledger.check_failures()
 
     def _release_gone(self) -> None:
         lives = {(r.task, r.incarnation): r for r in self._membership.records()}

@@ -24,7 +24,7 @@ from ..cluster.spec import Task
 from ..errors import UsageError
 from ..model.input_plan import InputPlan
 from .shard_counts import WITHOUT_END, BatchCounts
-from .shard_failures import Failures
+from .shard_failures import Failures, SetAside
 from .shard_leases import Closed, Finished, Grant, Held, LedgerProgress, NoDataset
 
 __all__ = ["Finished", "Grant", "Ledger", "LedgerProgress", "NoDataset"]
@@ -59,6 +59,7 @@ class Ledger:
     Args:
         sync: Whether gradients are aggregated: a worker that waits then keeps others from going on.
         max_failures: Failures in the same place after which it is set aside.
+        max_bad_records: Records that may be set aside; None: any number.
         settle_secs: Seconds after a lease's end for which its updates may still come.
         clock: Seconds from any origin.
         first_lease: Number of the first lease.
@@ -69,6 +70,7 @@ class Ledger:
         *,
         sync: bool = False,
         max_failures: int = MAX_FAILURES,
+        max_bad_records: int | None = None,
         settle_secs: float = SETTLE_SECS,
         clock: Callable[[], float] = time.monotonic,
         first_lease: int | None = None,
@@ -79,7 +81,7 @@ class Ledger:
         # A new chief must not take a lease of the one before for one of its own.
         self._numbers = itertools.count(time.time_ns() if first_lease is None else first_lease)
         self._plan: InputPlan | None = None
-        self._failures = Failures(max_failures)
+        self._failures = Failures(max_failures, max_bad_records)
         self._held: dict[int, Held] = {}
         self._closed: dict[int, Closed] = {}
         # Shards whose batches wait for others to make up a step: in which epoch, and which.
@@ -126,7 +128,8 @@ class Ledger:
                 new chief that found the model alive, and workers that train on meanwhile.
 
         Raises:
-            UsageError: The model was trained on the same number of other batches.
+            UsageError: The model was trained on the same number of other batches, or more records
+                are set aside than may be.
         """
         with self.changed:
             saved = saved or {"digest": self._declared().digest, "surplus": {}, "set_aside": []}
@@ -293,6 +296,20 @@ class Ledger:
             return {(held.task, held.incarnation) for held in self._held.values()}
 
     @property
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """What is not read any more, oldest first."""
+        return self._failures.set_aside
+
+    @property
+    def bad_records(self) -> int:
+        """How many records that are."""
+        return self._failures.records
+
+    def check_failures(self) -> None:
+        """Raises JobFailed if more records fail than may be set aside."""
+        self._failures.check()
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether every shard of every epoch is done or set aside."""
         with self.changed:
@@ -312,7 +329,7 @@ class Ledger:
                 shards=plan.num_shards,
                 leased=len(self._held),
                 set_aside=self._failures.set_aside,
-                records_set_aside=sum(each.records for each in self._failures.set_aside),
+                records_set_aside=self.bad_records,
                 repeated=self._repeated,
             )
 

@@ -108,6 +108,13 @@ GraceSecs = Annotated[
         rich_help_panel=_RECOVERY,
     ),
 ]
+MaxBadRecords = Annotated[
+    int,
+    typer.Option(
+        "--max-bad-records",
+        help="Records of an input in shards that may fail and be left out; more end the job.",
+    ),
+]
 Evaluate = Annotated[
     bool, typer.Option("--eval/--no-eval", help="Evaluate the final checkpoint, if the model can.")
 ]

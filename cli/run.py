@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -42,6 +42,10 @@ RestartWindowSecs = Annotated[
 ]
 
 
+# Ranges of records that were left out which the summary lists; result.json has more.
+_SOME = 5
+
+
 def run(
     model: args.Model,
     ps: args.Ps = None,
@@ -66,6 +70,7 @@ def run(
     recovery: args.Recovery = "rollback",
     stall_secs: args.StallSecs = None,
     spares: args.Spares = 0,
+    max_bad_records: args.MaxBadRecords = 0,
     evaluate: args.Evaluate = True,
     transfer_bucket_bytes: args.TransferBucketBytes = BUCKET_BYTES,
     storage: args.Storage = "plain",
@@ -116,6 +121,7 @@ def run(
             mirror_secs=mirror_secs or None,
             recovery=recovery,
             stall_secs=stall_secs,
+            max_bad_records=max_bad_records,
             evaluate=evaluate,
             data_plane=DataPlane(
                 transfer_bucket_bytes=transfer_bucket_bytes,
@@ -173,6 +179,10 @@ def _show_result(result: JobResult) -> None:
     if result.eval:
         metrics = (f"{name} [bold]{_figure(value)}[/]" for name, value in result.eval.items())
         console.print(f"evaluation: {', '.join(metrics)}")
+    if result.bad_records:
+        console.print(f"input: {result.bad_records:,} records were left out", style="bold")
+        for each in result.set_aside[-_SOME:]:
+            console.print(f"  {_describe_range(each)}", markup=False)
     for line in (
         f"checkpoint: {result.checkpoint or 'none'}",
         f"log directory: {result.logdir}",
@@ -180,6 +190,12 @@ def _show_result(result: JobResult) -> None:
         f"while a job runs: paramserve status --logdir {result.logdir}",
     ):
         console.print(line, markup=False)
+
+
+def _describe_range(aside: Mapping[str, Any]) -> str:
+    where = aside["file"] or "the dataset"
+    when = "" if aside["for_good"] else f" in epoch {aside['epoch'] + 1}"
+    return f"{where}, records {aside['first']} to {aside['last']}{when}: {aside['reason']}"
 
 
 def _figure(value: float) -> str:

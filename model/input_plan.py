@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,20 @@ _MAX_SEED = 2**32
 _SOME = 20
 
 
+class FilePart(NamedTuple):
+    """Neighbouring records of one file, which are a shard.
+
+    Attributes:
+        name: The file.
+        records: How many records.
+        first: Number of the first one within the file.
+    """
+
+    name: str
+    records: int
+    first: int = 0
+
+
 @dataclass(frozen=True)
 class InputPlan:
     """What is read, by how many at a time, and how often.
@@ -42,8 +56,8 @@ class InputPlan:
         epochs: How often all records are read; None: without end.
         seed: Of the order.
         shuffle: Whether each epoch has an order of its own; else it is that of the records.
-        files: Name and number of records of each file; a file is a shard. Empty: no files, and
-            records are numbers.
+        files: The parts of files that are its shards: whole files, or ranges of their records.
+            Empty: no files, and records are numbers.
     """
 
     name: str
@@ -53,7 +67,7 @@ class InputPlan:
     epochs: int | None = 1
     seed: int = 0
     shuffle: bool = True
-    files: tuple[tuple[str, int], ...] = ()
+    files: tuple[FilePart, ...] = ()
 
     def __post_init__(self) -> None:
         _at_least(1, name_of=self.name, num_records=self.num_records, batch_size=self.batch_size)
@@ -78,7 +92,7 @@ class InputPlan:
     def sizes(self) -> Any:
         """Records of each shard; int64 of shape [shards]."""
         if self.files:
-            return np.array([records for _, records in self.files], np.int64)
+            return np.array([part.records for part in self.files], np.int64)
         whole, rest = divmod(self.num_records, self.shard_records)
         return np.array([self.shard_records] * whole + [rest] * bool(rest), np.int64)
 
@@ -154,20 +168,42 @@ class InputPlan:
         """Whether a batch holds the same records in each epoch."""
         return bool(self.files) or not self.shuffle
 
-    def describe(self, shard: int, epoch: int, batches: Sequence[int]) -> str:
-        """Some batches of a shard in an epoch, by their numbers within it, for people."""
+    def span(self, shard: int, epoch: int, batches: Sequence[int]) -> tuple[str, int, int]:
+        """The file of some batches of a shard, and the numbers of their first and last record.
+
+        Args:
+            shard: The shard.
+            epoch: Which time it is read.
+            batches: Numbers within the shard.
+
+        Returns:
+            The name of the file, or an empty one without files; numbers are those within the file,
+            or within the dataset.
+        """
         first = min(batches) * self.batch_size
         last = min((max(batches) + 1) * self.batch_size, int(self.sizes[shard])) - 1
         if self.files:
-            return f"records {first} to {last} of {self.files[shard][0]}"
+            part = self.files[shard]
+            return part.name, part.first + first, part.first + last
         if not self.shuffle:
             start = int(self.first_records[shard])
-            return f"records {start + first} to {start + last} of {self.name!r}"
-        order, size = self.records(shard, epoch), self.batch_size
-        numbers = [int(n) for batch in batches for n in order[batch * size : (batch + 1) * size]]
+            return "", start + first, start + last
+        numbers = self._numbers(shard, epoch, batches)
+        return "", min(numbers), max(numbers)
+
+    def describe(self, shard: int, epoch: int, batches: Sequence[int]) -> str:
+        """Some batches of a shard in an epoch, by their numbers within it, for people."""
+        file, first, last = self.span(shard, epoch, batches)
+        if file or not self.shuffle:
+            return f"records {first} to {last} of {file or repr(self.name)}"
+        numbers = self._numbers(shard, epoch, batches)
         some = ", ".join(map(str, sorted(numbers)[:_SOME]))
         more = f" and {len(numbers) - _SOME} more" if len(numbers) > _SOME else ""
         return f"records {some}{more} of {self.name!r}"
+
+    def _numbers(self, shard: int, epoch: int, batches: Sequence[int]) -> list[int]:
+        order, size = self.records(shard, epoch), self.batch_size
+        return [int(n) for batch in batches for n in order[batch * size : (batch + 1) * size]]
 
 
 def _at_least(least: int, *, name_of: str, **values: int) -> None:

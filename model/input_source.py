@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import JobFailed
 
 if TYPE_CHECKING:
     from .input_plan import InputPlan
@@ -37,32 +40,41 @@ class Lease:
 class InputSource(Protocol):
     """Where a task's shards come from."""
 
-    def leases(self, plan: InputPlan, *, marked: bool) -> Iterator[Lease]:
+    def leases(self, plan: InputPlan) -> Iterator[Lease]:
         """Yields shards to read, until there are no more; called for each new iterator.
 
         By asking for the next one, the dataset says that it has read the one before to its end.
-
-        Args:
-            plan: What is read.
-            marked: Whether `mark` tells which batches could be read.
         """
 
-    def mark(self, number: int, batch: int) -> None:
-        """Notes that a batch of a lease could be read; `batch` is its number in the dataset."""
+    def note_unread(self, number: int, batches: list[int], explain: Callable[[], str]) -> None:
+        """Notes what of a lease, read to its end, could not be read.
+
+        Args:
+            number: The lease.
+            batches: Numbers in the dataset; none if there were only more records than there should.
+            explain: Says why, for people; may take a while, and raise `UsageError` if the input is
+                not what the model says that it is.
+
+        Raises:
+            ParamserveError: The input ends here, and the task with it.
+        """
 
 
 class WholeInput:
     """A source that yields everything: for a process without a chief."""
 
-    def leases(self, plan: InputPlan, *, marked: bool) -> Iterator[Lease]:
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+
+    def leases(self, plan: InputPlan) -> Iterator[Lease]:
         """Yields every shard of every epoch."""
-        number = epoch = 0
+        epoch = 0
         while plan.epochs is None or epoch < plan.epochs:
             for shard in plan.order(epoch):
                 batches = tuple(range(int(plan.batch_counts[shard])))
-                yield Lease(number, int(shard), epoch, batches)
-                number += 1
+                yield Lease(next(self._numbers), int(shard), epoch, batches)
             epoch += 1
 
-    def mark(self, number: int, batch: int) -> None:
-        """Nobody asks."""
+    def note_unread(self, number: int, batches: list[int], explain: Callable[[], str]) -> None:
+        """Fails: there is no other task to try it, and no one to tell."""
+        raise JobFailed(f"the input cannot be read: {explain()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from .input_source import InputSource, OpenFile, Read, WholeInput
 
 if TYPE_CHECKING:
     from .input_plan import InputPlan
+
+log = logging.getLogger(__name__)
 
 # TensorFlow and Keras are untyped; these names only tell a reader what is meant.
 Tensor = Any
@@ -100,7 +103,7 @@ class TaskContext:
             batches = -(-num_records // max(1, batch_size))
             shard_records = batch_size * min(SHARD_BATCHES, max(1, batches // 32))
         plan = InputPlan(name, num_records, batch_size, shard_records, epochs, seed, shuffle)
-        self._check_share(plan, "a smaller shard_records or batch_size")
+        self._check_share(plan)
         return make_dataset(plan, self.input, read=read)
 
     def file_shards(
@@ -116,6 +119,8 @@ class TaskContext:
         name: str = "train",
     ) -> Any:
         """As `shards`, with files of which a worker reads one at a time, from its beginning on.
+
+        A file that is missing, or has another number of records, ends the job.
 
         Args:
             files: How many records each file has, by its name.
@@ -133,25 +138,40 @@ class TaskContext:
             A `tf.data.Dataset` of `(position, batch)`, with the position for `TrainSpec.position`.
 
         Raises:
-            UsageError: A number is out of range, or there are too few files for the workers.
+            UsageError: A number is out of range, or a file does not exist.
         """
         from .input import make_dataset
-        from .input_plan import InputPlan
+        from .input_files import GivenFiles, check_presence
+        from .input_plan import FilePart, InputPlan
 
+        if not files:
+            raise UsageError(f"dataset {name!r} has no files: give at least one")
         if empty := [file for file, records in files.items() if records < 1]:
             raise UsageError(f"file {empty[0]!r} has {files[empty[0]]} records: leave it out")
-        sizes = tuple(files.items())
+        parts = tuple(FilePart(*each) for each in files.items())
         total = sum(files.values())
-        plan = InputPlan(name, total, batch_size, 0, epochs, seed, shuffle, sizes)
-        self._check_share(plan, "more and smaller files")
-        return make_dataset(plan, self.input, read=read, open_file=open_file)
+        plan = InputPlan(name, total, batch_size, 0, epochs, seed, shuffle, parts)
+        if not self.is_chief:  # Which reads no input, and may be on another host.
+            check_presence(list(files))
+        self._tell_readers(plan)
+        return make_dataset(plan, self.input, read=read, files=GivenFiles(open_file))
 
-    def _check_share(self, plan: InputPlan, remedy: str) -> None:
+    def _tell_readers(self, plan: InputPlan) -> None:
+        if self.is_chief and plan.num_shards < self.num_workers:
+            log.warning(
+                "dataset %r has %d files or parts of files to read at a time: of %d workers, others"
+                " wait",
+                plan.name,
+                plan.num_shards,
+                self.num_workers,
+            )
+
+    def _check_share(self, plan: InputPlan) -> None:
         # One in the hands of each worker, and one that each may take next.
         if self.num_workers > 1 and plan.num_shards < 2 * self.num_workers:
             raise UsageError(
                 f"dataset {plan.name!r} has {plan.num_shards} shards for {self.num_workers} "
-                f"workers, expected 2 for each: give {remedy}"
+                f"workers, expected 2 for each: give a smaller shard_records or batch_size"
             )
 
 

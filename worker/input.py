@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -41,7 +41,6 @@ IDLE_SECS = 60.0
 IDLE_STEPS = 10
 
 # What people read about batches that never came to a step.
-UNREADABLE = "the input could not read it, see the log of the worker"
 LOST = "it was lost on the way to a step"
 
 
@@ -52,7 +51,6 @@ class _Open:
     held: pb.HeldShard
     batches: frozenset[int]
     left: set[int]
-    readable: set[int] = field(default_factory=set)
     missed: int = 0
     error: str = ""
 
@@ -78,6 +76,9 @@ class LeasedInput:
         session: The number of the worker's newest session, which is counted before the one before
             it is closed: what reads for that one then ends, for closing waits for it.
         clock: Seconds from any origin.
+
+    Attributes:
+        failure: Why the input cannot go on, if a file is not what the model says.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class LeasedInput:
         self._cancelled = cancelled
         self._session = session
         self._clock = clock
+        self.failure: UsageError | None = None
         self._dataset: pb.Dataset | None = None
         self._lock = threading.RLock()
         self._asking = threading.Lock()
@@ -115,7 +117,7 @@ class LeasedInput:
 
     # -- the dataset's side
 
-    def leases(self, plan: InputPlan, *, marked: bool) -> Iterator[Lease]:
+    def leases(self, plan: InputPlan) -> Iterator[Lease]:
         """Yields what the chief deals, until it says that there is no more.
 
         Raises:
@@ -132,14 +134,27 @@ class LeasedInput:
         while (lease := self._next_lease(plan, is_over)) is not None:
             self._holds.wait(is_over)  # Else an idle worker could begin a step in a hold.
             yield lease
-            if marked:
-                self._note_unreadable(lease.number)
 
-    def mark(self, number: int, batch: int) -> None:
-        """Notes that a batch of a lease could be read."""
+    def note_unread(self, number: int, batches: list[int], explain: Callable[[], str]) -> None:
+        """Notes batches that will not come to a step.
+
+        Raises:
+            UsageError: The input is not what the model says that it is; `failure` is the same.
+        """
+        if number < self._valid_from or self._cancelled() or self._ended.is_set():
+            return  # It was broken off.
+        try:
+            error = explain()
+        except UsageError as failure:
+            self.failure = failure
+            raise
         with self._lock:
-            if number in self._open:
-                self._open[number].readable.add(batch)
+            if (opened := self._open.get(number)) is None:
+                return
+            opened.missed, opened.error = len(batches), error
+            opened.left.difference_update(batches)
+            if not opened.left:
+                self._finish(number)
 
     # -- the steps' side
 
@@ -281,18 +296,6 @@ class LeasedInput:
         opened = self._open[number]
         opened.missed, opened.error = opened.missed + len(opened.left), opened.error or LOST
         self._finish(number, broken_off=True)
-
-    def _note_unreadable(self, number: int) -> None:
-        """What was not marked until its lease was read to the end will not come to a step."""
-        with self._lock:
-            if (opened := self._open.get(number)) is None:
-                return
-            unreadable = opened.batches - opened.readable
-            if unreadable:
-                opened.missed, opened.error = len(unreadable), UNREADABLE
-                opened.left -= unreadable
-            if not opened.left:
-                self._finish(number)
 
     def _give_up_idle(self) -> None:
         """Ends leases of which nothing can be on its way any more: the input waits for others."""

@@ -337,8 +337,9 @@ class _Worker:
         self._client.leave(reason, error, self._report.report())
         log.info("%s left: %s", self._registration.task, pb.LeaveRequest.Reason.Name(reason))
 
-    @staticmethod
-    def _as_failure(error: Exception) -> ParamserveError:
+    def _as_failure(self, error: Exception) -> ParamserveError:
+        if self._input.failure is not None:
+            return self._input.failure
         if isinstance(error, ParamserveError):
             return error
         return JobFailed(f"training failed: {describe(error)}")

@@ -4,14 +4,15 @@ The test plays the workers and the parameter servers: `Job.train` applies batche
 """
 
 import json
+from itertools import starmap
 
 import numpy as np
 import pytest
 
 from paramserve.chief.shards import Finished, Ledger, NoDataset
 from paramserve.cluster.spec import Role, Task
-from paramserve.errors import UsageError
-from paramserve.model.input_plan import InputPlan
+from paramserve.errors import JobFailed, UsageError
+from paramserve.model.input_plan import FilePart, InputPlan
 
 A, B, C = (Task(Role.WORKER, index) for index in range(3))
 SETTLE_SECS = 2.0
@@ -109,8 +110,9 @@ def clock():
 def start(clock):
     """Starts a job: `start(sync=True, num_records=100)`."""
 
-    def start(*, sync=False, max_failures=3, **values):
-        return Job(plan_of(**values), clock, sync=sync, max_failures=max_failures)
+    def start(*, sync=False, max_failures=3, max_bad_records=None, **values):
+        limits = {"max_failures": max_failures, "max_bad_records": max_bad_records}
+        return Job(plan_of(**values), clock, sync=sync, **limits)
 
     return start
 
@@ -406,6 +408,40 @@ def test_a_batch_that_fails_three_times_is_set_aside_and_reported(start, caplog)
     assert "set aside, and not read any more" in caplog.text
 
 
+def fail_often(job, times=3):
+    """Fails at the first batch of the first shard."""
+    for _ in range(times):
+        grant = job.lease(A)
+        job.finish(A, grant, missed=len(grant.batches), error="torn")
+        job.settle()
+
+
+def test_more_bad_records_than_are_allowed_end_the_job_and_stay_to_be_read(start):
+    """A run that goes on from its checkpoint finds the input mended."""
+    job = start(shuffle=False, max_bad_records=15)
+    fail_often(job)
+    job.ledger.check_failures()
+    assert job.ledger.bad_records == 10
+    fail_often(job)
+    with pytest.raises(JobFailed, match=r"15: records 10 to 19 .* \(10, 20 in all"):
+        job.ledger.check_failures()
+    assert job.ledger.bad_records == 10
+
+    later = start(shuffle=False, max_bad_records=15)
+    later.roll_back(job.save())
+    later.ledger.check_failures()
+    while later.read(A):
+        pass
+    assert later.applied.tolist() == [0] + [2] * 20
+
+
+def test_fewer_bad_records_than_an_earlier_run_left_out_are_refused(start):
+    job = start(shuffle=False)
+    fail_often(job)
+    with pytest.raises(UsageError, match=r"set aside 10 records .* more than --max-bad-records 9"):
+        start(shuffle=False, max_bad_records=9).roll_back(job.save())
+
+
 def test_where_batches_change_from_epoch_to_epoch_one_is_set_aside_in_its_own(job, caplog):
     """Record 130 is in other company each time, which is read when it is without it."""
     while not job.ledger.is_exhausted:
@@ -647,7 +683,8 @@ def test_impossible_plans_are_refused(values, message):
 
 
 def test_files_are_shards_of_different_sizes():
-    plan = InputPlan("logs", 57, 10, files=(("a.rec", 35), ("b.rec", 2), ("c.rec", 20)))
+    sizes = (("a.rec", 35), ("b.rec", 2), ("c.rec", 20))
+    plan = InputPlan("logs", 57, 10, files=tuple(starmap(FilePart, sizes)))
     assert plan.batch_counts.tolist() == [4, 1, 2]
     assert [plan.batch_range(s).start for s in range(3)] == [0, 4, 5]
     assert plan.describe(0, 0, [3]) == "records 30 to 34 of a.rec"

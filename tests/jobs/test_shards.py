@@ -6,7 +6,7 @@ import signal
 import pytest
 import tensorflow as tf
 
-from .conftest import MODELS, find_chief_or_none, result_of, status_of, step_of, until
+from .conftest import MODELS, find_chief_or_none, result_of, status_of, until
 
 COUNTED = f"{MODELS / 'counted.py'}:build"
 SLOW = ("--param", "slow=0.02")
@@ -52,17 +52,22 @@ def test_servers_and_workers_are_killed_and_every_record_counts_once_in_each_epo
     assert result["examples"] == 3 * 4800
 
 
-def test_an_interrupted_job_goes_on_where_it_was_and_poison_is_set_aside(start, logdir):
+def test_poison_ends_a_job_by_name_and_the_same_command_goes_on_once_it_is_allowed(start, logdir):
     options = ("--async", "--ps", 1, "--param", "epochs=2", "--param", "poison=7", *SLOW)
-    command, address = run(start, logdir, *options)
-    until(lambda: step_of(address) >= 60)
-    command.interrupt()
-    command.wait()
-    again, _ = run(start, logdir, *options)
+    command, _ = run(start, logdir, *options)
+    assert command.wait() == 1
+    assert "error: --max-bad-records 0: records " in command.output
+    assert "at last because record 7: ValueError: record 7 is poison" in command.output
 
+    again, address = run(start, logdir, *options, "--max-bad-records", 20)
+    until(lambda: (s := status_of(address)) and s.bad_records)
     assert again.wait() == 0
-    assert result_of(logdir)["reason"] == "end_of_input"
     # Record 7 shares a batch with nine others, which differ between the two epochs.
+    result = result_of(logdir)
+    assert result["reason"] == "end_of_input"
+    assert result["bad_records"] == 20
+    assert [each["records"] for each in result["set_aside"]] == [10, 10]
+    assert "input: 20 records were left out" in again.output
     counts = seen(logdir)
     assert sum(counts.values()) == 1200
     assert sum(times * records for times, records in counts.items()) == 2 * (1200 - 10)

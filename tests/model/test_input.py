@@ -23,16 +23,18 @@ class Script:
 
     def __init__(self, *leases):
         self._leases = leases
-        self.marks = []
+        self.unread = []
+        self.reasons = []
         self.read_out = []
 
-    def leases(self, plan, *, marked):
+    def leases(self, plan):
         for lease in self._leases:
             yield lease
             self.read_out.append(lease.number)
 
-    def mark(self, number, batch):
-        self.marks.append((number, batch))
+    def note_unread(self, number, batches, explain):
+        self.unread.append((number, batches))
+        self.reasons.append(explain())
 
 
 @pytest.fixture
@@ -78,7 +80,8 @@ def test_without_a_chief_a_process_reads_every_record_of_every_epoch(run, one_sh
         assert sorted(chain(*batches)) == list(range(103))
         assert sorted(len(batch) for batch in batches) == [3] + [10] * 10
     assert epochs[0] != epochs[1]
-    assert found == run(lambda: task.shards(103, batch_size=10, epochs=2, seed=5))
+    again = run(lambda: task.shards(103, batch_size=10, epochs=2, seed=5))
+    assert [batch for _, batch in found] == [batch for _, batch in again]
 
 
 def test_in_order_and_without_end(run):
@@ -105,18 +108,48 @@ def test_a_batch_that_cannot_be_read_is_left_out_and_the_source_knows(run):
     found = run(lambda: task.shards(90, batch_size=10, read=no_fifty, shard_records=30))
     assert len(found) == 3
     assert all(value % 2 == 0 for _, batch in found for value in batch)
-    assert source.marks == [(p[2], p[0]) for p, _ in found]
+    ((lease, (unread,)),) = source.unread
+    assert [lease, unread] not in [[p[2], p[0]] for p, _ in found]
+    assert source.reasons[0].startswith("record 50: assertion failed")
     assert source.read_out == [0, 1]
 
 
-def test_files_are_read_one_at_a_time_and_missing_ones_are_left_out(run, tmp_path):
-    files = {}
-    for name, lines in (("a", 7), ("b", 4)):
+def test_a_read_that_needs_its_own_graph_is_not_tried_again(run):
+    source = Script(Lease(0, 0, 0, (0, 1)))
+
+    def make():
+        fifty = v1.placeholder_with_default(np.int64(5), [])
+
+        def read(numbers):
+            with tf.control_dependencies([tf.debugging.assert_none_equal(numbers, fifty)]):
+                return tf.identity(numbers)
+
+        return TaskContext(input=source).shards(20, batch_size=10, read=read, shuffle=False)
+
+    assert [p[0] for p, _ in run(make, one_shot=False)] == [1]
+    assert source.reasons == ["the input could not read it, see the log of the worker"]
+
+
+def test_without_a_chief_nothing_is_left_out_in_silence(run):
+    with pytest.raises(tf.errors.OpError, match=r"JobFailed: .* record 50: assertion failed"):
+        run(lambda: TaskContext().shards(90, batch_size=10, epochs=1, read=no_fifty))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file of lines: `write("a", 7)` has a0 to a6."""
+
+    def write(name, lines):
         path = tmp_path / name
         path.write_text("".join(f"{name}{i}\n" for i in range(lines)))
-        files[str(path)] = lines
-    files[str(tmp_path / "missing")] = 5
-    source = Script(Lease(0, 2, 0, (0, 1)), Lease(1, 0, 0, (0, 2)), Lease(2, 1, 0, (0, 1)))
+        return str(path)
+
+    return write
+
+
+def test_files_are_read_one_at_a_time(run, write):
+    files = {write("a", 7): 7, write("b", 4): 4}
+    source = Script(Lease(1, 0, 0, (0, 2)), Lease(2, 1, 0, (0, 1)))
     task = TaskContext(input=source)
     found = run(lambda: task.file_shards(files, tf.data.TextLineDataset, batch_size=3))
     assert found == [
@@ -125,7 +158,51 @@ def test_files_are_read_one_at_a_time_and_missing_ones_are_left_out(run, tmp_pat
         ([3, 0, 2], [b"b0", b"b1", b"b2"]),
         ([4, 0, 2], [b"b3"]),
     ]
-    assert source.marks == [(1, 0), (1, 2), (2, 3), (2, 4)]
+    assert source.unread == []
+
+
+def test_a_missing_file_is_named_before_anything_is_read(run, write, tmp_path):
+    files = {write("a", 7): 7, str(tmp_path / "b"): 4, str(tmp_path): 5}
+    for role in ("worker", "evaluator"):
+        with tf.Graph().as_default(), pytest.raises(UsageError, match=r"/b', '.* do not exist"):
+            TaskContext(role).file_shards(files, tf.data.TextLineDataset, batch_size=3)
+    # The chief reads nothing, and may be where no file is.
+    with tf.Graph().as_default():
+        TaskContext("chief").file_shards(files, tf.data.TextLineDataset, batch_size=3)
+
+
+def test_a_file_that_goes_away_is_named(run, write, tmp_path):
+    files = {write("a", 7): 7, write("b", 4): 4}
+
+    def make():
+        dataset = TaskContext(input=source).file_shards(
+            files, tf.data.TextLineDataset, batch_size=3
+        )
+        (tmp_path / "b").unlink()
+        return dataset
+
+    source = Script(Lease(0, 0, 0, (0,)), Lease(1, 1, 0, (0,)))
+    with pytest.raises(tf.errors.OpError, match=r"UsageError: the file '.*/b' does not exist"):
+        run(make)
+
+
+@pytest.mark.parametrize("said", [3, 6, 7, 12, 30])
+@pytest.mark.parametrize("has", [6, 8])
+def test_a_wrong_number_of_records_is_an_error_by_name(run, write, has, said):
+    """Also where only whole batches are missing, or too many."""
+    files = {write("a", has): said}
+    if has == said:
+        files[write("b", 3)] = 2
+    with pytest.raises(tf.errors.OpError) as caught:
+        run(
+            lambda: TaskContext().file_shards(
+                files, tf.data.TextLineDataset, batch_size=3, epochs=1, shuffle=False
+            )
+        )
+    name, has, said = ("b", 3, 2) if has == said else ("a", has, said)
+    assert f"/{name}' has {has} records, but task.file_shards() was given {said}" in str(
+        caught.value
+    )
 
 
 def test_after_a_damaged_record_the_rest_of_its_file_is_left_out(run, tmp_path):
@@ -140,16 +217,25 @@ def test_after_a_damaged_record_the_rest_of_its_file_is_left_out(run, tmp_path):
     task = TaskContext(input=source)
     found = run(lambda: task.file_shards({str(path): 12}, tf.data.TFRecordDataset, batch_size=2))
     assert [p[0] for p, _ in found] == [0, 1, 2]
-    assert source.marks == [(0, 0), (0, 1), (0, 2)]
+    assert source.unread == [(0, [3, 4, 5])]
+    assert "corrupted record" in source.reasons[0]
 
 
 def test_too_few_shards_for_the_workers_are_refused():
     with tf.Graph().as_default(), pytest.raises(UsageError, match="has 3 shards for 2 workers"):
         TaskContext(num_workers=2).shards(30, batch_size=10)
-    with tf.Graph().as_default(), pytest.raises(UsageError, match="more and smaller files"):
-        TaskContext(num_workers=2).file_shards({"a": 1}, tf.data.TextLineDataset, batch_size=10)
+
+
+def test_fewer_files_than_workers_keep_some_of_them_waiting(write, caplog):
+    files = {write("a", 6): 6}
+    with tf.Graph().as_default():
+        task = TaskContext("chief", num_workers=2)
+        task.file_shards(files, tf.data.TextLineDataset, batch_size=2)
+    assert "1 files or parts of files" in caplog.text
     with tf.Graph().as_default(), pytest.raises(UsageError, match="'a' has 0 records"):
         TaskContext().file_shards({"a": 0}, tf.data.TextLineDataset, batch_size=10)
+    with tf.Graph().as_default(), pytest.raises(UsageError, match="has no files"):
+        TaskContext().file_shards({}, tf.data.TextLineDataset, batch_size=10)
 
 
 # The counts

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import UsageError, WaitTimeout
-from paramserve.model.input_plan import InputPlan
+from paramserve.model.input_plan import FilePart, InputPlan
 from paramserve.model.spec import TrainSpec
 from paramserve.worker.hooks import TokenHook
 from paramserve.worker.input import InputHook
@@ -168,7 +168,8 @@ def test_a_batch_that_cannot_be_read_is_set_aside_and_the_rest_is_trained_on(sta
     assert job.seen.sum() == RECORDS - 4
     assert job.seen[50] == 0
     assert job.seen.max() == 1
-    assert "the input could not read it" in aside.error
+    assert "at last because record 50: assertion failed" in aside.error
+    assert job.chief.ledger.set_aside[0].to_dict()["records"] == 4
 
 
 def test_what_a_lost_session_had_read_is_read_again(start_job, join, cluster):
@@ -335,7 +336,7 @@ def test_a_worker_gives_back_what_it_is_done_with(serve_shards, join):
     chief, plan = serve_shards(), plan_of()
     chief.ledger.declare(plan)
     source = join(chief, "a")
-    leases = source.leases(plan, marked=False)
+    leases = source.leases(plan)
     first, second = next(leases), next(leases)
     assert (first.number, second.number) == (0, 1)
     assert chief.ledger.progress.leased == 2
@@ -353,7 +354,7 @@ def test_a_worker_that_leaves_gives_back_everything(serve_shards, join):
     chief, plan = serve_shards(), plan_of()
     chief.ledger.declare(plan)
     source = join(chief, "a")
-    leases = source.leases(plan, marked=False)
+    leases = source.leases(plan)
     next(leases)
     next(leases)
     source.stop()
@@ -367,7 +368,7 @@ def test_a_worker_that_was_taken_as_lost_trains_on_nothing_that_others_read(serv
     chief, plan = serve_shards(), plan_of()
     chief.ledger.declare(plan)
     source = join(chief, "a", clock=lambda: now[0])
-    leases = source.leases(plan, marked=False)
+    leases = source.leases(plan)
     old = [next(leases), next(leases)]
     assert source.check()
     chief.ledger.release(Task(Role.WORKER, 0), "a", failed=True)
@@ -389,7 +390,7 @@ def test_a_worker_that_was_taken_as_lost_trains_on_nothing_that_others_read(serv
 def test_a_worker_waits_for_a_chief_that_comes_back(serve_shards, join, background):
     chief, plan = serve_shards(), plan_of()
     source = join(chief, "a")
-    leases = source.leases(plan, marked=False)
+    leases = source.leases(plan)
     first = background(lambda: next(leases))
     time.sleep(0.3)
     assert first.is_running, "the chief has declared nothing yet"
@@ -401,15 +402,15 @@ def test_a_worker_gives_up_on_a_chief_that_stays_silent(serve_shards, join):
     chief, plan = serve_shards(), plan_of()
     source = join(chief, "a", max_wait_secs=0.5)
     with pytest.raises(WaitTimeout, match=r"max_wait_secs=0\.5 ran out: no shard of the input"):
-        next(source.leases(plan, marked=False))
+        next(source.leases(plan))
 
 
 def test_a_worker_that_is_told_to_stop_while_it_waits_ends_its_input(serve_shards, join):
     chief, plan = serve_shards(), plan_of(num_records=10)
     chief.ledger.declare(plan)
     told = threading.Event()
-    taker = join(chief, "a").leases(plan, marked=False)
-    waiter = join(chief, "b", cancelled=told.is_set).leases(plan, marked=False)
+    taker = join(chief, "a").leases(plan)
+    waiter = join(chief, "b", cancelled=told.is_set).leases(plan)
     next(taker)
     threading.Timer(0.3, told.set).start()
     assert list(waiter) == []
@@ -421,9 +422,9 @@ def test_a_worker_that_is_told_to_stop_while_it_waits_ends_its_input(serve_shard
         ({"batch_size": 2}, "batch_size=2 instead of 5"),
         ({"num_records": 45}, "num_records=45 instead of 40, num_shards=5 instead of 4"),
         ({"shuffle": False}, "shuffle=False instead of True"),
-        ({"files": (("a", 10), ("b", 30))}, "num_shards=2 instead of 4"),
+        ({"files": (FilePart("a", 10), FilePart("b", 30))}, "num_shards=2 instead of 4"),
         (
-            {"files": (("a", 10), ("b", 10), ("c", 10), ("d", 10))},
+            {"files": tuple(FilePart(name, 10) for name in "abcd")},
             "another shard_records, or other files",
         ),
     ],
@@ -435,7 +436,7 @@ def test_a_worker_with_another_dataset_is_told_where_it_differs(
     chief.ledger.declare(plan_of())
     source = join(chief, "a")
     with pytest.raises(UsageError, match=f"this task reads dataset 'train' with {message}"):
-        next(source.leases(plan_of(**values), marked=False))
+        next(source.leases(plan_of(**values)))
 
 
 # Holds
@@ -476,7 +477,7 @@ def test_a_chief_that_dies_in_a_hold_keeps_nobody(serve_shards, join, background
     chief, plan = serve_shards(), plan_of()
     chief.ledger.declare(plan)
     source = join(chief, "a")
-    next(source.leases(plan, marked=False))
+    next(source.leases(plan))
     until(lambda: chief.holds._watching.total())
     with chief.holds.paused(10.0) as all_answered:
         assert all_answered
@@ -492,7 +493,7 @@ def test_what_reads_for_a_session_that_is_over_ends_even_in_a_hold(serve_shards,
     chief, plan, session = serve_shards(), plan_of(), [1]
     chief.ledger.declare(plan)
     source = join(chief, "a", session=lambda: session[0])
-    leases = source.leases(plan, marked=False)
+    leases = source.leases(plan)
     next(leases)
     until(lambda: chief.holds._watching.total())
     source.begin_step()  # It has failed, but nobody can say so before there is a new session.
@@ -512,7 +513,7 @@ def test_a_hold_of_a_model_that_is_lost_is_given_up(serve_shards, join, backgrou
     chief, plan, is_lost = serve_shards(), plan_of(), threading.Event()
     chief.ledger.declare(plan)
     source = join(chief, "a")
-    next(source.leases(plan, marked=False))
+    next(source.leases(plan))
     until(lambda: chief.holds._watching.total())
     source.begin_step()
 
@@ -534,9 +535,9 @@ def test_a_worker_that_waits_for_input_does_not_keep_a_hold_waiting(serve_shards
     chief, plan = serve_shards(), plan_of(num_records=10)
     chief.ledger.declare(plan)
     mine, theirs = join(chief, "a"), join(chief, "b")
-    taken = next(theirs.leases(plan, marked=False))
+    taken = next(theirs.leases(plan))
     mine.begin_step()
-    lease = background(lambda: next(mine.leases(plan, marked=False)))
+    lease = background(lambda: next(mine.leases(plan)))
     until(lambda: chief.holds._watching.total() == 2)
     with chief.holds.paused(10.0) as all_answered:
         assert all_answered
