@@ -253,7 +253,7 @@ def _collections(name: str, more: Collections | None) -> list[str]:
 
 
 def _static_size(inputs: tf.Tensor, axis: int, what: str) -> int:
-    size = inputs.shape[axis]
+    size = inputs.shape.as_list()[axis]
     if size is None:
         raise ValueError(
             f"{inputs.name!r} has the shape {inputs.shape}: the number of {what} has to be known"

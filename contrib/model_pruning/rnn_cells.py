@@ -129,7 +129,7 @@ class MaskedLSTMCell:
         """
         if self._masked_kernel is not None:
             return
-        depth = tf.TensorShape(inputs_shape)[-1]
+        depth = tf.TensorShape(inputs_shape).as_list()[-1]
         if depth is None:
             raise ValueError(
                 f"inputs have the shape {inputs_shape}: their last dimension has to be known"

@@ -31,6 +31,7 @@ class HParams:
         **kwargs: Name to first value.
 
     Raises:
+        AssertionError: `hparam_def` is something else.
         ValueError: Both `hparam_def` and `kwargs` are given, or see `add_hparam`.
     """
 
@@ -44,6 +45,11 @@ class HParams:
         self._hparam_types: dict[str, ParamType] = {}
         self._model_structure = model_structure
         if hparam_def is not None:
+            if not hasattr(hparam_def, "hparam"):
+                raise AssertionError(
+                    f"hparam_def={hparam_def!r} is no HParamDef: pass what to_proto() gave, or "
+                    "hyperparameters by name"
+                )
             if kwargs:
                 raise ValueError(
                     f"hparam_def and values for {', '.join(kwargs)} are mutually exclusive: add "

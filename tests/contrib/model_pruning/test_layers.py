@@ -246,7 +246,13 @@ def test_other_data_formats_are_refused(data_format):
         (masked_fully_connected, None, {}, "rank 2 or more, not rank None"),
     ],
 )
-def test_what_a_kernels_shape_needs_has_to_be_known(layer, shape, options, message):
+@pytest.mark.parametrize("shapes_of", ["v1", "v2"])
+def test_what_a_kernels_shape_needs_has_to_be_known(
+    layer, shape, options, message, shapes_of, request
+):
+    if shapes_of == "v1":
+        v1.disable_v2_tensorshape()
+        request.addfinalizer(v1.enable_v2_tensorshape)
     inputs = v1.placeholder(tf.float32, shape)
     with pytest.raises(ValueError, match=message):
         layer(inputs, 4, **options)

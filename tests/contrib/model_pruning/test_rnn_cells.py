@@ -177,7 +177,11 @@ def test_two_cells_may_share_variables(start):
     np.testing.assert_allclose(one, other)
 
 
-def test_the_inputs_depth_has_to_be_known():
+@pytest.mark.parametrize("shapes_of", ["v1", "v2"])
+def test_the_inputs_depth_has_to_be_known(shapes_of, request):
+    if shapes_of == "v1":
+        v1.disable_v2_tensorshape()
+        request.addfinalizer(v1.enable_v2_tensorshape)
     cell = MaskedBasicLSTMCell(UNITS)
     inputs = v1.placeholder(tf.float32, [BATCH, None])
     with pytest.raises(ValueError, match="last dimension has to be known"):

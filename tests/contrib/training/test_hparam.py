@@ -348,6 +348,12 @@ def test_what_has_no_place_in_it_is_named():
         HParams.from_proto(definition)
 
 
+def test_something_else_is_no_definition():
+    for given in (1, "a=1", [1, 2]):
+        with pytest.raises(AssertionError, match="is no HParamDef: pass what to_proto"):
+            HParams(hparam_def=given)
+
+
 def test_a_definition_and_values_exclude_each_other():
     definition = HParams(a=1).to_proto()
     assert HParams(definition).a == 1
