@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from ..cluster.data_plane import BUCKET_BYTES
-from .sparse_mean import Leftover, SparseMean
+from .sparse_mean import Leftover, SparseMean, dtype_of_sums
 from .spec import GradientsAndVariables, Operation, Tensor, Variable
 
 v1 = tf.compat.v1
@@ -127,11 +127,11 @@ class GradientAccumulators:
 
 
 class _Accumulator:
-    """A `ConditionalAccumulator` on a device; bfloat16, which it does not know, is summed wider."""
+    """A `ConditionalAccumulator` on a device; types of 16 bits are summed as float32."""
 
     def __init__(self, dtype: Any, shape: Any, device: str, name: str) -> None:
         self._dtype, self._device = dtype, device
-        self._inner_dtype = tf.float32 if dtype == tf.bfloat16 else dtype
+        self._inner_dtype = dtype_of_sums(dtype)
         with v1.device(device):
             self._accumulator = v1.ConditionalAccumulator(
                 self._inner_dtype, shape=shape, shared_name=name

@@ -33,7 +33,8 @@ class SparseMean:
     TensorFlow's sparse accumulators merge two gradients as if both had their rows in order and
     once, and divide a row by the workers that touched it. So rows are summed and ordered before,
     the accumulator sums, and the division is ours. The workers are counted in a row of their own,
-    beyond the last, so that sum and count are of the same gradients.
+    beyond the last, so that sum and count are of the same gradients. Types of 16 bits cross as
+    they are, and are summed as float32.
 
     Args:
         gradient: This worker's `tf.IndexedSlices`, in any order.
@@ -47,7 +48,7 @@ class SparseMean:
         self._count_row = _BEYOND if rows is None else rows
         with v1.device(self._device):
             self._accumulator = v1.SparseConditionalAccumulator(
-                gradient.dtype,
+                dtype_of_sums(gradient.dtype),
                 shape=None,
                 shared_name=f"{name}/{variable.op.name}/rows",
                 reduction_type="SUM",
@@ -58,6 +59,8 @@ class SparseMean:
         with v1.device(self._gradient.values.device):
             slices = _by_row(self._gradient, self._count_row)
         with v1.device(self._device):
+            values = tf.cast(slices.values, dtype_of_sums(slices.dtype))
+            slices = tf.IndexedSlices(values, slices.indices)
             return [self._accumulator.apply_indexed_slices_grad(slices, local_step=step)]
 
     def take(self, replicas: int | Tensor) -> list[Any]:
@@ -65,7 +68,8 @@ class SparseMean:
         with v1.device(self._device):
             taken = self._accumulator.take_indexed_slices_grad(replicas)
             count = tf.reshape(taken.values[-1], [-1])[0]
-            return [tf.IndexedSlices(taken.values[:-1] / count, taken.indices[:-1])]
+            mean = tf.cast(taken.values[:-1] / count, self._gradient.dtype)
+            return [tf.IndexedSlices(mean, taken.indices[:-1])]
 
     def start(self, step: Tensor) -> list[Operation]:
         """Has gradients from before `step` dropped."""
@@ -79,6 +83,11 @@ class SparseMean:
             return [Leftover(self._accumulator.num_accumulated(), drop)]
 
 
+def dtype_of_sums(dtype: Any) -> Any:
+    """The type in which gradients are summed: a sum of many has too few digits in 16 bits."""
+    return tf.float32 if dtype.base_dtype in (tf.float16, tf.bfloat16) else dtype.base_dtype
+
+
 def _by_row(gradient: Any, count_row: int) -> Any:
     """The same gradient with each row once and in order, and with the row of ones that counts."""
     width = gradient.values.shape[1:]
@@ -88,7 +97,9 @@ def _by_row(gradient: Any, count_row: int) -> Any:
         ones = tf.ones(tf.concat([[1], tf.shape(gradient.values)[1:]], 0), gradient.dtype)
     indices = tf.concat([tf.cast(gradient.indices, tf.int64), [tf.cast(count_row, tf.int64)]], 0)
     values = tf.concat([gradient.values, ones], 0)
+    values = tf.cast(values, dtype_of_sums(gradient.dtype))
     rows, where = tf.unique(indices)
     sums = tf.math.unsorted_segment_sum(values, where, tf.size(rows))
     order = tf.argsort(rows)
-    return tf.IndexedSlices(tf.gather(sums, order), tf.gather(rows, order))
+    in_order = tf.cast(tf.gather(sums, order), gradient.dtype)
+    return tf.IndexedSlices(in_order, tf.gather(rows, order))

@@ -107,6 +107,31 @@ def test_rows_are_averaged_over_all_workers(graph):
     np.testing.assert_array_equal(mean.values, [[2], [5]])
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
+def test_rows_have_the_dtype_of_their_variable(graph, dtype):
+    rows = tf.IndexedSlices(tf.constant([[1.0], [2.0], [4.0]], dtype), tf.constant([2, 0, 2]))
+    [mean] = pushed([(rows, variable("table", [[0.0]] * 3, dtype))])
+    assert mean.values.dtype == dtype.as_numpy_dtype
+    np.testing.assert_array_equal(mean.values.astype(float), [[2], [5]])
+
+
+def test_sums_of_16_bits_neither_overflow_nor_lose_what_is_small(graph):
+    """The largest float16 is 65504; as bfloat16, 256 + 1 is 256."""
+    large = tf.constant([40_000.0], tf.float16)
+    ids = [1] * 300
+    pairs = [
+        (large, variable("dense", [0.0], tf.float16)),
+        (tf.IndexedSlices(large, tf.constant([0])), variable("rows", [0.0], tf.float16)),
+        (
+            tf.IndexedSlices(tf.ones([300], tf.bfloat16), tf.constant(ids)),
+            variable("repeated", [0.0, 0.0], tf.bfloat16),
+        ),
+    ]
+    dense, rows, repeated = pushed(pairs, times=3)
+    assert dense == rows.values == large.dtype.as_numpy_dtype(40_000)
+    assert repeated.values.astype(float) == 300
+
+
 def test_something_else_than_a_gradient_is_refused(graph):
     with pytest.raises(ValueError, match="gradient of a:0 is a str, expected a tensor"):
         GradientAccumulators([("x", variable("a", 0.0))], name="t")

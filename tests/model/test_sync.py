@@ -228,6 +228,27 @@ def test_rows_of_an_embedding_get_the_mean_gradient_too(start_job, rows):
     np.testing.assert_allclose(job.value("table").ravel(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
+def test_weights_and_rows_may_be_of_any_float_dtype(start_job, dtype):
+    def build(task):
+        weight = v1.get_variable("w", [2], dtype, v1.zeros_initializer())
+        table = v1.get_variable("table", [4, 1], dtype, v1.zeros_initializer())
+        picked = tf.gather(table, [1, 1, 2 + task.index])
+        loss = tf.reduce_sum(weight * tf.constant([1, 2], dtype)) + tf.reduce_sum(picked)
+        return TrainSpec(loss=tf.cast(loss, tf.float32), optimizer=momentum_of_one())
+
+    job = start_job(build)
+    for worker in job.workers:
+        worker.take_token()
+    job.step()
+    np.testing.assert_array_equal(job.value("w").astype(float), [-1, -2])
+    np.testing.assert_array_equal(job.value("table").astype(float).ravel(), [0, -2, -0.5, -0.5])
+
+
+def momentum_of_one():
+    return v1.train.MomentumOptimizer(1.0, 0.5)
+
+
 def test_a_whole_models_gradients_go_through_one_transformation(start_job):
     def build(task):
         spec = constant_gradients(2, 4)(task)
