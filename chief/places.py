@@ -23,7 +23,7 @@ class TaskHeld(Exception):
         holders: Who holds it; if no place was asked for, every task that holds one.
     """
 
-    def __init__(self, message: str, holders: Sequence[TaskRecord]) -> None:
+    def __init__(self, message: str, holders: Sequence[TaskRecord] = ()) -> None:
         super().__init__(message)
         self.holders = holders
 
