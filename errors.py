@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import re
 
 
 class ExitCode(enum.IntEnum):
@@ -27,25 +26,6 @@ class ExitCode(enum.IntEnum):
     TIMED_OUT = 3
     INTERRUPTED = 130
     PREEMPTED = 143
-
-
-# Where in the graph, and in which task.
-_GRAPH_PREFACE = re.compile(
-    r"^.*?Graph execution error:\n+(?:Detected at node .*?\nNode: [^\n]*\n)*"
-    r"|^From /job:[^\n]*\n",
-    re.S | re.M,
-)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its type when it says nothing.
-
-    TensorFlow's messages go on for pages, and begin with what matters; those of a graph, with where
-    the node that failed was made.
-    """
-    message = str(getattr(error, "message", None) or error)
-    message = _GRAPH_PREFACE.sub("", message)
-    return next((line for line in message.splitlines() if line.strip()), type(error).__name__)
 
 
 class ParamserveError(Exception):

@@ -15,8 +15,8 @@ import tensorflow as tf
 from ..cluster.direct_storage import DirectStorage
 from ..cluster.storage import Storage, open_storage
 from ..cluster.storage_errors import STORAGE_ERRORS
-from ..errors import first_line
 from ..loops.service_hooks import BASENAME
+from ..reasons import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def read_sidecar(storage: Storage, step: int) -> Mapping[str, Any] | None:
         kept = json.loads(text)
         content, expected = json.dumps(kept["job"], sort_keys=True), kept["crc32"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(f"{_sidecar_file(step)} is corrupt: {first_line(error)}") from error
+        raise CorruptFile(f"{_sidecar_file(step)} is corrupt: {reason_of(error)}") from error
     if zlib.crc32(content.encode()) != expected:
         raise CorruptFile(f"{_sidecar_file(step)} is corrupt: its checksum does not match")
     return dict(kept["job"])
@@ -135,7 +135,7 @@ def drop(storage: Storage, steps: list[int]) -> None:
         for step in steps:
             storage.remove(*reversed(files_of(step, names)))
     except STORAGE_ERRORS as error:
-        log.warning("old checkpoints in %s were not removed: %s", storage.logdir, first_line(error))
+        log.warning("old checkpoints in %s were not removed: %s", storage.logdir, reason_of(error))
 
 
 def remove_leftovers(storage: Storage) -> list[str]:
@@ -150,7 +150,7 @@ def remove_leftovers(storage: Storage) -> list[str]:
         left = [name for name in names if _is_leftover(name, whole)]
         storage.remove(*left)
     except STORAGE_ERRORS as error:
-        log.warning("leftovers in %s were not removed: %s", storage.logdir, first_line(error))
+        log.warning("leftovers in %s were not removed: %s", storage.logdir, reason_of(error))
         return []
     if left:
         log.info("removed what saves that were cut off have left: %s", ", ".join(sorted(left)))
@@ -164,7 +164,7 @@ def set_aside(storage: Storage, step: int) -> bool:
         for name in reversed(files):
             storage.move(name, CORRUPT_FOLDER)
     except STORAGE_ERRORS as error:
-        log.warning("%s stays where it is: %s", name_of(step), first_line(error))
+        log.warning("%s stays where it is: %s", name_of(step), reason_of(error))
         return False
     return True
 
@@ -176,7 +176,7 @@ def write_state(storage: Storage, steps: list[int]) -> None:
     try:
         storage.write_text(STATE_FILE, "\n".join(lines) + "\n")
     except STORAGE_ERRORS as error:
-        log.warning("%s was not brought up to date: %s", STATE_FILE, first_line(error))
+        log.warning("%s was not brought up to date: %s", STATE_FILE, reason_of(error))
 
 
 def _sidecar_file(step: int) -> str:

@@ -17,9 +17,10 @@ from ..cluster.direct_storage import DirectStorage
 from ..cluster.session import PREEMPTION_ERRORS
 from ..cluster.storage import Storage, open_storage
 from ..cluster.storage_errors import STORAGE_ERRORS, remedy_for
-from ..errors import JobFailed, first_line
+from ..errors import JobFailed
 from ..loops.service_hooks import BASENAME
 from ..model.graph import TrainGraph
+from ..reasons import reason_of
 from .checkpoint_files import (
     Checkpoint,
     drop,
@@ -217,7 +218,7 @@ class CheckpointService:
         newest = self._newest
         kept = f"the newest whole one is {newest.path}" if newest else "there is no whole one yet"
         return JobFailed(
-            f"the checkpoint at {prefix} was not written: {first_line(error)}{remedy_for(error)}; "
+            f"the checkpoint at {prefix} was not written: {reason_of(error)}{remedy_for(error)}; "
             f"{kept}"
         )
 
@@ -230,7 +231,7 @@ class CheckpointService:
             except JobFailed as error:
                 log.error("%s; the next try is in %g s", error, self._retries.remaining_secs())
             except (tf.errors.OpError, RuntimeError) as error:
-                log.warning("checkpoint given up, the session is gone: %s", type(error).__name__)
+                log.warning("checkpoint given up, the session is gone: %s", reason_of(error))
                 return
 
     def _is_due(self) -> bool:

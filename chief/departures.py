@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from ..cluster.deadline import Deadline, call_in_background, has_ended
 from ..cluster.spec import Role
-from ..errors import JobFailed, first_line
+from ..errors import JobFailed
+from ..reasons import reason_of
 from .checkpoints import PAUSE_SECS, CheckpointService
 from .job_state import JobState
 from .mirror_service import MirrorService
@@ -93,7 +94,7 @@ class Departures:
             try:
                 self._keep(lost, deadline)
             except (JobFailed, TimeoutError, tf.errors.OpError) as error:
-                log.warning("no restore point before a server goes: %s", first_line(error))
+                log.warning("no restore point before a server goes: %s", reason_of(error))
             names = ", ".join(str(notice.record.task) for notice in pending)
             notices.release(pending)
         return f"{names} left on notice"

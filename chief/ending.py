@@ -10,7 +10,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ..cluster.spec import Role
-from ..errors import JobFailed, first_line
+from ..errors import JobFailed
+from ..reasons import reason_of
 from .aggregation import Aggregator
 from .checkpoints import CheckpointService
 from .job_state import JobState, Phase
@@ -85,14 +86,14 @@ class Ending:
             self._checkpoints.stop()
             self._checkpoints.save(quiet=True)
         except (JobFailed, ServerLost, tf.errors.OpError) as error:
-            log.warning("no checkpoint could be saved after the failure: %s", first_line(error))
+            log.warning("no checkpoint could be saved after the failure: %s", reason_of(error))
 
     def save_for_the_next_chief(self) -> None:
         """For the case that more is gone than this process, by the time it comes."""
         try:
             self._checkpoints.save(max_wait_secs=HAND_OVER_SHARE * self._state.grace_secs)
         except (JobFailed, tf.errors.OpError) as error:
-            log.warning("the job is handed over without a checkpoint: %s", first_line(error))
+            log.warning("the job is handed over without a checkpoint: %s", reason_of(error))
 
     def _stop_steps(self) -> None:
         if self._aggregator:

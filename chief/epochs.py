@@ -12,7 +12,7 @@ from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role
 from ..cluster.storage import Storage
-from ..errors import first_line
+from ..reasons import reason_of
 from .departures import HandedOver
 from .job_state import JobState, Phase
 from .layout import CHIEF, Layout
@@ -101,7 +101,7 @@ class Epochs:
             except Resized as resized:
                 self._resize(view, resized)
             except LOST_ERRORS as error:
-                log.warning("epoch %d is lost: %s", view.epoch, first_line(error))
+                log.warning("epoch %d is lost: %s", view.epoch, reason_of(error))
                 self._restorer.keeps_whole = isinstance(error, Stalled)
                 # A server that was lost would have been missed long before a stall was.
                 self._recover(view, 0.0 if self._restorer.keeps_whole else self._options.lease_secs)
@@ -150,7 +150,7 @@ class Epochs:
         try:
             move_model(self._server, view, resized, self._options.lease_secs)
         except LOST_ERRORS as error:
-            log.warning("the model could not be moved, and stays: %s", first_line(error))
+            log.warning("the model could not be moved, and stays: %s", reason_of(error))
             self._restorer.found = resized.point
             self._recover(view, self._options.lease_secs)
             self._renew_resizing()

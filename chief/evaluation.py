@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
+from ..cluster.session import BoundedCloseSession
 from ..errors import JobFailed
 from ..model.keras_updates import reset_names
-from ..model.loading import describe
 from ..model.spec import EvalMetrics, TaskContext, TrainSpec
+from ..reasons import as_failure, reason_of
 
 v1 = tf.compat.v1
 
@@ -33,19 +36,8 @@ def evaluate(spec: TrainSpec, checkpoint: str, context: TaskContext) -> dict[str
         with tf.Graph().as_default(), v1.device("/cpu:0"):
             v1.train.get_or_create_global_step()
             return _run(spec.evaluate(context), checkpoint)
-    except tf.errors.NotFoundError as error:
-        raise JobFailed(
-            f"evaluation needs a variable that {checkpoint} does not have; are the names those of "
-            f"training? {_missing(error)}"
-        ) from error
     except Exception as error:
-        raise JobFailed(f"evaluation failed: {describe(error)}") from error
-
-
-def _missing(error: tf.errors.NotFoundError) -> str:
-    """The saver puts what was not found after a long preamble of its own."""
-    lines = [line for line in error.message.splitlines() if line.strip()]
-    return next((line for line in lines if "not found" in line), lines[0])
+        raise as_failure("evaluation failed", error) from error
 
 
 def _run(metrics: EvalMetrics, checkpoint: str) -> dict[str, float]:
@@ -53,8 +45,8 @@ def _run(metrics: EvalMetrics, checkpoint: str) -> dict[str, float]:
     updates = [update for _, update in metrics.values()]
     local_init = tf.group(v1.local_variables_initializer(), v1.tables_initializer())
     saver = v1.train.Saver(v1.global_variables())
-    with v1.Session() as session:
-        saver.restore(session, checkpoint)
+    with BoundedCloseSession() as session:
+        _restore(saver, session, checkpoint)
         session.run(local_init)
         try:
             while True:
@@ -62,3 +54,13 @@ def _run(metrics: EvalMetrics, checkpoint: str) -> dict[str, float]:
         except tf.errors.OutOfRangeError:
             pass
         return {name: float(value) for name, value in session.run(values).items()}
+
+
+def _restore(saver: Any, session: Any, checkpoint: str) -> None:
+    try:
+        saver.restore(session, checkpoint)
+    except tf.errors.NotFoundError as error:
+        raise JobFailed(
+            f"evaluation needs a variable that {checkpoint} does not have; are the names those of "
+            f"training? {reason_of(error)}"
+        ) from error

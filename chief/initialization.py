@@ -12,8 +12,9 @@ import tensorflow as tf
 from ..cluster.session import PREEMPTION_ERRORS
 from ..cluster.storage import Storage, open_storage
 from ..cluster.storage_errors import STORAGE_ERRORS
-from ..errors import JobFailed, first_line
+from ..errors import JobFailed
 from ..model.graph import TrainGraph
+from ..reasons import reason_of
 from .checkpoint_files import (
     CORRUPT_FOLDER,
     Checkpoint,
@@ -129,7 +130,7 @@ def _restore_newest(
             raise  # A parameter server is gone; the checkpoint is not to blame.
         except (*STORAGE_ERRORS, ValueError) as error:
             # What it may have assigned already, the next one overwrites: it has every variable.
-            reason = first_line(error)
+            reason = reason_of(error)
             log.warning("checkpoint %s cannot be used: %s", path, reason)
             passed_over.append(_PassedOver(step, path, reason, _is_corrupt(error)))
             continue

@@ -13,7 +13,8 @@ from ..cluster.spec import Role
 from ..cluster.status_client import JOB_FILE, RESULT_FILE
 from ..cluster.storage import Storage, open_storage
 from ..cluster.storage_errors import STORAGE_ERRORS, remedy_for
-from ..errors import JobFailed, UsageError, first_line
+from ..errors import JobFailed, UsageError
+from ..reasons import reason_of
 from .membership import Membership
 from .options import JobResult
 
@@ -46,7 +47,7 @@ class JobFiles:
             self._storage.remove(probe)
         except STORAGE_ERRORS as error:
             raise UsageError(
-                f"--logdir {self._storage.logdir!r} is not writable: {first_line(error)}"
+                f"--logdir {self._storage.logdir!r} is not writable: {reason_of(error)}"
             ) from error
 
     def announce(self, job_id: str, address: str, metrics_address: str) -> None:
@@ -72,7 +73,7 @@ class JobFiles:
         try:
             self._storage.remove(JOB_FILE, TARGETS_FILE, MEMBERS_FILE)
         except STORAGE_ERRORS as error:
-            log.warning("%s stays in %s: %s", JOB_FILE, self._storage.logdir, first_line(error))
+            log.warning("%s stays in %s: %s", JOB_FILE, self._storage.logdir, reason_of(error))
 
     def write_targets(self, job_id: str, chief: str, membership: Membership) -> None:
         """Lists what to scrape, in the format of Prometheus's file service discovery."""
@@ -101,7 +102,7 @@ class JobFiles:
         except STORAGE_ERRORS as error:
             raise JobFailed(
                 f"the job trained to its end, but {RESULT_FILE} was not written: "
-                f"{first_line(error)}{remedy_for(error)}; the model is in {result.checkpoint}"
+                f"{reason_of(error)}{remedy_for(error)}; the model is in {result.checkpoint}"
             ) from error
 
     def _write(self, name: str, value: Any) -> None:

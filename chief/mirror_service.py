@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..errors import first_line
+from ..reasons import reason_of
 from .mirrors import Mirrors, RestorePoint
 
 log = logging.getLogger(__name__)
@@ -125,5 +125,5 @@ class MirrorService:
             except (tf.errors.OpError, RuntimeError) as error:
                 # Whoever recovers makes a new session, and another one of these.
                 if not self._ended.is_set():
-                    log.warning("no restore point: %s", first_line(error))
+                    log.warning("no restore point: %s", reason_of(error))
                 return

@@ -19,6 +19,7 @@ from ..loops.loop import Task as LoopTask
 from ..model.loading import load_build
 from ..model.spec import BuildFn, TaskContext, TrainSpec
 from ..protos import membership_pb2 as pb
+from ..reasons import as_failure, reason_of
 from .attachment import adopt, to_json
 from .checkpoint_files import find_checkpoints, local_path
 from .departures import HandedOver
@@ -94,8 +95,9 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
         chief.is_followed = True
         raise
     except Exception as error:
-        chief.end(Phase.FAILED, str(error))
-        raise
+        failure = as_failure("the chief failed", error)
+        chief.end(Phase.FAILED, str(failure))
+        raise failure from error
     finally:
         chief.shut_down()
 
@@ -259,7 +261,9 @@ class _Chief:
                 self._files.write_targets(job_id, self._metrics_server.address, self._membership)
         except (tf.errors.OpError, OSError) as error:
             # A full disk should not keep a task from joining.
-            log.warning("the lists of tasks and metrics targets were not written: %s", error)
+            log.warning(
+                "the lists of tasks and metrics targets were not written: %s", reason_of(error)
+            )
 
 
 def _first_limit(*limits: int | None) -> int | None:

@@ -12,8 +12,8 @@ from ..cluster.deadline import Deadline, call_in_background, has_ended
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Member
-from ..errors import first_line
 from ..model.graph import container_name
+from ..reasons import reason_of
 from .layout import CHIEF, Layout
 from .mirrors import RestorePoint
 from .moving import Move
@@ -85,7 +85,7 @@ def drop_layout(view: ClusterView, number: int, max_wait_secs: float = 0.0) -> N
         try:
             tf.compat.v1.Session.reset(f"grpc://{address}", [container_name(number)])
         except tf.errors.OpError as error:
-            log.warning("%s keeps what it held before: %s", address, first_line(error))
+            log.warning("%s keeps what it held before: %s", address, reason_of(error))
 
     calls = [
         call_in_background("drop-layout", functools.partial(drop, member.address))

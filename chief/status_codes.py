@@ -11,6 +11,7 @@ import grpc
 import tensorflow as tf
 
 from ..errors import ParamserveError, UsageError
+from ..reasons import reason_of
 from .job_state import NotTraining
 from .membership import JobClosed, UnknownTask
 from .places import TaskHeld
@@ -50,6 +51,6 @@ def with_status_codes(method: Method) -> Method:
             code = status_code(error)
             if code is grpc.StatusCode.INTERNAL:
                 log.exception("%s failed", method.__name__)
-            return context.abort(code, str(error) or type(error).__name__)
+            return context.abort(code, reason_of(error))
 
     return answer  # type: ignore[return-value]

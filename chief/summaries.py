@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ..cluster.storage import Storage, open_storage
 from ..cluster.storage_errors import STORAGE_ERRORS, remedy_for
-from ..errors import first_line
+from ..reasons import reason_of
 from .event_file import EventFiles
 from .progress import Snapshot
 
@@ -151,7 +151,7 @@ class SummaryService:
             if self._retry_at is None:
                 log.warning(
                     "events are not written to %s: %s%s; training goes on without",
-                    *(self._storage.logdir, first_line(error), remedy_for(error)),
+                    *(self._storage.logdir, reason_of(error), remedy_for(error)),
                 )
             self._retry_at = time.monotonic() + self._retry_secs
 

@@ -15,8 +15,9 @@ import tensorflow as tf
 from ..cluster.session import BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
 from ..cluster.storage import Storage
-from ..errors import JobFailed, WaitTimeout, first_line
+from ..errors import JobFailed, WaitTimeout
 from ..model.tokens import SyncCounters
+from ..reasons import reason_of
 from .aggregation import Aggregator
 from .checkpoint_files import Checkpoint
 from .checkpoints import PAUSE_SECS, CheckpointService
@@ -253,7 +254,7 @@ class Training:
         try:
             ready = self._resizing.take()
         except Exception as error:  # Whatever a model does: the job that runs is not to end by it.
-            log.error("the number of parameter servers stays: %s", first_line(error))
+            log.error("the number of parameter servers stays: %s", reason_of(error))
             self._resizing.give_up()
             return
         if ready is None:

@@ -368,10 +368,13 @@ def _run_role(
             code = int(run(signals.event))
     except typer.Exit as end:
         code = end.exit_code
-    except BaseException:
+    except BaseException as error:
         import traceback
 
+        from ..reasons import describe
+
         traceback.print_exc()
+        print(f"error: {describe(error)}", file=sys.stderr)
     finally:
         _run_exit_functions()
         sys.stdout.flush()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..reasons import note_op, reason_of
 from .address import parse_address, parse_master
 from .deadline import POLL_SECS, Deadline, call_in_background, growing_pauses, has_ended
 from .repeated_runs import RepeatedRuns, registered_run
@@ -76,10 +77,27 @@ class BoundedCloseSession(tf.compat.v1.Session):
             if repeated is None:
                 return super().run(fetches, feed_dict, options, run_metadata)
             return self._do_call(repeated)
-        except PREEMPTION_ERRORS:
-            # Now closing it waits for a peer that is gone: nobody should wait for that.
-            self._close_grace_secs = 0.0
+        except tf.errors.OpError as error:
+            if isinstance(error, PREEMPTION_ERRORS):
+                # Now closing it waits for a peer that is gone: nobody should wait for that.
+                self._close_grace_secs = 0.0
+            note_op(error, self.graph)
             raise
+
+    def make_callable(
+        self, fetches: Any, feed_list: Any = None, accept_options: bool = False
+    ) -> Callable[..., Any]:
+        """Prepares a run, as `tf.compat.v1.Session.make_callable` does."""
+        prepared = super().make_callable(fetches, feed_list, accept_options)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return prepared(*args, **kwargs)
+            except tf.errors.OpError as error:
+                note_op(error, self.graph)
+                raise
+
+        return run
 
     @property
     def newest_run(self) -> Any:
@@ -173,7 +191,7 @@ def open_session(
         except PREEMPTION_ERRORS as error:
             if not deadline.remaining_secs():
                 raise deadline.error(_describe_silence(target, config)) from error
-            _logger.info("A session could not be opened (%s); trying again.", error.message)
+            _logger.info("A session could not be opened (%s); trying again.", reason_of(error))
             deadline.sleep(next(pauses))
 
 
@@ -206,8 +224,8 @@ def open_ready_session(
         except PREEMPTION_ERRORS as error:
             session.close()
             if not deadline.remaining_secs():
-                raise deadline.error(f"A peer was lost: {error.message}") from error
-            _logger.info("A peer was lost (%s); opening a new session.", error.message)
+                raise deadline.error(f"A peer was lost: {reason_of(error)}") from error
+            _logger.info("A peer was lost (%s); opening a new session.", reason_of(error))
             deadline.sleep(next(pauses))
         except BaseException:
             session.close()
@@ -237,7 +255,7 @@ def find_missing(session: tf.compat.v1.Session, ready_op: Any, deadline: Deadlin
         # Reading a variable before its initialization is an answer too.
         if "uninitialized" not in error.message:
             raise
-        return str(error.message)
+        return reason_of(error)
     except tf.errors.DeadlineExceededError as error:
         raise deadline.error("The cluster did not say whether the model is ready.") from error
     # An op without a value, or with numbers, has nothing to complain about.

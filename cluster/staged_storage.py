@@ -15,7 +15,8 @@ from typing import Any
 
 import fsspec
 
-from ..errors import UsageError, first_line
+from ..errors import UsageError
+from ..reasons import reason_of
 from .direct_storage import temporary_name
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class StagedStorage:
             self._files, self._root = fsspec.core.url_to_fs(self.logdir)
         except (ImportError, ValueError) as error:
             raise UsageError(
-                f"--logdir {logdir!r} cannot be reached: {first_line(error)}"
+                f"--logdir {logdir!r} cannot be reached: {reason_of(error)}"
             ) from error
         self._published: dict[str, tuple[int, int]] = {}
         self._staging: str | None = None
@@ -165,4 +166,4 @@ class StagedStorage:
             raise
         except Exception as error:
             where: Any = f"{self.logdir}/{name}" if name else self.logdir
-            raise OSError(f"{where}: {first_line(error)}") from error
+            raise OSError(f"{where}: {reason_of(error)}") from error

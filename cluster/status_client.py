@@ -9,9 +9,10 @@ from typing import Any
 
 import grpc
 
-from ..errors import JobFailed, ParamserveError, UsageError, first_line
+from ..errors import JobFailed, ParamserveError, UsageError
 from ..protos import status_pb2 as pb
 from ..protos.status_pb2_grpc import StatusStub
+from ..reasons import reason_of
 from .chief_client import CALL_TIMEOUT_SECS, open_channel
 
 # What the chief keeps in the log directory: where it is, and how the job ended.
@@ -74,7 +75,7 @@ def read_job_file(logdir: str, name: str) -> str | None:
         try:
             return open_storage(logdir).read_text(name)
         except STORAGE_ERRORS as error:
-            raise OSError(first_line(error)) from error
+            raise OSError(reason_of(error)) from error
     try:
         return Path(logdir, name).read_text()
     except FileNotFoundError:

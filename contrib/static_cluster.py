@@ -15,6 +15,7 @@ from ..cluster.transfer import transfer_hooks
 from ..loops.hooks import SessionMarksHook
 from ..loops.loop import STOP_GRACE_SECS, SYNC_STOP_GRACE_SECS, Loop, run_loop
 from ..loops.service_hooks import BASENAME, CheckpointHook, StepRateHook, SummaryHook
+from ..reasons import reason_of
 from ..worker.session import ChiefSessionCreator, ReleaseThreadsHook, WorkerSessionCreator
 
 v1 = tf.compat.v1
@@ -169,7 +170,9 @@ def _save_after(
             )
         _logger.info("Saved %s after %s.", saved, type(error).__name__)
     except (tf.errors.OpError, RuntimeError, ValueError, OSError) as second:
-        _logger.error("No checkpoint could be saved after %s: %s", type(error).__name__, second)
+        _logger.error(
+            "No checkpoint could be saved after %s: %s", type(error).__name__, reason_of(second)
+        )
 
 
 def _tells_of_nan(error: BaseException) -> bool:

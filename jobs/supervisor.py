@@ -267,10 +267,21 @@ class Supervisor:
         kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
         failed = message.partition(" ")[0].rstrip(":").replace(":", "-")
         culprit = next((h for h in self._tasks.values() if h.name == failed), None)
-        return kind(f"{message}\n{self._tail(culprit)}" if culprit else message)
+        if culprit is None and kind is JobFailed:
+            culprit = handle
+        return kind(f"{message}\n{self._read_on(culprit)}" if culprit else message)
+
+    def _read_on(self, handle: ProcessHandle) -> str:
+        """Where the whole error is; the end of the log if the process did not say why it ended."""
+        if last_error(handle) is None:
+            return self._tail(handle)
+        return f"the whole error is in {self._log_path(handle)}"
+
+    def _log_path(self, handle: ProcessHandle) -> Path:
+        return self._processes.log_folder / f"{handle.name}.log"
 
     def _tail(self, handle: ProcessHandle) -> str:
-        path = self._processes.log_folder / f"{handle.name}.log"
+        path = self._log_path(handle)
         lines = [line for line in handle.log_tail(LOG_LINES) if not _BANNER.match(line)]
         return "\n".join([f"the end of {path}:", *(f"  {line}" for line in lines)])
 

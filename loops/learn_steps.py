@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..cluster.session import PREEMPTION_ERRORS
+from ..reasons import describe
 from .loop import Step
 from .monitoring import Monitors
 
@@ -162,7 +163,9 @@ class LearnSteps(tf.compat.v1.train.SessionRunHook):
             try:
                 self.monitors.post_step(number, step.session)
             except Exception as second:
-                _logger.error("A monitor failed after a failed step %d: %s", number, second)
+                _logger.error(
+                    "A monitor failed after a failed step %d: %s", number, describe(second)
+                )
             raise
 
     def _outputs(self, values: Mapping[str, Any]) -> dict[Any, Any]:

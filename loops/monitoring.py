@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..reasons import describe, reason_of
 from .fetches import output_key, resolve
 
 _logger = logging.getLogger(__name__)
@@ -71,11 +72,11 @@ class Monitors:
             try:
                 _end(self._begun.pop(0), session)
             except tf.errors.OutOfRangeError as error:
-                _logger.warning("A monitor met the end of the input: %s", error.message)
+                _logger.warning("A monitor met the end of the input: %s", reason_of(error))
             except Exception as error:
                 errors.append(error)
         for later in errors[1:]:
-            _logger.error("A second monitor could not end: %s", later)
+            _logger.error("A second monitor could not end: %s", describe(later))
         if errors:
             raise errors[0]
 
@@ -84,7 +85,7 @@ class Monitors:
         try:
             self.end(session)
         except Exception as error:
-            _logger.error("A monitor could not end: %s", error)
+            _logger.error("A monitor could not end: %s", describe(error))
 
 
 def _checked(monitor: Any, requests: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..reasons import reason_of
 from .global_step import read_after
 from .hooks import GlobalStepHook
 from .loop import Step
@@ -104,7 +105,7 @@ class SlimStep:
 
     def _tell_of(self, error: BaseException, session: tf.compat.v1.Session) -> None:
         if isinstance(error, tf.errors.OutOfRangeError):
-            _logger.info("Caught OutOfRangeError. Stopping Training. %s", error.message)
+            _logger.info("Caught OutOfRangeError. Stopping Training. %s", reason_of(error))
         if not is_end_or_preemption(error):
             for hook in self._sync_hooks:
                 hook.close_queue(session)

@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from ..cluster.data_plane import DataPlane
 from ..cluster.placement import ServerLoad, on_cluster, server_loads
-from ..errors import JobFailed, ParamserveError, UsageError
+from ..errors import ParamserveError, UsageError
 from ..loops.loop import Loop, Task
+from ..reasons import as_failure
 from .input_counts import Counters, InputCounts, find_counts
 from .iterators import untuned
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
-from .loading import describe
 from .loops import JobDefaults, make_loop
 from .own_sync import refuse_sync_replicas, refuse_sync_steps
 from .spec import (
@@ -190,7 +190,7 @@ def _explaining(what: str) -> Iterator[None]:
     except ParamserveError:
         raise
     except Exception as error:
-        raise JobFailed(f"{what}: {describe(error)}") from error
+        raise as_failure(what, error) from error
 
 
 def _call(build: BuildFn, context: TaskContext) -> TrainSpec:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..errors import UsageError, first_line
+from ..errors import UsageError
+from ..reasons import reason_of
 from .input_files import Files
 from .input_plan import PLANS, InputPlan
 from .input_source import InputSource, Lease, Read
@@ -130,13 +131,13 @@ class _LeasedDataset:
         if isinstance(trouble, UsageError):
             raise trouble
         if trouble is not None:
-            return first_line(trouble)
+            return reason_of(trouble)
         reason = self._try_again(lease, unread[0]) if unread else None
         try:
             if reason is None and self._files is not None:
                 self._files.check(self._plan.files[lease.shard])
         except (OSError, tf.errors.OpError) as error:
-            reason = first_line(error)
+            reason = reason_of(error)
         return reason or "the input could not read it, see the log of the worker"
 
     def _try_again(self, lease: Lease, batch: int) -> str | None:

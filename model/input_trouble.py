@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
-from ..errors import first_line
+from ..reasons import describe, note_op, reason_of
 from .input_source import Read
 from .iterators import untuned
 
 v1 = tf.compat.v1
 log = logging.getLogger(__name__)
 
-# What tf.data puts before an error of `read`.
-_WHERE = re.compile(r"Error in user-defined function passed to .*? with iterator: \S+: ")
 # The input has failed, and may hang now.
 TIMEOUT_MS = 60_000
 
@@ -57,16 +54,12 @@ def find_trouble(records: Callable[[], Any], read: Read | None, size: int) -> Tr
             return None
         alone = _read(lambda: batches_of(1), size)
     except Exception as error:  # The build function's own code, in another graph than its own.
-        log.warning("what the input could not read cannot be tried again: %s", first_line(error))
+        log.warning("what the input could not read cannot be tried again: %s", reason_of(error))
         return None
     if len(alone) == 1:
         ((record, cause),) = alone.items()
-        return Trouble(_reason(cause), record)
-    return Trouble(_reason(errors[0]))
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    return _WHERE.sub("", first_line(error))
+        return Trouble(describe(cause), record)
+    return Trouble(describe(errors[0]))
 
 
 def _read(make: Callable[[], Any], steps: int) -> dict[int, tf.errors.OpError]:
@@ -85,5 +78,6 @@ def _read(make: Callable[[], Any], steps: int) -> dict[int, tf.errors.OpError]:
                 except tf.errors.OutOfRangeError:
                     break
                 except tf.errors.OpError as error:
+                    note_op(error, graph)
                     errors[number] = error
     return errors

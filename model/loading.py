@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import itertools
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 from ..errors import UsageError
+from ..reasons import as_failure
 from .references import is_file, missing_name, split_reference
 from .spec import BuildFn
-
-# Terminal colours, which Keras puts around the cause of an error.
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def load_build(reference: str) -> BuildFn:
@@ -33,7 +28,7 @@ def load_build(reference: str) -> BuildFn:
     except UsageError:
         raise  # It says where.
     except Exception as error:
-        raise UsageError(f"importing {target!r} failed: {describe(error)}") from error
+        raise as_failure(f"importing {target!r} failed", error, UsageError) from error
     function = getattr(module, name, None)
     if function is None:
         own = [each for each, value in vars(module).items() if callable(value)]
@@ -41,27 +36,6 @@ def load_build(reference: str) -> BuildFn:
     if not callable(function):
         raise UsageError(f"{reference!r} is a {type(function).__name__}, expected a function")
     return cast(BuildFn, function)
-
-
-def describe(error: BaseException) -> str:
-    """One line for a user's error: its type, message, and the place in the user's own code."""
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        filename = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in filename and not filename.startswith("<"):
-            place = f" ({filename}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
-        lines = [_keras_cause(lines[1:])]
-    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}{place}"
-
-
-def _keras_cause(lines: Sequence[str]) -> str:
-    """What Keras says between "Exception encountered" and the arguments that it lists."""
-    told = itertools.takewhile(lambda line: not line.startswith("Arguments received by"), lines)
-    return _COLOUR.sub("", " ".join(line.strip() for line in told))
 
 
 def _import_file(path: Path) -> ModuleType:

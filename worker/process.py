@@ -22,14 +22,15 @@ from ..cluster.spec import Role
 from ..cluster.storage import is_direct
 from ..cluster.transfer import transfer_hooks
 from ..cluster.transfer.placed_graph import set_home
-from ..errors import JobFailed, ParamserveError
+from ..errors import ParamserveError
 from ..loops.loop import STOP_GRACE_SECS, Task, run_loop
 from ..loops.service_hooks import SummaryHook
 from ..model.graph import TrainGraph, build_train_graph
-from ..model.loading import describe, load_build
+from ..model.loading import load_build
 from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
+from ..reasons import as_failure
 from .activity import Activity, ActivityHook
 from .graphs import Graphs
 from .holds import HoldHook, HoldWatch
@@ -340,6 +341,4 @@ class _Worker:
     def _as_failure(self, error: Exception) -> ParamserveError:
         if self._input.failure is not None:
             return self._input.failure
-        if isinstance(error, ParamserveError):
-            return error
-        return JobFailed(f"training failed: {describe(error)}")
+        return as_failure("training failed", error)

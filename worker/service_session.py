@@ -18,6 +18,7 @@ from ..cluster.spec import ClusterView
 from ..cluster.transfer import DataPlane, prepare
 from ..errors import WaitTimeout
 from ..model.graph import TrainGraph
+from ..reasons import reason_of
 from .activity import Activity
 
 log = logging.getLogger(__name__)
@@ -208,6 +209,6 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         return is_begun
 
     def _note_failed(self, view: ClusterView, error: Exception) -> None:
-        log.warning("no session over epoch %d: %s", view.epoch, type(error).__name__)
+        log.warning("no session over epoch %d: %s", view.epoch, reason_of(error))
         if self._cancelled():
             raise JobStopping

@@ -11,7 +11,8 @@ import tempfile
 import threading
 from typing import Any
 
-from ...errors import UsageError, first_line
+from ...errors import UsageError
+from ...reasons import reason_of
 from ..address import parse_address
 from .interface import ProcessSpec
 from .ray_process import ProcessActor, RayProcess
@@ -113,7 +114,7 @@ def _check_reachable(address: str) -> None:
 
 def _no_cluster(address: str, error: Exception) -> UsageError:
     return UsageError(
-        f"--ray-address {address!r}: no Ray cluster answers ({first_line(error)}); start one with "
+        f"--ray-address {address!r}: no Ray cluster answers ({reason_of(error)}); start one with "
         "`ray start --head`, or leave the option out for one of this job's own"
     )
 

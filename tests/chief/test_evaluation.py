@@ -120,3 +120,17 @@ def test_an_evaluation_that_returns_something_else_is_refused(checkpoint):
 
     with pytest.raises(JobFailed, match="evaluation failed: "):
         evaluate(spec(build), checkpoint, CONTEXT)
+
+
+def test_an_op_that_fails_in_an_evaluation_is_named_with_its_line(checkpoint):
+    def build(task):
+        file = v1.placeholder_with_default("/no/such/file", [])
+        return {"mean": v1.metrics.mean(tf.cast(tf.strings.length(tf.io.read_file(file)), "float"))}
+
+    line = build.__code__.co_firstlineno + 2
+    with pytest.raises(JobFailed) as caught:
+        evaluate(spec(build), checkpoint, CONTEXT)
+    assert str(caught.value) == (
+        "evaluation failed: NotFoundError: /no/such/file; No such file or directory "
+        f"(op 'ReadFile', made at {__file__}:{line})"
+    )

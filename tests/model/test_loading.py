@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paramserve.errors import UsageError
-from paramserve.model.loading import describe, load_build, split_reference
+from paramserve.model.loading import load_build, split_reference
 
 
 @pytest.fixture(autouse=True)
@@ -190,19 +190,3 @@ def test_a_relative_import_without_a_package_is_an_error_of_the_model(write):
     write("toy.py", "from .sizes import WIDTH\ndef build(task): return WIDTH")
     message = error_of(load_build, "toy.py:build")
     assert message.startswith("importing 'toy.py' failed: ImportError: attempted relative import")
-
-
-def test_an_error_is_described_by_its_first_line_and_the_users_own_line():
-    def users_own_code():
-        import numpy as np
-
-        np.zeros(3).reshape(2, 2)
-
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        users_own_code()
-    line = users_own_code.__code__.co_firstlineno + 3
-    assert describe(caught.value) == (
-        f"ValueError: cannot reshape array of size 3 into shape (2,2) ({__file__}:{line})"
-    )
-    assert describe(RuntimeError("first\nsecond")) == "RuntimeError: first"
-    assert describe(KeyError()) == "KeyError: "
