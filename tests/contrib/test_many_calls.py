@@ -50,7 +50,8 @@ def test_over_a_hundred_calls_memory_threads_and_files_stay_as_they_are(tmp_path
     for call in range(WARM_UP, CALLS):
         train_once(loops[call % 3], str(tmp_path / f"{call}"))
     after = resources()
-    # A model and its graph take about 1 MiB: a leak of each would add up to more.
-    assert after["mebibytes"] - before["mebibytes"] < 20
+    # A model and its graph take about 1 MiB: a leak of each would add up to 72. In a process that
+    # has run nothing else, the allocator's own growth is about 20.
+    assert after["mebibytes"] - before["mebibytes"] < 36
     assert after["threads"] <= before["threads"] + 2
     assert after["open files"] <= before["open files"] + 2
