@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ..cluster.session import BoundedCloseSession
 from ..errors import JobFailed
+from ..model.eager_calls import refused_eager_calls
 from ..model.keras_updates import reset_names
 from ..model.spec import EvalMetrics, TaskContext, TrainSpec
 from ..reasons import as_failure, reason_of
@@ -33,7 +34,7 @@ def evaluate(spec: TrainSpec, checkpoint: str, context: TaskContext) -> dict[str
         return {}
     reset_names()
     try:
-        with tf.Graph().as_default(), v1.device("/cpu:0"):
+        with tf.Graph().as_default(), v1.device("/cpu:0"), refused_eager_calls():
             v1.train.get_or_create_global_step()
             return _run(spec.evaluate(context), checkpoint)
     except Exception as error:

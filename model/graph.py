@@ -18,6 +18,7 @@ from ..cluster.placement import ServerLoad, on_cluster, server_loads
 from ..errors import ParamserveError, UsageError
 from ..loops.loop import Loop, Task
 from ..reasons import as_failure
+from .eager_calls import refused_eager_calls
 from .input_counts import Counters, InputCounts, find_counts
 from .iterators import untuned
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
@@ -194,7 +195,7 @@ def _explaining(what: str) -> Iterator[None]:
 
 
 def _call(build: BuildFn, context: TaskContext) -> TrainSpec:
-    with _explaining("the build function failed"), untuned():
+    with _explaining("the build function failed"), untuned(), refused_eager_calls():
         spec = build(context)
     if not isinstance(spec, TrainSpec):
         raise UsageError(
