@@ -20,6 +20,7 @@ from paramserve.errors import ParamserveError
 MODELS = Path(__file__).parent / "models"
 LINEAR = f"{MODELS / 'linear.py'}:build"
 CLASSES = f"{MODELS / 'classes.py'}:build"
+LAYERS = f"{MODELS / 'layers.py'}:build"
 # Far above what anything takes; only so that a hang becomes a failure.
 PATIENCE_SECS = 120.0
 

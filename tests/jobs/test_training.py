@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from paramserve import Job
 
-from .conftest import CLASSES, LINEAR, result_of
+from .conftest import CLASSES, LAYERS, LINEAR, result_of
 
 
 def test_two_workers_share_one_model_and_every_example_counts(logdir):
@@ -32,6 +32,19 @@ def test_one_worker_alone_learns_only_its_own_classes(logdir):
     job = Job(CLASSES, logdir=str(logdir), launcher="process", num_workers=1, max_steps=150)
 
     assert job.run().eval["accuracy"] < 0.6
+
+
+def test_a_keras_model_with_preprocessing_layers_in_mixed_precision(logdir):
+    """Tables are filled where the model runs, update ops run, and weights are kept in 32 bits."""
+    job = Job(LAYERS, logdir=str(logdir), launcher="process", num_workers=1, max_steps=150)
+
+    result = job.run()
+
+    assert result.eval["error"] < 0.4  # That of a constant is 1.1 at best.
+    checkpoint = tf.train.load_checkpoint(result.checkpoint)
+    assert 150 <= checkpoint.get_tensor("own_steps") <= 151
+    dtypes = checkpoint.get_variable_to_dtype_map()
+    assert dtypes["dense/kernel"] == dtypes["batch_normalization/moving_mean"] == tf.float32
 
 
 @pytest.mark.faults

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from paramserve import train
 from paramserve.cluster.spec import Role
+from paramserve.contrib.training import create_train_op
 from paramserve.errors import JobFailed, UsageError
 from paramserve.model.spec import TaskContext, TrainSpec
 
@@ -120,12 +121,18 @@ def test_a_models_own_training_op_counts_examples_like_any(start):
     assert task.totals == (1, 6)
 
 
-def test_update_ops_run_with_each_step(start):
+def own_train_op(task):
+    """A model with a training op of its own, which runs the update ops, too."""
+    optimizer = v1.train.GradientDescentOptimizer(1.0)
+    return TrainSpec(loss=1.0 * weight(), train_op=create_train_op(1.0 * weight("v"), optimizer))
+
+
+@pytest.mark.parametrize("make_spec", [returning(), own_train_op])
+def test_update_ops_run_once_with_each_step(start, make_spec):
     def build(task):
-        spec = returning()(task)
         average = weight("average", trainable=False)
         v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, average.assign_add(10.0, read_value=False))
-        return spec
+        return make_spec(task)
 
     task = start(build)
     task.step()

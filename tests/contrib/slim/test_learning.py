@@ -56,6 +56,22 @@ def test_signatures_are_those_of_the_original():
     assert set(learning.__all__) >= {"train", "train_step", "create_train_op"}
 
 
+@pytest.mark.parametrize(("update_ops", "updates"), [(None, 5), ([], 0)])
+def test_update_ops_run_with_each_step_unless_others_are_given(update_ops, updates):
+    seen = v1.get_variable("seen", initializer=0, trainable=False)
+    v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, seen.assign_add(1))
+    train_op = descend(logistic_loss(), update_ops=update_ops)
+    made = []
+
+    def step(session, *arguments):
+        result = learning.train_step(session, *arguments)
+        made.append(session.run(seen))
+        return result
+
+    learning.train(train_op, None, train_step_fn=step, number_of_steps=5)
+    assert made[-1] == updates
+
+
 def test_a_classifier_learns_and_goes_on(logdir):
     train_op = descend(logistic_loss())
     first = learning.train(train_op, logdir, number_of_steps=1)

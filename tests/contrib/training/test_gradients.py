@@ -56,6 +56,14 @@ def test_no_gradient_stays_none():
     assert clip_gradient_norms([(None, weight)], 5.0) == [(None, weight)]
 
 
+def test_a_row_that_repeats_may_add_up_to_more_than_the_norm():
+    """As in the original: the values are clipped as they are, before rows are added up."""
+    values, indices = tf.constant([[3.0], [3.0]]), tf.constant([7, 7])
+    gradient = tf.IndexedSlices(values, indices, dense_shape=tf.constant([10, 1]))
+    [(clipped, _)] = clip_gradient_norms([(gradient, variable())], 5.0)
+    assert run(tf.convert_to_tensor(clipped))[7] == 6.0
+
+
 def test_sparse_gradients_keep_their_rows():
     [(clipped, _)] = clip_gradient_norms([(sparse([[30.0], [40.0]]), variable())], 5.0)
     assert isinstance(clipped, tf.IndexedSlices)
