@@ -105,5 +105,12 @@ class JobFiles:
                 f"{reason_of(error)}{remedy_for(error)}; the model is in {result.checkpoint}"
             ) from error
 
+    def write_failure(self, result: JobResult) -> None:
+        """Writes how a job that failed ended; that it cannot be written is only logged."""
+        try:
+            self._write(RESULT_FILE, dataclasses.asdict(result))
+        except STORAGE_ERRORS as error:
+            log.warning("%s was not written: %s", RESULT_FILE, reason_of(error))
+
     def _write(self, name: str, value: Any) -> None:
         self._storage.write_text(name, json.dumps(value, indent=2) + "\n")

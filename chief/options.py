@@ -205,11 +205,13 @@ class JobResult:
         workers: Workers planned.
         ps: Parameter servers.
         sync: Whether gradients were aggregated.
-        reason: Why training ended: "max_steps", "end_of_input" or "stopped".
+        reason: Why training ended: "max_steps", "end_of_input", "stopped" or "failed".
         logdir: The job's directory.
         bad_records: Records of an input in shards that were set aside: not read any more, or not
             in one epoch, because they failed again and again.
         set_aside: Which ones, the newest 100 ranges, with the fields of `SetAside` in status.proto.
+        error: Why the job failed, if it did.
+        job_id: Unique to the run.
     """
 
     global_step: int
@@ -226,6 +228,8 @@ class JobResult:
     logdir: str
     bad_records: int = 0
     set_aside: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    error: str = ""
+    job_id: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -96,6 +96,7 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
         raise
     except Exception as error:
         failure = as_failure("the chief failed", error)
+        files.write_failure(chief.result("failed", error=str(failure)))
         chief.end(Phase.FAILED, str(failure))
         raise failure from error
     finally:
@@ -191,7 +192,7 @@ class _Chief:
             metrics = self._evaluate(built.spec, reason, summaries)
         finally:
             summaries.close()
-        result = self._result(reason, metrics)
+        result = self.result(reason, metrics)
         self._files.write_result(result)
         return result
 
@@ -233,7 +234,10 @@ class _Chief:
         summaries.write_evaluation(metrics, checkpoint.global_step)
         return metrics
 
-    def _result(self, reason: str, metrics: dict[str, float]) -> JobResult:
+    def result(
+        self, reason: str, metrics: Mapping[str, float] | None = None, error: str = ""
+    ) -> JobResult:
+        """How the job ended, with its figures so far."""
         options, progress = self._config.options, self._state.progress
         seconds, steps = progress.trained()
         return JobResult(
@@ -242,7 +246,7 @@ class _Chief:
             examples=progress.snapshot.examples,
             seconds=round(seconds, 3),
             steps_per_second=round(steps / seconds, 3) if seconds else 0.0,
-            eval=metrics,
+            eval=metrics or {},
             checkpoint=self._state.checkpoint.path if self._state.checkpoint else "",
             workers=options.trainers,
             ps=self._membership.num_ps,
@@ -251,6 +255,8 @@ class _Chief:
             logdir=options.logdir,
             bad_records=self._state.ledger.bad_records,
             set_aside=self._state.newest_set_aside(),
+            error=error,
+            job_id=self._config.job_id,
         )
 
     def _write_targets(self) -> None:

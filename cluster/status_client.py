@@ -32,11 +32,19 @@ def find_chief(logdir: str) -> str:
         content = read_job_file(logdir, JOB_FILE)
         if content is not None:
             return str(json.loads(content)["address"])
-        ended = read_job_file(logdir, RESULT_FILE) is not None
+        hint = _describe_end(read_job_file(logdir, RESULT_FILE))
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{logdir}/{JOB_FILE} cannot be read: {error}") from error
-    hint = f"the last one has ended, see {RESULT_FILE} there" if ended else "is that the --logdir?"
     raise UsageError(f"no job runs in {logdir!r} ({JOB_FILE} is not there): {hint}")
+
+
+def _describe_end(result: str | None) -> str:
+    """Says how the last job of a log directory ended, by its result file."""
+    if result is None:
+        return "is that the --logdir?"
+    if error := json.loads(result).get("error"):
+        return f"the last job here failed: {error}"
+    return f"the last one has ended, see {RESULT_FILE} there"
 
 
 def refuse_live_job(logdir: str) -> None:

@@ -29,6 +29,7 @@ from ..cluster.launch.restarts import BudgetSpent, RestartBudget
 from ..cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
 from ..errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
+from .last_word import leave_result
 from .lives import Lives
 from .processes import SPARE, JobProcesses
 
@@ -85,6 +86,13 @@ class Supervisor:
         Raises:
             ParamserveError: The job failed; the message says which task and why.
         """
+        try:
+            return self._run(on_status)
+        except ParamserveError as error:
+            leave_result(self._options, self._processes.job_id, self._read, str(error))
+            raise
+
+    def _run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
         self._chief = self._lives.start(self._processes.chief())
         address = self._await_chief()
         if address is not None:

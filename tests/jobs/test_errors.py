@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import MODELS, last_error
+from .conftest import MODELS, last_error, result_of
 
 MODEL = MODELS / "failing.py"
 
@@ -35,13 +35,20 @@ def test_an_exception_in_a_python_function_of_the_model(fail, logdir):
     )
     whole = log.read_text()
     assert "Original stack trace for 'PyFunc'" in whole
+    result = result_of(logdir)
+    assert result["reason"] == "failed"
+    assert result["global_step"] == 2
+    assert "RuntimeError: the lookup service is not there" in result["error"]
     assert 'raise RuntimeError("the lookup service is not there")' in whole
 
 
-def test_an_op_that_fails_in_the_chiefs_own_step(fail, logdir):
+def test_an_op_that_fails_in_the_chiefs_own_step(fail, start, logdir):
     log = logdir / "logs" / "chief-0.log"
     assert fail("chief", "--sync") == (
         "error: the chief failed: InvalidArgumentError: indices = 2 is not in [0, 2) "
         f"(op 'GatherV2', made at {line_of('tf.gather')})\nthe whole error is in {log}"
     )
     assert "Traceback" in log.read_text()
+    status = start("status", "--logdir", logdir)
+    assert status.wait() == 2
+    assert "the last job here failed: the chief failed: InvalidArgument" in last_error(status)
