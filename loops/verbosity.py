@@ -25,7 +25,10 @@ def follow_tensorflow() -> None:
 
 
 def _is_left_to_tensorflow(record: logging.LogRecord) -> bool:
-    """Leaves out lines of the library that handlers of the root logger write as well."""
+    """Leaves out lines of the library that the program's own handlers write as well."""
     if record.name.partition(".")[0] != _OURS:
         return True
-    return not (tf.get_logger().propagate and logging.getLogger().handlers)
+    reaches_root = tf.get_logger().propagate
+    return not (
+        logging.getLogger(_OURS).handlers or (reaches_root and logging.getLogger().handlers)
+    )

@@ -90,6 +90,7 @@ class SequenceQueueingStateSaver:
         self._capacity = capacity
         with tf.compat.v1.name_scope(name, "SequenceQueueingStateSaver") as scope:
             self._scope = scope
+            self._given_batch_size = batch_size
             self._batch_size = _as_batch_size(batch_size)
             _check_capacity(capacity, batch_size)
             self._example = SequenceInput.checked(
@@ -118,8 +119,8 @@ class SequenceQueueingStateSaver:
 
     @property
     def batch_size(self) -> Any:
-        """Number of pieces in a full batch, an int32 scalar tensor."""
-        return self._batch_size
+        """Number of pieces in a full batch, as it was given."""
+        return self._given_batch_size
 
     @property
     def num_unroll(self) -> int:

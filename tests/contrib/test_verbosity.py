@@ -36,6 +36,7 @@ def test_losses_are_logged_as_the_verbosity_of_tensorflow_says(tmp_path):
         "errors only:": [],
         "root:": LOSSES,
         "own level:": [],
+        "own handler:": LOSSES,
     }
     assert {start for start, _ in logged["verbosity and handler:"]} == {"root "}
     assert all(start.startswith("INFO:paramserve.") for start, _ in logged["verbosity:"])

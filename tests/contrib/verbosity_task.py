@@ -41,9 +41,14 @@ def main():
     train("errors only", f"{folder}/4")
     tf.get_logger().setLevel(logging.NOTSET)
     train("root", f"{folder}/5")
-    logging.getLogger("paramserve").setLevel(logging.WARNING)
+    ours = logging.getLogger("paramserve")
+    ours.setLevel(logging.WARNING)
     v1.logging.set_verbosity(v1.logging.INFO)
     train("own level", f"{folder}/6")
+    ours.setLevel(logging.INFO)
+    logging.getLogger().removeHandler(root)
+    ours.addHandler(root)
+    train("own handler", f"{folder}/7")
 
 
 main()

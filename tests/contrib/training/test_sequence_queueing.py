@@ -140,7 +140,7 @@ def test_types_and_shapes_are_those_of_the_input(graph):
     assert saver.next_batch is batch
     assert saver.prefetch_op is saver.prefetch_op
     assert saver.num_unroll == 4
-    assert tf.get_static_value(saver.batch_size) == 3
+    assert saver.batch_size == 3
     expected = {
         batch.sequences["a"].ref(): (tf.float32, [3, 4, 5]),
         batch.sequences["b"].ref(): (tf.string, [3, 4]),
