@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.data_plane import DataPlane
+from ..cluster.graph_collections import forget_unrunnable, merge_summaries
 from ..cluster.placement import ServerLoad, on_cluster, server_loads
 from ..errors import ParamserveError, UsageError
 from ..loops.loop import Loop, Task
@@ -140,13 +141,8 @@ def build_train_graph(
         on_cluster(context.num_ps, worker_device, max_shard_bytes=data_plane.max_shard_bytes),
     ):
         global_step = v1.train.get_or_create_global_step()
-        examples = v1.get_variable(
-            EXAMPLES,
-            shape=(),
-            dtype=tf.int64,
-            initializer=v1.zeros_initializer(),
-            trainable=False,
-        )
+        # Not by `get_variable`: a model may initialize all that is made so from a checkpoint.
+        examples = v1.Variable(tf.zeros([], tf.int64), trainable=False, name=EXAMPLES)
         spec = _call(build, context)
         with _explaining("the training operations could not be built"):
             counters = Counters(
@@ -174,7 +170,7 @@ def build_train_graph(
             examples=examples,
             step_examples=_scalar_int64(spec.examples),
             input=counters.input,
-            summary_op=_chosen(loop.scaffold.summary_op, v1.summary.merge_all),
+            summary_op=_chosen(loop.scaffold.summary_op, merge_summaries),
             saver=own_saver if saver is None else saver,
             whole_saver=own_saver,
             loads=server_loads(v1.global_variables()),
@@ -224,6 +220,7 @@ def _train_ops(
     replicas_to_aggregate: int,
     bucket_bytes: int,
 ) -> dict[str, Any]:
+    forget_unrunnable(spec.loss.graph, v1.GraphKeys.UPDATE_OPS)
     updates = [*v1.get_collection(v1.GraphKeys.UPDATE_OPS), *_keras_updates(spec)]
     count = _scalar_int64(spec.examples)
     sync = None

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.deadline import POLL_SECS, Deadline
+from ..cluster.graph_collections import forget_unrunnable
 from ..cluster.session import (
     BoundedCloseSession,
     find_missing,
@@ -47,6 +48,7 @@ class _StaticClusterSessionCreator(tf.compat.v1.train.SessionCreator):
         if self._graph is None:
             self._graph = tf.compat.v1.get_default_graph()
         with self._graph.as_default():
+            forget_unrunnable(self._graph, tf.compat.v1.GraphKeys.SUMMARIES)
             self._scaffold.finalize()
             if not self._is_prepared:
                 # After the scaffold, whose saver and readiness ops have to be in the graph too.

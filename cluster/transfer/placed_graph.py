@@ -23,6 +23,18 @@ TaskDevice = str
 HOME: TaskDevice = ""
 
 _COLOCATED = b"loc:@"
+_CALLS = frozenset(
+    {
+        "If",
+        "StatelessIf",
+        "Case",
+        "StatelessCase",
+        "While",
+        "StatelessWhile",
+        "PartitionedCall",
+        "StatefulPartitionedCall",
+    }
+)
 _SWITCHES = frozenset({"Switch", "RefSwitch"})
 _ENDS_OF_CONTROL_FLOW = frozenset({"Merge", "RefMerge", "Exit", "RefExit"})
 _HOME_KEY = "paramserve/home"
@@ -186,10 +198,8 @@ class PlacedGraph:
                     yield other
 
     def _find_task(self, op: Op) -> TaskDevice:
-        # An op that only takes a variable's value may run elsewhere, also if it is given the ref.
-        takes_refs = any(argument.is_ref for argument in op.op_def.input_arg)
         for tensor in op.inputs:
-            if tensor.dtype == tf.resource or (takes_refs and tensor.dtype._is_ref_dtype):
+            if _has_to_be_next_to(tensor, op):
                 return self.task(tensor.op)
         explicit = _task_of_device(op.device)
         if explicit == HOME:
@@ -229,6 +239,15 @@ class _Loops:
 
     def members(self, unit: Any) -> Sequence[Op]:
         return self._members.get(unit) or (unit,)
+
+
+def _has_to_be_next_to(tensor: Tensor, op: Op) -> bool:
+    """Whether an op runs on the task of a variable that it takes."""
+    if tensor.dtype._is_ref_dtype:
+        # One that only takes the value may run elsewhere.
+        return any(argument.is_ref for argument in op.op_def.input_arg)
+    # The ops of a function run each on their own task.
+    return bool(tensor.dtype == tf.resource) and op.type not in _CALLS
 
 
 def needs(op: Op) -> Iterator[Op]:

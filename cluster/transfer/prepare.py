@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..data_plane import BUCKET_BYTES, DataPlane
+from ..graph_collections import runnable
 from .coalescing import coalesce
 from .flat_storage import flatten
 from .flat_tables import fuse_tables
@@ -26,9 +27,10 @@ def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) 
             they have run already.
         options: What to do.
         train_ops: What trains: ops, tensors, their names, or any structure of these. What is in the
-            collection `TRAIN_OP`, where every optimizer of TensorFlow's registers, is added.
+            collection `TRAIN_OP`, where every optimizer of TensorFlow's registers, is added, but
+            for what is in a branch or a loop.
     """
-    roots = _find_ops(graph, [*train_ops, *graph.get_collection(v1.GraphKeys.TRAIN_OP)])
+    roots = _find_ops(graph, [*train_ops, *runnable(graph, v1.GraphKeys.TRAIN_OP)])
     if not roots:
         return
     with _unfinalized(graph):
@@ -63,8 +65,9 @@ def _initializers(graph: tf.Graph) -> Iterable[Any]:
         *graph.get_collection(keys.LOCAL_VARIABLES),
     )
     return [
-        *(variable.initializer for variable in variables),
-        *(_op_of(op) for op in graph.get_collection(keys.TABLE_INITIALIZERS)),
+        # That of a warm-started variable is a variable as it is after an assignment.
+        *(_op_of(variable.initializer) for variable in variables),
+        *map(_op_of, runnable(graph, keys.TABLE_INITIALIZERS)),
     ]
 
 

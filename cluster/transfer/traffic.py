@@ -44,6 +44,8 @@ def find_traffic(graph: tf.Graph, train_ops: Sequence[Any]) -> dict[int, Traffic
         place = (crossing.tensor.ref(), crossing.target)
         if HOME not in (crossing.source, crossing.target) or place in seen:
             continue
+        if crossing.tensor.dtype == tf.resource:
+            continue  # What a function is given stays where it is.
         seen.add(place)  # However many take it there, it crosses once.
         is_pull = crossing.target == HOME
         server = tf.DeviceSpec.from_string(crossing.source if is_pull else crossing.target)

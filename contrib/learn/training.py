@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...cluster.data_plane import DataPlane
+from ...cluster.graph_collections import merge_summaries
 from ...loops.fetches import resolve
 from ...loops.global_step import as_only_global_step
 from ...loops.learn import check_limits, learn_loop
@@ -193,7 +194,7 @@ def _merged_summaries(graph: tf.Graph) -> Any:
     """The op that a scaffold will take, too; None if the graph has no summaries."""
     collected = graph.get_collection_ref(v1.GraphKeys.SUMMARY_OP)
     if not collected:
-        merged = v1.summary.merge_all()
+        merged = merge_summaries()
         collected += [] if merged is None else [merged]
     return collected[0] if collected else None
 

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...cluster.data_plane import DataPlane
+from ...cluster.graph_collections import merge_summaries
 from ...loops.defaults import is_default
 from ...loops.global_step import as_only_global_step
 from ...loops.loop import Loop, Task
@@ -87,7 +88,7 @@ def _with_defaults(place: Place, arguments: dict[str, Any]) -> dict[str, Any]:
         writer = v1.summary.FileWriterCache.get(place.logdir)
     if is_default(summary_op):
         # None is also what there is when the model has no summaries.
-        summary_op = v1.summary.merge_all()
+        summary_op = merge_summaries()
     return {**arguments, "summary_writer": writer, "summary_op": summary_op}
 
 

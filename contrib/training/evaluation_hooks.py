@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...cluster.graph_collections import merge_summaries
+
 _logger = logging.getLogger(__name__)
 # Fewer evaluations than this are each logged, more of them ten times in all.
 _LOGGED_EACH = 20
@@ -129,7 +131,7 @@ class SummaryAtEndHook(tf.compat.v1.train.SessionRunHook):
         if self._global_step is not None and self._global_step.graph is graph:
             return  # The next checkpoint of the same graph: do not merge its summaries once more.
         given = self._given_op
-        self._summary_op = tf.compat.v1.summary.merge_all() if given is None else given
+        self._summary_op = merge_summaries() if given is None else given
         self._global_step = tf.compat.v1.train.get_or_create_global_step()
 
     def after_create_session(

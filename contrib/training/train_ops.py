@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...cluster.graph_collections import forget_unrunnable
 from .gradients import Pair, add_gradients_summaries, held_back
 
 _logger = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ def trained_variables(variables: Sequence[Any] | None) -> list[Any]:
 
 def after_updates(loss: Any, update_ops: Iterable[Any] | None) -> Any:
     """Returns `loss`, given out only when the update ops have run; None takes `UPDATE_OPS`."""
+    forget_unrunnable(loss.graph, tf.compat.v1.GraphKeys.UPDATE_OPS)
     collected = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
     wanted = collected if update_ops is None else list(update_ops)
     ids = {id(op) for op in wanted}

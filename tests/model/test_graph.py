@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from paramserve import train
 from paramserve.cluster.spec import Role
+from paramserve.cluster.transfer import DataPlane, prepare
 from paramserve.contrib.training import create_train_op
 from paramserve.errors import JobFailed, UsageError
 from paramserve.model.spec import TaskContext, TrainSpec
@@ -398,3 +399,93 @@ def test_a_training_op_of_its_own_cannot_be_aggregated(build_graph):
     build_graph(build, sync=False)
     with pytest.raises(UsageError, match="cannot be aggregated: give optimizer=, or --async"):
         build_graph(build, sync=True)
+
+
+# Branches
+
+
+def test_gradients_may_be_summed_and_applied_every_few_steps(two_ps_cluster, build_graph):
+    def build(task):
+        weights = weight("w"), weight("x")
+        optimizer = v1.train.MomentumOptimizer(1.0, 0.5)
+        pairs = optimizer.compute_gradients(1.0 * weights[0] + 2.0 * weights[1])
+        sums = [weight(f"sum{i}", trainable=False) for i in range(2)]
+        count = weight("count", dtype=tf.int64, trainable=False)
+        added = [total.assign_add(grad) for total, (grad, _) in zip(sums, pairs, strict=True)]
+        with tf.control_dependencies(added):
+            is_due = tf.equal(count.assign_add(1) % 3, 0)
+
+        def apply():
+            pairs = list(zip(sums, weights, strict=True))
+            update = optimizer.apply_gradients(pairs, v1.train.get_global_step())
+            with tf.control_dependencies([update]):
+                return tf.group(*(total.assign(0.0) for total in sums))
+
+        return TrainSpec(loss=weights[0] + 0.0, train_op=tf.cond(is_due, apply, tf.no_op))
+
+    built = build_graph(build, num_ps=2)
+    with built.graph.as_default():
+        prepare(built.graph, DataPlane(storage="flat"), built.steps)
+    task = Task(built, two_ps_cluster.session(built.graph))
+    assert [task.step()[0] for _ in range(7)] == [0, 0, 1, 1, 1, 2, 2]
+    # Momentum: the second of two equal gradients counts one and a half times.
+    assert (task.value("w"), task.value("x")) == (-3.0 - 4.5, -6.0 - 9.0)
+
+
+def test_what_a_branch_collects_is_left_out_with_a_word(start, caplog):
+    def build(task):
+        moved = weight("moved", trainable=False)
+
+        def branch():
+            v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, moved.assign_add(1.0).op)
+            v1.summary.scalar("inside", moved)
+            return tf.constant(1.0)
+
+        loss = weight() * tf.cond(tf.constant(True), branch, lambda: tf.constant(0.0))
+        v1.summary.scalar("loss", loss)
+        return TrainSpec(loss=loss, optimizer=sgd())
+
+    task = start(build)
+    task.step()
+    assert task.value("w") == -1.0
+    merged = v1.Summary.FromString(task.session.run(task.built.summary_op))
+    assert [value.tag for value in merged.value] == ["loss"]
+    assert "in the collection update_ops: in a branch or a loop" in caplog.text
+
+
+@pytest.mark.parametrize("storage", ["plain", "flat"])
+@pytest.mark.parametrize("how", ["all", "scope", "warm_start", "vocabulary"])
+def test_a_model_may_start_with_the_values_of_a_checkpoint(
+    two_ps_cluster, build_graph, tmp_path, how, storage
+):
+    (tmp_path / "old").write_text("a\nb\nc\n")
+    (tmp_path / "new").write_text("c\nx\na\n")
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.get_variable("table", initializer=[[0.0], [1.0], [2.0]])
+        v1.train.get_or_create_global_step()
+        session.run(v1.global_variables_initializer())
+        path = v1.train.Saver().save(session, str(tmp_path / "model"))
+
+    def build(task):
+        options = {"partitioner": v1.fixed_size_partitioner(3)} if how == "vocabulary" else {}
+        weight("table", [3, 1], **options)
+        if how in ("all", "scope"):
+            names = {"all": {"/": "/"}, "scope": {"table": "table"}}[how]
+            v1.train.init_from_checkpoint(path, names)
+        else:
+            new, old = str(tmp_path / "new"), str(tmp_path / "old")
+            info = train.VocabInfo(new, 3, 0, old, 3, v1.constant_initializer(9.0))
+            train.warm_start(path, "table", {"table": info} if how == "vocabulary" else None)
+        if how != "all":
+            weight("other")
+        loss = sum(map(tf.reduce_sum, v1.trainable_variables()))
+        return TrainSpec(loss=loss, optimizer=v1.train.AdamOptimizer(0.0))
+
+    built = build_graph(build, num_ps=2)
+    with built.graph.as_default():
+        table = tf.concat([v.read_value() for v in v1.global_variables("table(/part_.)?:")], 0)
+        prepare(built.graph, DataPlane(storage=storage), built.steps)
+    task = Task(built, two_ps_cluster.session(built.graph))
+    task.step()
+    expected = [2.0, 9.0, 0.0] if how == "vocabulary" else [0.0, 1.0, 2.0]
+    assert task.session.run(table)[:, 0].tolist() == expected

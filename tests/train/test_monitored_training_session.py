@@ -191,3 +191,60 @@ def test_a_global_step_of_the_users_is_found_by_its_name(logdir):
     step = v1.get_variable("global_step", initializer=5, use_resource=True)
     run(step.assign_add(1), 7, checkpoint_dir=logdir)
     assert train.load_variable(logdir, "global_step") == 7
+
+
+def updated_in_a_branch(optimizer, loss, step):
+    return tf.cond(
+        tf.equal(step % 2, 0),
+        lambda: tf.group(optimizer.minimize(loss, step)),
+        lambda: tf.group(step.assign_add(1)),
+    )
+
+
+def updated_in_a_loop(optimizer, loss, step):
+    pairs = optimizer.compute_gradients(loss)
+
+    def body(i):
+        with tf.control_dependencies([optimizer.apply_gradients(pairs, step)]):
+            return i + 1
+
+    return tf.while_loop(lambda i: i < 2, body, [tf.constant(0)])
+
+
+def updated_if_the_scaled_gradients_are_finite(optimizer, loss, step):
+    optimizer = v1.mixed_precision.MixedPrecisionLossScaleOptimizer(optimizer, "dynamic")
+    return optimizer.minimize(loss, step)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [updated_in_a_branch, updated_in_a_loop, updated_if_the_scaled_gradients_are_finite],
+    ids=lambda update: update.__name__,
+)
+def test_updates_in_functions_train_as_in_the_original(cluster, update):
+    """Such an op stands in the collection `TRAIN_OP`, and no session can run it."""
+    found = []
+    for module in (train, v1.train):
+        v1.Session.reset(cluster.worker.target)
+        with tf.Graph().as_default():
+            with v1.device(train.replica_device_setter(cluster=cluster.spec)):
+                weight = v1.get_variable("weight", initializer=[1.0, 2.0])
+                step = v1.train.get_or_create_global_step()
+                loss = tf.reduce_sum(tf.sin(weight))
+                train_op = update(v1.train.AdamOptimizer(0.1), loss, step)
+            with module.MonitoredTrainingSession(cluster.worker.target) as session:
+                for _ in range(4):
+                    session.run(train_op)
+                found.append(session.run(weight).tolist())
+    assert found[0] == found[1] != [1.0, 2.0]
+
+
+def test_a_summary_in_a_branch_is_left_out(step_op, logdir, summaries, caplog):
+    def branch():
+        v1.summary.scalar("inside", 1.0)
+        return tf.constant(1.0)
+
+    v1.summary.scalar("outside", tf.cond(step_op > 0, branch, lambda: tf.constant(0.0)))
+    run(step_op, 3, checkpoint_dir=logdir, save_summaries_steps=1)
+    assert "outside" in summaries(logdir)
+    assert "'inside:0' in the collection summaries: in a branch" in caplog.text
