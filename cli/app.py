@@ -44,15 +44,23 @@ def _options(
     """Parameter-server training for today's TensorFlow."""
 
 
-app.command("run", epilog=EPILOG)(run.run)
-app.command("chief", epilog=EPILOG)(roles.chief)
-app.command("ps", epilog=EPILOG)(roles.ps)
-app.command("worker", epilog=EPILOG)(roles.worker)
-app.command("status", epilog=EPILOG)(operate.status)
-app.command("scale", epilog=EPILOG)(operate.scale)
-app.command("stop", epilog=EPILOG)(operate.stop)
-app.command("checkpoint", epilog=EPILOG)(operate.checkpoint)
-app.command("migrate", epilog=EPILOG)(migrate.migrate)
+def _paragraphs(text: str) -> str:
+    """Leaves line breaks to the width of the terminal."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+for _name, _command in (
+    ("run", run.run),
+    ("chief", roles.chief),
+    ("ps", roles.ps),
+    ("worker", roles.worker),
+    ("status", operate.status),
+    ("scale", operate.scale),
+    ("stop", operate.stop),
+    ("checkpoint", operate.checkpoint),
+    ("migrate", migrate.migrate),
+):
+    app.command(_name, help=_paragraphs(_command.__doc__ or ""), epilog=EPILOG)(_command)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ ReplicasToAggregate = Annotated[
     str | None,
     typer.Option(
         "--replicas-to-aggregate",
+        metavar="N|all",
         help="Sync: gradients per global step; default: as many as planned workers. With fewer "
         "the others are backup workers; all: one of each worker that is there.",
     ),
@@ -79,6 +80,7 @@ Recovery = Annotated[
     str,
     typer.Option(
         "--recovery",
+        metavar="rollback|partial",
         help="rollback: all go back to one restore point; partial (async): only the new one does.",
         rich_help_panel=_RECOVERY,
     ),
@@ -148,7 +150,8 @@ Storage = Annotated[
     str,
     typer.Option(
         "--storage",
-        help="plain, or flat: variables are slices of a few large ones.",
+        metavar="plain|flat",
+        help="flat: variables are slices of a few large ones.",
         rich_help_panel=_DATA_PLANE,
     ),
 ]
@@ -164,7 +167,8 @@ WireDtype = Annotated[
     str,
     typer.Option(
         "--wire-dtype",
-        help="float32, or bfloat16: half the bytes cross.",
+        metavar="float32|bfloat16",
+        help="bfloat16: half the bytes cross.",
         rich_help_panel=_INEXACT,
     ),
 ]

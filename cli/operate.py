@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 from google.protobuf import json_format
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ..cluster.status_client import StatusClient, find_chief
 from ..errors import JobFailed, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
 from . import arguments as args
+from .status_view import show_status
 
 SCALE_LOOK_SECS = 0.1
 
@@ -36,7 +34,7 @@ def status(
         if json:
             typer.echo(to_json(answer))
         else:
-            _show(answer)
+            show_status(answer)
 
 
 def stop(chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False) -> None:
@@ -98,8 +96,8 @@ def _await_scaled(
     has_moved = answer.resizes > before.resizes
     paused = f"; steps stood still for {answer.resize_secs:.2f} s" if has_moved else ""
     typer.echo(
-        f"{answer.wanted_workers} workers and {answer.num_ps} parameter servers at global step "
-        f"{answer.global_step}{paused}"
+        f"workers: {answer.wanted_workers}, parameter servers: {answer.num_ps}, "
+        f"at global step {answer.global_step}{paused}"
     )
 
 
@@ -129,54 +127,3 @@ def _connect(chief: str | None, logdir: str | None) -> StatusClient:
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _show(answer: pb.JobStatus) -> None:
-    console = Console()
-    mode = "sync" if answer.sync else "async"
-    limit = f" of {answer.max_steps:,}" if answer.max_steps else ""
-    loss = f"{answer.loss:.5g}" if answer.HasField("loss") else "-"
-    console.print(f"[bold]{answer.phase}[/] {escape(answer.detail)}".rstrip())
-    console.print(
-        f"global step {answer.global_step:,}{limit}, {answer.steps_per_second:.1f} steps/s, "
-        f"{answer.examples_per_second:,.0f} examples/s, loss {loss}, {mode}, epoch {answer.epoch}"
-    )
-    if answer.checkpoint:
-        age = time.time() - answer.checkpoint_time
-        console.print(f"checkpoint {answer.checkpoint}, {age:.0f} s ago", soft_wrap=True)
-    console.print(_task_table(answer))
-    for task in answer.tasks:
-        if task.variables:
-            console.print(_describe_load(task), soft_wrap=True, markup=False)
-
-
-def _task_table(answer: pb.JobStatus) -> Table:
-    table = Table(
-        "task", "state", "address", "heartbeat", "steps", "examples", "loss", "parameters"
-    )
-    for task in answer.tasks:
-        is_worker = task.role == "worker"
-        table.add_row(
-            f"{task.role}:{task.index}",
-            f"leaves in {task.leaves_in_secs:.0f} s" if task.leaves_in_secs else task.state,
-            task.address,
-            f"{task.heartbeat_age_secs:.1f} s ago" if task.state == "up" else "-",
-            f"{task.local_steps:,}" if is_worker else "",
-            f"{task.examples:,}" if is_worker else "",
-            f"{task.loss:.5g}" if task.HasField("loss") else "",
-            "" if is_worker else f"{task.parameter_bytes / 1e6:.2f} MB",
-        )
-    return table
-
-
-def _describe_load(task: pb.TaskStatus) -> str:
-    """What a parameter server holds, and what one worker takes from it and sends to it."""
-    held, pulled, pushed = (
-        f"{count / 1e6:.2f} MB"
-        for count in (task.largest_variable_bytes, task.pulled_bytes, task.pushed_bytes)
-    )
-    return (
-        f"{task.role}:{task.index}: {task.variables} variables, "
-        f"the largest {task.largest_variable} ({held}); a step of a worker "
-        f"takes {pulled} and sends {pushed}, in {task.transfers} transfers"
-    )

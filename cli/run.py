@@ -17,15 +17,34 @@ from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS
 from ..cluster.signals import GRACE_SECS
 from ..errors import ExitCode
 from . import arguments as args
+from .hints import show_command
 from .progress import ProgressDisplay
 
-LauncherName = Annotated[str, typer.Option("--launcher", help="ray or process.")]
+_PROCESSES = "What starts the processes, and where"
+LauncherName = Annotated[
+    str,
+    typer.Option(
+        "--launcher",
+        metavar="ray|process",
+        help="process: plain ones, on this host.",
+        rich_help_panel=_PROCESSES,
+    ),
+]
 RayAddress = Annotated[
     str | None,
-    typer.Option("--ray-address", help="Running Ray cluster; default: one of this job's own."),
+    typer.Option(
+        "--ray-address",
+        help="Running Ray cluster; default: one of this job's own.",
+        rich_help_panel=_PROCESSES,
+    ),
 ]
 GpusPerWorker = Annotated[
-    float, typer.Option("--gpus-per-worker", help="GPUs of each worker, as Ray counts them.")
+    float,
+    typer.Option(
+        "--gpus-per-worker",
+        help="GPUs of each worker, as Ray counts them.",
+        rich_help_panel=_PROCESSES,
+    ),
 ]
 MaxRestarts = Annotated[
     int,
@@ -142,7 +161,10 @@ def run(
             spares=spares,
             debug=debug,
         )
-        with _stop_on_signal(console) as stop, ProgressDisplay(console) as display:
+        with (
+            _stop_on_signal(console) as stop,
+            ProgressDisplay(console) as display,
+        ):
             result = job.run(display.show, stop)
         _show_result(result)
     if stop.is_set():
@@ -186,8 +208,7 @@ def _show_result(result: JobResult) -> None:
     for line in (
         f"checkpoint: {result.checkpoint or 'none'}",
         f"log directory: {result.logdir}",
-        f"look further: tensorboard --logdir {result.logdir}",
-        f"while a job runs: paramserve status --logdir {result.logdir}",
+        f"look further: {show_command('tensorboard', '--logdir', result.logdir)}",
     ):
         console.print(line, markup=False)
 

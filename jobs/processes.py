@@ -44,6 +44,12 @@ class JobProcesses:
     debug: bool
 
     @property
+    def count(self) -> int:
+        """How many processes the job begins with."""
+        servers = 0 if self.options.ps_on_workers else self.options.num_ps
+        return 1 + servers + self.spares + self.options.num_workers
+
+    @property
     def log_folder(self) -> Path:
         """Where the processes' output goes: each on its host, also when `logdir` is a URL."""
         if "://" in self.options.logdir:

@@ -81,7 +81,8 @@ class Supervisor:
         """Starts everything, looks after it, and says how the job ended.
 
         Args:
-            on_status: Called with the job's status a few times a second.
+            on_status: Called with the job's status a few times a second; at first, while there is
+                no chief yet, with the phase "starting".
 
         Raises:
             ParamserveError: The job failed; the message says which task and why.
@@ -94,6 +95,13 @@ class Supervisor:
 
     def _run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
         self._chief = self._lives.start(self._processes.chief())
+        on_status(
+            pb.JobStatus(
+                phase="starting",
+                detail=f"{self._processes.count} processes",
+                logdir=self._options.logdir,
+            )
+        )
         address = self._await_chief()
         if address is not None:
             for role, count in (

@@ -24,7 +24,17 @@ PLAIN = {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1", "TERM": "du
 @pytest.fixture
 def invoke():
     """Runs a command in this process; gives `exit_code`, `stdout` and `stderr`."""
-    runner = CliRunner(env=PLAIN)
+    return _invoke_with(PLAIN)
+
+
+@pytest.fixture
+def invoke_narrow():
+    """As `invoke`, in 80 columns."""
+    return _invoke_with({**PLAIN, "COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+
+
+def _invoke_with(env):
+    runner = CliRunner(env=env)
     return lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
 
 

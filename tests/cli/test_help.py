@@ -3,6 +3,8 @@
 import pytest
 
 import paramserve
+from paramserve.chief.options import RECOVERIES
+from paramserve.cluster.data_plane import STORAGES, WIRE_DTYPES
 
 JOB_OPTIONS = {
     "--ps",
@@ -51,6 +53,32 @@ def test_every_option_of_a_command_is_explained(invoke, command):
     words = result.stdout.replace("/", " ").replace(",", " ").split()
     assert COMMANDS[command] <= set(words)
     assert ("MODEL" in words) is (command in ("run", "chief", "worker"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_name_of_an_option_is_cut_in_80_columns(invoke_narrow, command):
+    result = invoke_narrow(command, "--help")
+    assert result.exit_code == 0
+    assert "…" not in result.stdout
+
+
+def test_options_with_choices_show_them(invoke):
+    words = invoke("run", "--help").stdout.split()
+    for option, choices in (
+        ("--launcher", "ray|process"),
+        ("--recovery", "|".join(RECOVERIES)),
+        ("--storage", "|".join(STORAGES)),
+        ("--wire-dtype", "|".join(WIRE_DTYPES)),
+        ("--replicas-to-aggregate", "N|all"),
+    ):
+        assert words[words.index(option) + 1] == choices
+
+
+def test_paragraphs_are_filled(invoke_narrow):
+    lines = [line.rstrip() for line in invoke_narrow("scale", "--help").stdout.splitlines()]
+    begin = next(i for i, line in enumerate(lines) if "moves between" in line)
+    paragraph = lines[begin : lines.index("", begin)]
+    assert min(map(len, paragraph[:-1])) > 65
 
 
 def test_without_a_command_there_is_help(invoke):

@@ -1,0 +1,44 @@
+"""Commands that people can type next, as they would work here."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+
+def show_command(program: str, *arguments: str) -> str:
+    """Returns a command line for a program that was installed with this package.
+
+    Args:
+        program: As "paramserve" or "tensorboard".
+        *arguments: Its arguments.
+
+    Returns:
+        The program by its name if a shell finds this one so, else by its path.
+    """
+    beside = Path(sys.executable).with_name(program)
+    found = shutil.which(program)
+    is_known = found is not None and Path(found).resolve() == beside.resolve()
+    name = program if is_known or not beside.exists() else _shortest(beside)
+    return shlex.join([name, *arguments])
+
+
+def describe_running_job(logdir: str) -> list[str]:
+    """Says what can be done while a job runs, a line each.
+
+    Args:
+        logdir: Its log directory.
+    """
+    return [
+        "while it runs, in another terminal:",
+        f"  {show_command('paramserve', 'status', '--logdir', logdir)}   (what each task does)",
+        f"  {show_command('tensorboard', '--logdir', logdir)}   (curves)",
+        "Ctrl-C ends it with a checkpoint; the same command continues from there",
+    ]
+
+
+def _shortest(path: Path) -> str:
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
