@@ -28,12 +28,16 @@ check: $(VENV)/.test
 	scripts/check
 
 $(VENV)/.run: requirements.lock pyproject.toml
+	@echo "setting up $(VENV), once: a Python environment of this folder's own"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing $$(grep -c == requirements.lock) packages, TensorFlow and Ray among them: one to three minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@echo "installing paramserve itself"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements-dev.lock
+	@echo "installing what the tests need"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	scripts/fetch-prometheus $(BIN)
 	touch $@

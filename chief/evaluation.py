@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.runtime import device_config
 from ..cluster.session import BoundedCloseSession
 from ..errors import JobFailed
 from ..model.eager_calls import refused_eager_calls
@@ -46,7 +47,7 @@ def _run(metrics: EvalMetrics, checkpoint: str) -> dict[str, float]:
     updates = [update for _, update in metrics.values()]
     local_init = tf.group(v1.local_variables_initializer(), v1.tables_initializer())
     saver = v1.train.Saver(v1.global_variables())
-    with BoundedCloseSession() as session:
+    with BoundedCloseSession(config=device_config()) as session:
         _restore(saver, session, checkpoint)
         session.run(local_init)
         try:

@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 from ..chief.options import JobOptions
 from ..cluster.data_plane import DataPlane
+from ..cluster.startup_noise import without_noise
 from ..errors import ExitCode, ParamserveError, UsageError
 
 Model = Annotated[
@@ -244,6 +245,11 @@ def take_data_plane(values: dict[str, Any]) -> DataPlane:
     """Takes out of the command line's values what concerns the data plane."""
     names = [each.name for each in fields(DataPlane)]
     return DataPlane(**{name: values.pop(name) for name in names if name in values})
+
+
+def loading(debug: bool) -> AbstractContextManager[None]:
+    """What TensorFlow is loaded in; only debug logs have what it says at every start."""
+    return nullcontext() if debug else without_noise()
 
 
 def set_up_logging(debug: bool) -> None:

@@ -33,8 +33,8 @@ def describe_running_job(logdir: str) -> list[str]:
     """
     return [
         "while it runs, in another terminal:",
-        f"  {show_command('paramserve', 'status', '--logdir', logdir)}   (what each task does)",
-        f"  {show_command('tensorboard', '--logdir', logdir)}   (curves)",
+        f"  tasks:  {show_command('paramserve', 'status', '--logdir', logdir)}",
+        f"  curves: {show_command('tensorboard', '--logdir', logdir)}",
         "Ctrl-C ends it with a checkpoint; the same command continues from there",
     ]
 

@@ -144,8 +144,9 @@ def chief(
         )
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
         split_reference(model)  # Before TensorFlow is loaded.
-        from ..chief.departures import HandedOver
-        from ..chief.process import ChiefConfig, run_chief
+        with args.loading(debug):
+            from ..chief.departures import HandedOver
+            from ..chief.process import ChiefConfig, run_chief
 
         train = None
         if chief_trains:
@@ -191,7 +192,8 @@ def ps(
     def run(stop: threading.Event) -> ExitCode:
         place = _Place.find(Role.PS, host, port, index)
         config_chief = _chief_address(chief)
-        from ..cluster.parameter_server import ParameterServerConfig, run_parameter_server
+        with args.loading(debug):
+            from ..cluster.parameter_server import ParameterServerConfig, run_parameter_server
 
         config = ParameterServerConfig(
             *(config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs),
@@ -228,7 +230,8 @@ def worker(
         place = _Place.find(Role.WORKER, host, port, index)
         config_chief = _chief_address(chief)
         split_reference(model)  # Before TensorFlow is loaded.
-        from ..worker.process import WorkerConfig, run_worker
+        with args.loading(debug):
+            from ..worker.process import WorkerConfig, run_worker
 
         config = WorkerConfig(
             model,

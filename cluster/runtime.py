@@ -12,6 +12,7 @@ from ..errors import UsageError
 from .address import join_address, parse_address
 from .memory import keep_freed_memory
 from .spec import ClusterView, Task
+from .startup_noise import has_gpus
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ def start_server(host: str, port: int = 0) -> TensorFlowServer:
     # could never be closed, and would stay behind with its threads.
     os.environ.setdefault("GRPC_FAIL_FAST", "true")
     try:
-        server = tf.compat.v1.train.Server({"local": [join_address(host, port)]}, "local", 0)
+        server = tf.compat.v1.train.Server(
+            {"local": [join_address(host, port)]}, "local", 0, config=device_config()
+        )
     except tf.errors.OpError as error:
         raise UsageError(
             f"TensorFlow's server could not listen on port {port}: is it in use? "
@@ -56,6 +59,14 @@ def start_server(host: str, port: int = 0) -> TensorFlowServer:
         ) from error
     bound = parse_address(server.target.removeprefix("grpc://"))
     return TensorFlowServer(server.target, join_address(host, bound.port), server)
+
+
+def device_config() -> Any:
+    """Returns the `ConfigProto` of a server or session of this process alone, or None.
+
+    On a machine without GPUs, a look for some would log an error of CUDA.
+    """
+    return None if has_gpus() else tf.compat.v1.ConfigProto(device_count={"GPU": 0})
 
 
 def session_config(view: ClusterView, task: Task, address: str) -> Any:

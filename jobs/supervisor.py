@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import signal
 import threading
@@ -26,6 +25,7 @@ from ..cluster.launch.ends import (
 from ..cluster.launch.interface import Launcher, ProcessHandle
 from ..cluster.launch.overdue import Overdue
 from ..cluster.launch.restarts import BudgetSpent, RestartBudget
+from ..cluster.startup_noise import is_noise
 from ..cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
 from ..errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
@@ -44,8 +44,6 @@ END_SECS = 20.0
 _LEAST_BYTES = 64 * 1024
 # Phases of a job in which its tasks are started, and started again.
 _RUNNING = ("waiting", "initializing", "training", "recovering", "scaling")
-# What TensorFlow says at every start, whatever TF_CPP_MIN_LOG_LEVEL; it helps nobody find a fault.
-_BANNER = re.compile(r"[IWE]0000 |WARNING: All log messages before absl")
 
 
 class Supervisor:
@@ -298,7 +296,9 @@ class Supervisor:
 
     def _tail(self, handle: ProcessHandle) -> str:
         path = self._log_path(handle)
-        lines = [line for line in handle.log_tail(LOG_LINES) if not _BANNER.match(line)]
+        lines = handle.log_tail(LOG_LINES)
+        if not self._processes.gpus_per_worker:
+            lines = [line for line in lines if not is_noise(line)]
         return "\n".join([f"the end of {path}:", *(f"  {line}" for line in lines)])
 
     def _result(self) -> JobResult:

@@ -23,6 +23,7 @@ from typing import Any
 
 from setproctitle import getproctitle, setproctitle
 
+from ..startup_noise import without_noise
 from .parent import PARENT_VARIABLE, die_with_parent
 
 # What the roles need, and nobody calls here.
@@ -43,8 +44,9 @@ def main() -> None:
     parent = int(os.environ[PARENT_VARIABLE])
     die_with_parent()
     getproctitle()  # Finds where the title is, which it could not once the environment is another.
-    for name in PRELOADED:
-        importlib.import_module(name)
+    with without_noise():
+        for name in PRELOADED:
+            importlib.import_module(name)
     for name in LOADED_LATE:
         with suppress(ImportError):
             importlib.import_module(name)
