@@ -4,10 +4,7 @@ from .chief.options import JobResult
 from .cluster.data_plane import DataPlane
 from .errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from .jobs.job import Job
-from .loops.verbosity import follow_tensorflow
 from .model.spec import TaskContext, TrainSpec
-
-follow_tensorflow()
 
 __version__ = "0.1.0"
 

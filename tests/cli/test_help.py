@@ -1,5 +1,8 @@
 """What the command line says about itself."""
 
+import subprocess
+import sys
+
 import pytest
 
 import paramserve
@@ -85,6 +88,12 @@ def test_without_a_command_there_is_help(invoke):
     result = invoke()
     assert result.exit_code in (0, 2)
     assert "checkpoint" in result.output
+
+
+def test_a_command_that_asks_a_job_does_not_load_tensorflow():
+    """It takes seconds."""
+    code = "import sys, paramserve.cli.app; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
 def test_the_version(invoke):
