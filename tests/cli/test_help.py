@@ -108,3 +108,8 @@ def test_a_typing_mistake_is_bad_usage(invoke):
     many = invoke("run", "m.py:build", "--workers", "many")
     assert many.exit_code == 2
     assert "--workers" in many.output
+
+
+def test_the_command_line_starts_without_tensorflow():
+    program = "import sys, paramserve.cli.app; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
