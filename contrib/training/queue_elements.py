@@ -56,15 +56,13 @@ def as_tensors(tensors: Any, caller: str) -> list[Any]:
         TypeError: `tensors` is no list.
         ValueError: `tensors` is empty.
     """
-    single = isinstance(tensors, (tf.Tensor, tf.SparseTensor, str, bytes, Mapping))
+    sparse = (tf.SparseTensor, tf.compat.v1.SparseTensorValue)
+    single = isinstance(tensors, (tf.Tensor, *sparse, str, bytes, Mapping))
     if single or not isinstance(tensors, Iterable):
         raise TypeError(
             f"tensors={tensors!r} of {caller}() is not a list of tensors: put it into a list"
         )
-    converted = [
-        each if isinstance(each, tf.SparseTensor) else tf.convert_to_tensor(each)
-        for each in tensors
-    ]
+    converted = [tf.compat.v1.convert_to_tensor_or_sparse_tensor(each) for each in tensors]
     if not converted:
         raise ValueError(f"tensors of {caller}() is empty: expected at least one tensor")
     return converted

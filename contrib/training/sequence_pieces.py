@@ -128,15 +128,36 @@ def value_length(sequences: Mapping[str, Any]) -> Any:
         return tf.identity(first, name="value_length")
 
 
-def pad_to_multiple(sequences: Mapping[str, Any], multiple: int) -> dict[str, Any]:
-    """Appends zeros or "" to each sequence, until its length is a multiple of `multiple`."""
+def padded_length(sequences: Mapping[str, Any]) -> Any:
+    """Returns the number of steps of sequences that are to be padded, an int32 scalar tensor.
+
+    It is that of the dense ones. What sparse ones say of theirs counts only if there are no others:
+    a parsed example knows the last step with a value, and not how many there are.
+
+    When evaluated, it raises `tf.errors.InvalidArgumentError` if dense ones differ.
+    """
+    dense = {k: v for k, v in sequences.items() if not isinstance(v, tf.SparseTensor)}
+    if dense:
+        return value_length(dense)
+    return tf.reduce_max(tf.stack([_steps(value) for value in sequences.values()]))
+
+
+def pad_to_multiple(sequences: Mapping[str, Any], steps: Any, multiple: int) -> dict[str, Any]:
+    """Appends zeros or "" to each sequence of `steps`, up to a multiple of `multiple`.
+
+    When evaluated, it raises `tf.errors.InvalidArgumentError` if a sparse one has a later step.
+    """
     padded = {}
+    missing = -steps % multiple
     for name, value in sequences.items():
-        missing = -_steps(value) % multiple
         if isinstance(value, tf.SparseTensor):
-            shape = value.dense_shape
-            longer = tf.concat([shape[:1] + tf.cast(missing, tf.int64), shape[1:]], 0)
-            padded[name] = tf.SparseTensor(value.indices, value.values, longer)
+            length = tf.cast(steps + missing, tf.int64)
+            last = tf.reduce_max(value.indices[:, 0])
+            message = f"input_sequences[{name!r}] has a value at step, of steps:"
+            check = tf.debugging.Assert(last < length, [message, last, length])
+            with tf.control_dependencies([check]):
+                shape = tf.concat([length[tf.newaxis], value.dense_shape[1:]], 0)
+            padded[name] = tf.SparseTensor(value.indices, value.values, shape)
         else:
             rest = tf.shape(value)[1:]
             zeros = tf.zeros(tf.concat([[missing], rest], 0), value.dtype)
@@ -207,7 +228,8 @@ def _as_sequences(sequences: Any) -> dict[str, Any]:
             )
         if not is_sparse:
             _check_known(what, value, value.shape[1:])
-    statics = {name: _static_steps(value) for name, value in converted.items()}
+    dense = {k: v for k, v in converted.items() if not isinstance(v, tf.SparseTensor)}
+    statics = {name: _static_steps(value) for name, value in dense.items()}
     if len(set(statics.values()) - {None}) > 1:
         raise ValueError(f"input_sequences must have the same length, but have {statics}")
     return converted
@@ -222,13 +244,15 @@ def _as_tensors(what: str, values: Any) -> dict[str, Any]:
             raise TypeError(f"{what} has the key {name!r}: expected strings as keys")
         if ":" in name:
             raise ValueError(f"{what} has the key {name!r}: a key must not contain ':'")
-    sparse_allowed = what != "initial_states"
-    return {
-        name: values[name]
-        if sparse_allowed and isinstance(values[name], tf.SparseTensor)
-        else tf.convert_to_tensor(values[name])
+    converted = {
+        name: tf.compat.v1.convert_to_tensor_or_sparse_tensor(values[name])
         for name in sorted(values)
     }
+    if what == "initial_states":
+        for name, value in converted.items():
+            if isinstance(value, tf.SparseTensor):
+                raise TypeError(f"{what}[{name!r}] is sparse: expected a dense tensor")
+    return converted
 
 
 def _spec(value: Any, shape: tf.TensorShape) -> tf.TensorSpec:

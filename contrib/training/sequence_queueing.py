@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .queue_elements import add_queue_runner, checked_count, require_graph
 from .sequence_batch import NextQueuedSequenceBatch
-from .sequence_pieces import SequenceInput, pad_to_multiple, value_length
+from .sequence_pieces import SequenceInput, pad_to_multiple, padded_length
 from .sequence_state_saver import SequenceQueueingStateSaver
 
 __all__ = ["NextQueuedSequenceBatch", "SequenceQueueingStateSaver", "batch_sequences_with_states"]
@@ -57,7 +57,7 @@ def batch_sequences_with_states(
         input_context: A dictionary of tensors of known shape, or `tf.SparseTensor`s, which come
             with each piece.
         input_length: Number of steps before any padding: int32, scalar. None, with `pad`, means
-            the number of steps that `input_sequences` have.
+            the number of steps that `input_sequences` have: the dense ones, if there are any.
         initial_states: A dictionary of tensors of known shape, with which first pieces start.
         num_unroll: Number of steps in a piece.
         batch_size: Number of pieces in a batch, an int or an int32 scalar tensor.
@@ -115,9 +115,9 @@ def batch_sequences_with_states(
 
 
 def _padded(example: SequenceInput, num_unroll: int, infer_length: bool) -> SequenceInput:
-    steps = value_length(example.sequences)
+    steps = padded_length(example.sequences)
     # After padding, lengths that differ may look alike.
     with tf.control_dependencies([steps]):
-        padded = pad_to_multiple(example.sequences, checked_count("num_unroll", num_unroll))
+        padded = pad_to_multiple(example.sequences, steps, checked_count("num_unroll", num_unroll))
     length = steps if infer_length else example.length
     return replace(example, length=length, sequences=padded)

@@ -129,6 +129,7 @@ def test_a_sparse_batch_has_one_dimension_more(each_mode_graph, take):
     words = tf.SparseTensor([[0]], [7.0], [3])
     _, (by_hand, whole) = bucket([words, tf.sparse.from_dense(tf.zeros([2, 5]))], 0, 4, 1)
     assert [by_hand.shape.as_list(), whole.shape.as_list()] == [[None] * 2, [None] * 3]
+    words = v1.SparseTensorValue([[0]], [7.0], [3])
     _, (by_length,) = bucket_by_sequence_length(1, [words], 4, [2])
     products = [
         tf.sparse.sparse_dense_matmul(each, tf.ones([3, 2])) for each in (by_hand, by_length)

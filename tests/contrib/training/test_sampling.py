@@ -255,7 +255,7 @@ def test_mistakes_are_named(graph, arguments, message):
 
 
 def test_tensors_have_to_be_a_list(graph):
-    for tensors in (5, tf.zeros([1, 3])):
+    for tensors in (5, tf.zeros([1, 3]), v1.SparseTensorValue([[0]], [1], [1])):
         with pytest.raises(TypeError, match="is not a list of tensors"):
             stratified_sample(tensors, 0, THIRDS, 2)
 

@@ -226,6 +226,49 @@ def test_sparse_sequences_keep_their_rank(each_mode_graph):
     assert batch.sequences["unknown"].shape.rank is None
 
 
+def test_sparse_sequences_are_padded_to_the_length_of_dense_ones(each_mode_graph, one_by_one, take):
+    """Those of a parsed example know only their last step with a value."""
+    length = one_by_one([3])
+    arguments = counting(length, batch_size=1)
+    short = tf.SparseTensor([[0, 1]], tf.reshape(length, [1]), [1, 2])
+    empty = tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0]), [0, 2])
+    arguments["input_sequences"] |= {"short": short, "empty": empty}
+    batch = batch_sequences_with_states(**arguments | {"input_length": None})
+    steps = take([batch.sequences, batch.total_length, add_up(batch)])
+    assert [total.tolist() for _, total, _ in steps] == [[3], [3]]
+    for sequences, _, _ in steps:
+        assert sequences["short"].dense_shape.tolist() == [1, 2, 2]
+        assert sequences["empty"].dense_shape.tolist() == [1, 2, 2]
+    assert [each[0]["short"].indices.tolist() for each in steps] == [[[0, 0, 1]], []]
+
+
+def test_without_dense_sequences_the_longest_sparse_one_counts(graph, take):
+    value = v1.SparseTensorValue([[0], [4]], [1.0, 2.0], [5])
+    sequences = {"a": value, "b": v1.SparseTensorValue([[1]], [3.0], [2])}
+    arguments = counting(5, batch_size=1, num_threads=1, capacity=1)
+    arguments |= {"input_sequences": sequences, "input_length": None, "initial_states": {}}
+    batch = batch_sequences_with_states(**arguments)
+    (total, pieces) = take([batch.total_length, batch.sequences["b"]], steps=1)[0]
+    assert (total.tolist(), pieces.dense_shape.tolist()) == ([5], [1, 2])
+
+
+def test_a_value_beyond_the_dense_length_is_a_mistake(graph, one_by_one, running):
+    arguments = counting(one_by_one([2]), batch_size=1, num_threads=1)
+    arguments["input_sequences"]["late"] = tf.SparseTensor([[2, 0]], [1.0], [3, 1])
+    batch = batch_sequences_with_states(**arguments)
+    with (
+        pytest.raises(tf.errors.InvalidArgumentError, match=r"late.* has a value at step"),
+        running() as session,
+    ):
+        session.run(batch.key)
+
+
+def test_states_are_dense(graph):
+    states = {"sum": v1.SparseTensorValue([[0]], [1], [2])}
+    with pytest.raises(TypeError, match=r"initial_states\['sum'\] is sparse"):
+        SequenceQueueingStateSaver(**counting(4, initial_states=states))
+
+
 def test_a_sparse_context_comes_with_each_piece(each_mode_graph, one_by_one, take):
     length = one_by_one([4, 3])
     arguments = counting(length, batch_size=2, num_threads=1)
@@ -246,10 +289,12 @@ def test_a_sparse_context_comes_with_each_piece(each_mode_graph, one_by_one, tak
 def test_a_sparse_context_may_end_in_a_smaller_batch(graph, one_by_one, take):
     length = one_by_one([4, 2])
     arguments = counting(length, batch_size=2, num_threads=1)
-    arguments["input_context"] = {"tags": tf.SparseTensor([[0]], tf.reshape(length, [1]), [1])}
+    tags = tf.SparseTensor([[0]], tf.reshape(length, [1]), [1])
+    arguments["input_context"] = {"tags": tags, "same": v1.SparseTensorValue([[0]], [9], [1])}
     batch = batch_sequences_with_states(**arguments)
-    steps = take([batch.context["tags"], add_up(batch)])
-    assert [tags.values.tolist() for tags, _ in steps] == [[4, 2], [4]]
+    steps = take([batch.context["tags"], batch.context["same"], add_up(batch)])
+    assert [tags.values.tolist() for tags, *_ in steps] == [[4, 2], [4]]
+    assert [same.values.tolist() for _, same, _ in steps] == [[9, 9], [9]]
 
 
 def test_padding_is_zero_or_empty(graph, one_by_one, take):
