@@ -34,7 +34,8 @@ RayAddress = Annotated[
     str | None,
     typer.Option(
         "--ray-address",
-        help="Running Ray cluster; default: one of this job's own.",
+        help="Running Ray cluster, or local for one of this job's own; default: RAY_ADDRESS, or "
+        "local.",
         rich_help_panel=_PROCESSES,
     ),
 ]

@@ -14,7 +14,7 @@ from ..cluster.launch.process import ProcessLauncher
 from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS, RestartBudget
 from ..cluster.signals import GRACE_SECS, check_grace
 from ..errors import UsageError
-from ..model.references import split_reference
+from ..model.references import is_file, split_reference
 from ..protos import status_pb2 as pb
 from .folders import use_folders
 from .functions import reference_to
@@ -39,7 +39,9 @@ class Job:
         model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. A
             function has to be one that every process can import by its file and name.
         launcher: "ray" or "process", or an object that starts the processes; `run` closes it.
-        ray_address: Of a running Ray cluster; None starts one for this job alone.
+        ray_address: Of a running Ray cluster; "local" starts one for this job alone. None takes
+            the Ray that the program has initialized, which lives on; or that of `RAY_ADDRESS`; or
+            starts one.
         gpus_per_worker: GPUs of each worker, as Ray counts them.
         metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
         port: Port of the chief's control service; 0 takes a free one.
@@ -76,15 +78,9 @@ class Job:
         if not debug:
             hide_own_frames()
         reference = model if isinstance(model, str) else reference_to(model)
-        target, function = split_reference(reference)
-        self._target = target
+        self._target, _ = split_reference(reference)
         if isinstance(launcher, str) and launcher not in ("ray", "process"):
             raise UsageError(f"--launcher {launcher!r}: expected ray or process")
-        self._sent_folder: str | None = None
-        if ray_address is not None and Path(target).is_file():
-            # The file's folder is sent to the nodes, and is the current one of the processes there.
-            self._sent_folder = str(Path(target).resolve().parent)
-            reference = f"{Path(target).name}:{function}"
         self.options = make_options(reference, options, _KEYWORDS)
         self._launcher = launcher
         self._ray_address = ray_address
@@ -120,22 +116,24 @@ class Job:
         """
         refuse_nested_job(self._target)
         with use_folders(self.options.logdir, self.processes.log_folder):
-            launcher = self._open_launcher()
+            launcher, processes = self._open_launcher()
             try:
                 return Supervisor(
-                    self.processes, launcher, self._restarts, stop or threading.Event()
+                    processes, launcher, self._restarts, stop or threading.Event()
                 ).run(on_status)
             finally:
                 launcher.close()
 
-    def _open_launcher(self) -> Launcher:
+    def _open_launcher(self) -> tuple[Launcher, JobProcesses]:
         if not isinstance(self._launcher, str):
-            return self._launcher
+            return self._launcher, self.processes
         if self._launcher == "process":
-            return ProcessLauncher()
+            return ProcessLauncher(), self.processes
         from ..cluster.launch.ray import RayLauncher
 
-        return RayLauncher(self._ray_address, self._sent_folder)
+        folder = str(Path(self._target).resolve().parent) if is_file(self._target) else None
+        launcher = RayLauncher(self._ray_address, folder)
+        return launcher, self.processes.of_model(launcher.reference(self.options.model))
 
 
 def _checked_spares(spares: int, ps_on_workers: bool) -> int:

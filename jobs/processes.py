@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..chief.arguments import chief_arguments
@@ -55,6 +55,10 @@ class JobProcesses:
         if "://" in self.options.logdir:
             return Path(tempfile.gettempdir(), f"paramserve-{self.job_id}")
         return Path(self.options.logdir, "logs").resolve()
+
+    def of_model(self, model: str) -> JobProcesses:
+        """The same with another reference to the model."""
+        return replace(self, options=replace(self.options, model=model))
 
     def chief(self, address: str | None = None) -> ProcessSpec:
         """The chief's process; at the address of an earlier one, if there was one."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections import deque
 from pathlib import Path
 
 from .forked import ForkServer
 from .interface import ProcessSpec
+from .temporary import TemporaryFolder
 
 
 class ChildProcess:
@@ -28,8 +27,8 @@ class ChildProcess:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         self._log_path.touch()
         # Its temporary files go with it, however it ends.
-        self._temporary = tempfile.mkdtemp(prefix=f"paramserve-{spec.name}-")
-        env = {**os.environ, **spec.env, "TMPDIR": self._temporary}
+        self._temporary = TemporaryFolder(spec.name)
+        env = {**os.environ, **spec.env, "TMPDIR": self._temporary.path}
         arguments = [*spec.arguments, "--host", host]
         self._process = forks.start(arguments, spec.log_path, env, spec.niceness)
 
@@ -62,4 +61,4 @@ class ChildProcess:
         """Kills the process if it still runs, and removes its temporary files."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(timeout)
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.remove()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from .conftest import (
     LINEAR,
     MODELS,
+    PATIENCE_SECS,
     find_chief_or_none,
     last_error,
     result_of,
@@ -24,15 +26,98 @@ from .conftest import (
 RAY_NODES = Path(__file__).parent / "ray_nodes.py"
 
 
-def test_an_embedded_ray_comes_and_goes_with_the_job(start, logdir):
-    before = set(Path("/tmp").glob("paramserve-ray-*"))
+@pytest.fixture
+def short_folder():
+    """Ray's sockets lie below it, whose paths have to be short."""
+    with tempfile.TemporaryDirectory(prefix="ps", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
-    command = start("run", LINEAR, "--workers", 2, "--max-steps", 30, "--logdir", logdir)
+
+def test_an_embedded_ray_comes_and_goes_with_the_job(start, logdir, short_folder):
+    """It also removes what an earlier one has left whose launcher was killed."""
+    env = {"TMPDIR": str(short_folder)}
+    killed = start("run", LINEAR, "--logdir", logdir / "killed", env=env)
+    until(lambda: list(short_folder.glob("paramserve-tmp-chief-*")), "a chief that starts")
+    killed.kill()
+    assert {path.name.split("-")[2] for path in short_folder.iterdir()} >= {"ray", "chief"}
+
+    command = start(
+        *("run", LINEAR, "--workers", 2, "--max-steps", 30, "--logdir", logdir), env=env
+    )
 
     assert command.wait() == 0, command.output
     assert result_of(logdir)["examples"] == 30 * 2 * 20
-    assert set(Path("/tmp").glob("paramserve-ray-*")) == before
-    assert not [p for p in psutil.process_iter(["name"]) if p.info["name"] == "raylet"]
+    assert list(short_folder.iterdir()) == []
+    assert not _raylets_below(short_folder)
+
+
+def _raylets_below(folder):
+    raylets = (p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] == "raylet")
+    return [p for p in raylets if str(folder) in " ".join(p.info["cmdline"] or [])]
+
+
+PROGRAM = """
+import threading
+
+import ray
+
+from paramserve import Job, UsageError
+
+ray.init(num_cpus=1, _temp_dir={folder!r}, include_dashboard=False, log_to_driver=False)
+
+
+@ray.remote
+class Notes:
+    def __init__(self):
+        self.steps = {{}}
+
+    def add(self, name, step):
+        self.steps[name] = step
+        return self.steps
+
+
+def run(name):
+    result = Job({model!r}, logdir=name, num_workers=1, max_steps=20).run()
+    ray.get(notes.add.remote(name, result.global_step))
+
+
+notes = Notes.remote()
+try:
+    Job({model!r}, logdir="elsewhere", ray_address="127.0.0.1:9").run()
+except UsageError as error:
+    print(error)
+jobs = [threading.Thread(target=run, args=[name]) for name in ("first", "second")]
+for job in jobs:
+    job.start()
+for job in jobs:
+    job.join()
+assert ray.is_initialized()
+print("trained", ray.get(notes.add.remote("all", True)))
+"""
+
+
+def test_a_program_goes_on_with_the_ray_that_its_jobs_ran_on(tmp_path, short_folder):
+    """Two at a time, on fewer CPUs than they have processes; another cluster is refused."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(folder=str(short_folder), model=LINEAR))
+
+    done = subprocess.run(
+        [sys.executable, program],
+        cwd=tmp_path,
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECS,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    refused, trained = done.stdout.splitlines()
+    assert "--ray-address '127.0.0.1:9': this program is connected to the Ray cluster" in refused
+    assert trained == "trained {'first': 20, 'second': 20, 'all': True}" or trained == (
+        "trained {'second': 20, 'first': 20, 'all': True}"
+    )
+    assert not _raylets_below(short_folder)
 
 
 MODEL_THAT_TELLS = """
@@ -55,8 +140,10 @@ def test_a_job_spreads_over_the_nodes_of_a_cluster(start, logdir, start_cluster,
     model.parent.mkdir()
     model.write_text(MODEL_THAT_TELLS.format(folder=str(MODELS)))
     command = start(
-        *("run", f"{model}:build", "--ray-address", start_cluster(2), "--workers", 2, "--ps", 2),
+        *("run", f"{model}:build", "--workers", 2, "--ps", 2),
         *("--gpus-per-worker", 1, "--max-steps", 100_000, "--logdir", logdir),
+        # As Ray itself gives to the programs that are submitted to a cluster.
+        env={"RAY_ADDRESS": start_cluster(2)},
     )
     address = until(lambda: find_chief_or_none(logdir))
     until(lambda: step_of(address) >= 20)
