@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import tensorflow as tf
 
@@ -59,6 +61,7 @@ class Pruning:
                 "tf.compat.v1.train.get_or_create_global_step() before"
             )
         self._given_sparsity = sparsity
+        self._graph = v1.get_default_graph()
         self._last_update = self._make_last_update()
         self._mask_update: tf.Operation | None = None
         self._conditional_update: tf.Operation | None = None
@@ -70,8 +73,12 @@ class Pruning:
 
     def sparsity(self) -> tf.Tensor:
         """The sparsity that masks get now, as a float32 scalar; each call makes new ops."""
-        if self._given_sparsity is not None:
-            return tf.cast(read(self._given_sparsity), tf.float32)
+        with self._building():
+            if self._given_sparsity is not None:
+                return tf.cast(read(self._given_sparsity), tf.float32)
+            return self._scheduled_sparsity()
+
+    def _scheduled_sparsity(self) -> tf.Tensor:
         spec = self._spec
         begin, end = spec.sparsity_function_begin_step, spec.sparsity_function_end_step
         share = (tf.cast(self._step(), tf.float32) - begin) / (end - begin)
@@ -91,7 +98,7 @@ class Pruning:
             matches two entries of a map, or `block_pooling_function` is unknown.
         """
         if self._mask_update is None:
-            with tf.name_scope(f"{self._spec.name}/"):
+            with self._building(), tf.name_scope(f"{self._spec.name}/"):
                 update = self._update_all(self._step())
                 with tf.control_dependencies([update]):
                     self._mask_update = tf.no_op(name="mask_update")
@@ -108,7 +115,7 @@ class Pruning:
           ValueError: As for `mask_update_op`.
         """
         if self._conditional_update is None:
-            with tf.name_scope(f"{self._spec.name}/"):
+            with self._building(), tf.name_scope(f"{self._spec.name}/"):
                 step = self._step()
                 update = run_if(self._is_due(step), lambda: self._update_all(step))
                 with tf.control_dependencies([update]):
@@ -117,7 +124,7 @@ class Pruning:
 
     def add_pruning_summaries(self) -> None:
         """Adds scalar summaries: the schedule, the last update, each mask and threshold."""
-        with tf.name_scope(f"{self._spec.name}_summaries"):
+        with self._building(), tf.name_scope(f"{self._spec.name}_summaries"):
             v1.summary.scalar("sparsity", self.sparsity())
             v1.summary.scalar("last_mask_update_step", read(self._last_update))
             for mask, threshold in zip(get_masks(), get_thresholds(), strict=True):
@@ -128,6 +135,12 @@ class Pruning:
     def print_hparams(self) -> None:
         """Logs the hyperparameters as JSON."""
         _logger.info("Pruning hyperparameters: %s", self._spec.to_json())
+
+    def _building(self) -> AbstractContextManager[Any]:
+        """The graph of the masks, from any thread; in a branch or a loop, the function of that."""
+        if tf.inside_function():
+            return contextlib.nullcontext()
+        return cast(AbstractContextManager[Any], self._graph.as_default())
 
     def _step(self) -> tf.Tensor:
         # TensorFlow's graph optimizer moves a cast before the read that it follows, and then a

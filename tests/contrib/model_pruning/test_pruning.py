@@ -1,5 +1,7 @@
 """When masks are updated: the schedule, conditions, and what is kept in checkpoints."""
 
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -278,3 +280,19 @@ def test_a_checkpoint_has_masks_thresholds_and_the_last_step(start, step, weight
     assert reader.get_tensor("layer/mask").sum() == 50
     assert reader.get_tensor("layer/threshold") == 51.0
     assert reader.get_tensor("model_pruning/last_mask_update_step") == 3
+
+
+def test_ops_are_made_in_the_graph_of_the_masks_from_anywhere(graph):
+    apply_mask(v1.get_variable("weights", [4]))
+    v1.train.get_or_create_global_step()
+    pruning = Pruning()
+    made = []
+
+    def make():
+        made.extend([pruning.mask_update_op(), pruning.conditional_mask_update_op()])
+        made.append(pruning.sparsity())
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    assert [each.graph for each in made] == [graph] * 3
