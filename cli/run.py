@@ -16,9 +16,9 @@ from ..cluster.data_plane import BUCKET_BYTES, DataPlane
 from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS
 from ..cluster.signals import GRACE_SECS
 from ..errors import ExitCode
+from ..jobs.hints import show_command
+from ..jobs.progress import ProgressDisplay
 from . import arguments as args
-from .hints import show_command
-from .progress import ProgressDisplay
 
 _PROCESSES = "What starts the processes, and where"
 LauncherName = Annotated[

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,29 +103,37 @@ class Job:
 
     def run(
         self,
-        on_status: Callable[[pb.JobStatus], None] = lambda _: None,
+        on_status: Callable[[pb.JobStatus], None] | None = None,
         stop: threading.Event | None = None,
     ) -> JobResult:
         """Runs the job to its end; a run with the same `logdir` goes on from its checkpoint.
 
         Args:
-            on_status: Called with the job's status a few times a second.
+            on_status: Called with the job's status a few times a second; None shows the progress
+                on standard error, if that is a terminal.
             stop: Set from outside to end the job with a checkpoint.
 
         Raises:
             ParamserveError: The job failed; the message says which task and why.
         """
         refuse_nested_job(self._target)
-        with use_folders(self.options.logdir, self.processes.log_folder):
-            launcher, processes = self._open_launcher()
-            try:
-                return Supervisor(
-                    processes, launcher, self._restarts, stop or threading.Event()
-                ).run(on_status)
-            finally:
-                launcher.close()
+        with (
+            use_folders(self.options.logdir, self.processes.log_folder),
+            self._open_launcher() as (launcher, processes),
+            nullcontext(on_status) if on_status else _showing_progress() as show,
+        ):
+            supervisor = Supervisor(processes, launcher, self._restarts, stop or threading.Event())
+            return supervisor.run(show)
 
-    def _open_launcher(self) -> tuple[Launcher, JobProcesses]:
+    @contextmanager
+    def _open_launcher(self) -> Iterator[tuple[Launcher, JobProcesses]]:
+        launcher, processes = self._make_launcher()
+        try:
+            yield launcher, processes
+        finally:
+            launcher.close()
+
+    def _make_launcher(self) -> tuple[Launcher, JobProcesses]:
         if not isinstance(self._launcher, str):
             return self._launcher, self.processes
         if self._launcher == "process":
@@ -134,6 +143,20 @@ class Job:
         folder = str(Path(self._target).resolve().parent) if is_file(self._target) else None
         launcher = RayLauncher(self._ray_address, folder)
         return launcher, self.processes.of_model(launcher.reference(self.options.model))
+
+
+@contextmanager
+def _showing_progress() -> Iterator[Callable[[pb.JobStatus], None]]:
+    from rich.console import Console
+
+    from .progress import ProgressDisplay
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with ProgressDisplay(console, is_command=False) as display:
+        yield display.show
 
 
 def _checked_spares(spares: int, ps_on_workers: bool) -> int:

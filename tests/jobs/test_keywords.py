@@ -89,3 +89,26 @@ def test_values_as_programs_have_them_are_taken():
     assert (options.logdir, options.max_steps, options.num_workers) == ("runs/first", 1000, 2)
     assert (options.num_ps, options.max_wait_secs) == (1, 60.0)
     assert isinstance(options.max_steps, int)
+
+
+class NoLauncher:
+    """Starts nothing."""
+
+    def start(self, spec):
+        raise UsageError("nothing is started")
+
+    def close(self): ...
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_program_in_a_terminal_shows_progress_unless_it_does_so_itself(
+    monkeypatch, capsys, tmp_path, terminal
+):
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
+    job = Job(LINEAR, logdir=tmp_path, launcher=NoLauncher())
+
+    for on_status in (None, print):
+        with pytest.raises(UsageError, match="nothing is started"):
+            job.run(on_status)
+        is_shown = terminal and on_status is None
+        assert ("starting" in capsys.readouterr().err) == is_shown

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from paramserve.cli.hints import describe_running_job
-from paramserve.cli.progress import (
+from paramserve.jobs.hints import describe_running_job
+from paramserve.jobs.progress import (
     LINE_SECS,
     START_SECS,
     ProgressDisplay,

@@ -25,18 +25,21 @@ def show_command(program: str, *arguments: str) -> str:
     return shlex.join([name, *arguments])
 
 
-def describe_running_job(logdir: str) -> list[str]:
+def describe_running_job(logdir: str, *, is_command: bool = True) -> list[str]:
     """Says what can be done while a job runs, a line each.
 
     Args:
         logdir: Its log directory.
+        is_command: Whether `paramserve run` runs it, which Ctrl-C ends in good order.
     """
-    return [
+    lines = [
         "while it runs, in another terminal:",
         f"  tasks:  {show_command('paramserve', 'status', '--logdir', logdir)}",
         f"  curves: {show_command('tensorboard', '--logdir', logdir)}",
-        "Ctrl-C ends it with a checkpoint; the same command continues from there",
     ]
+    if is_command:
+        lines.append("Ctrl-C ends it with a checkpoint; the same command continues from there")
+    return lines
 
 
 def _shortest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The progress of `paramserve run`."""
+"""The progress of a job, for people."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ class ProgressDisplay:
 
     Args:
         console: Where to; a terminal gets a bar, anything else a line now and then.
+        is_command: As of `describe_running_job`.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, is_command: bool = True) -> None:
         self._console = console
+        self._is_command = is_command
         self._bar = _Bar(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -51,7 +53,7 @@ class ProgressDisplay:
         """Takes over a new status."""
         if status.phase != "starting" and not self._has_begun:
             self._has_begun = True
-            for line in describe_running_job(status.logdir):
+            for line in describe_running_job(status.logdir, is_command=self._is_command):
                 self._print(line)
         step, words = describe_step(status), describe_pace(status)
         self._bar.words = words
