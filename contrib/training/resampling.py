@@ -32,7 +32,8 @@ def resample_at_rate(
 
     Raises:
         ValueError: `rates` is not a vector, or an input's first dimension is not its length.
-        tf.errors.InvalidArgumentError: A rate is negative (when the result is evaluated).
+        tf.errors.InvalidArgumentError: A rate is negative, or a shape that was unknown is wrong
+            (when the result is evaluated).
     """
     with tf.compat.v1.name_scope(scope, "resample_at_rate"):
         rates = _as_floats(rates, "rates")
@@ -85,6 +86,7 @@ def weighted_resample(
         mean = _moving_mean(tf.reduce_mean(weights), mean_decay)
         # Where all weights so far are 0, nothing is chosen.
         rates = tf.cast(overall_rate, weights.dtype) * tf.math.divide_no_nan(weights, mean)
+        rates = tf.ensure_shape(rates, weights.shape)
         *resampled, chosen_rates = resample_at_rate([*inputs, rates], rates, seed=seed)
     return resampled, chosen_rates
 
@@ -107,7 +109,7 @@ def _as_floats(values: Any, what: str) -> Any:
         tensor = tf.cast(tensor, tf.float32)
     if tensor.shape.rank not in (1, None):
         raise ValueError(f"{what} has the shape {tensor.shape}: expected [batch size]")
-    return tensor
+    return tf.ensure_shape(tensor, [None])
 
 
 def _with_batch_dimension(value: Any, rates: Any) -> Any:

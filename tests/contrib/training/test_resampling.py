@@ -140,3 +140,17 @@ def test_weights_and_rate_may_be_integers(graph):
 def test_decay_is_less_than_one(graph, decay):
     with pytest.raises(ValueError, match=f"mean_decay={decay}"):
         weighted_resample([[1]], [1.0], 1.0, mean_decay=decay)
+
+
+def test_shapes_may_be_unknown_and_are_checked_when_they_run(graph):
+    inputs, weights = v1.placeholder(tf.int32), v1.placeholder(tf.float32)
+    rate = v1.placeholder_with_default(2.0, None)
+    (chosen,), rates = weighted_resample([inputs], weights, rate)
+    assert rates.shape.as_list() == [None]
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        values = session.run([chosen, rates], {inputs: [5, 6], weights: [0.0, 2.0]})
+        assert set(zip(*values, strict=True)) <= {(6, 4.0)}
+        for wrong in (2.0, [[1.0, 2.0]]):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):
+                session.run(rates, {inputs: [5, 6], weights: wrong})
