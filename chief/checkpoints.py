@@ -167,7 +167,8 @@ class CheckpointService:
 
     def _write(self, is_written: threading.Event) -> Checkpoint:
         started = time.monotonic()
-        before = set(self._built.saver.last_checkpoints)
+        saver = self._built.saver
+        before, next_for_good = set(saver.last_checkpoints), saver._next_checkpoint_time
         try:
             step = int(self._session.run(self._built.global_step))
             newest = self._newest
@@ -178,7 +179,9 @@ class CheckpointService:
         finally:
             is_written.set()
         publish(self._storage, step)
-        dropped = before - set(self._built.saver.last_checkpoints)
+        dropped = before - set(saver.last_checkpoints)
+        if saver._next_checkpoint_time != next_for_good:
+            dropped.clear()  # The model's saver keeps one for good every few hours: this one.
         drop(self._storage, [step_of(path) for path in dropped if not self._is_here(step_of(path))])
         path = str(tf.io.gfile.join(self._storage.logdir, name_of(step)))
         return self._note(Checkpoint(path, step, time.time(), time.monotonic() - started, sidecar))

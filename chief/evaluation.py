@@ -11,19 +11,23 @@ from ..cluster.session import BoundedCloseSession
 from ..errors import JobFailed
 from ..model.eager_calls import refused_eager_calls
 from ..model.keras_updates import reset_names
+from ..model.savers import JobSaver
 from ..model.spec import EvalMetrics, TaskContext, TrainSpec
 from ..reasons import as_failure, reason_of
 
 v1 = tf.compat.v1
 
 
-def evaluate(spec: TrainSpec, checkpoint: str, context: TaskContext) -> dict[str, float]:
+def evaluate(
+    spec: TrainSpec, checkpoint: str, context: TaskContext, saver: JobSaver | None = None
+) -> dict[str, float]:
     """Runs the model's evaluation to the end of its input.
 
     Args:
         spec: The trained model's spec; its `evaluate` builds the graph.
         checkpoint: Path of a checkpoint.
         context: Context of the evaluator.
+        saver: What has written the checkpoint; None: its names are the usual ones.
 
     Returns:
         Metric name to value; empty when the spec has no evaluation.
@@ -37,16 +41,17 @@ def evaluate(spec: TrainSpec, checkpoint: str, context: TaskContext) -> dict[str
     try:
         with tf.Graph().as_default(), v1.device("/cpu:0"), refused_eager_calls():
             v1.train.get_or_create_global_step()
-            return _run(spec.evaluate(context), checkpoint)
+            return _run(spec.evaluate(context), checkpoint, saver or JobSaver(None))
     except Exception as error:
         raise as_failure("evaluation failed", error) from error
 
 
-def _run(metrics: EvalMetrics, checkpoint: str) -> dict[str, float]:
+def _run(metrics: EvalMetrics, checkpoint: str, job_saver: JobSaver) -> dict[str, float]:
     values = {name: value for name, (value, _) in metrics.items()}
     updates = [update for _, update in metrics.values()]
     local_init = tf.group(v1.local_variables_initializer(), v1.tables_initializer())
-    saver = v1.train.Saver(v1.global_variables())
+    there = v1.train.NewCheckpointReader(checkpoint).get_variable_to_shape_map()
+    saver = v1.train.Saver(job_saver.find(v1.global_variables(), there))
     with BoundedCloseSession(config=device_config()) as session:
         _restore(saver, session, checkpoint)
         session.run(local_init)

@@ -17,8 +17,10 @@ from ..model.graph import TrainGraph
 from ..reasons import reason_of
 from .checkpoint_files import (
     CORRUPT_FOLDER,
+    STATE_FILE,
     Checkpoint,
     CorruptFile,
+    drop,
     files_of,
     find_checkpoints,
     local_path,
@@ -30,6 +32,9 @@ from .checkpoint_files import (
 )
 
 log = logging.getLogger(__name__)
+
+# A saver keeps a checkpoint for good every so many hours, or more: it keeps none so.
+_NEVER_HOURS = 10_000
 
 
 @dataclass(frozen=True)
@@ -110,10 +115,9 @@ def adopt(built: TrainGraph, logdir: str | Storage) -> Checkpoint | None:
 def _initialize_afresh(built: TrainGraph, session: Any) -> None:
     scaffold = built.loop.scaffold
     session.run(built.init_op, feed_dict=scaffold.init_feed_dict)
-    # An init op of the model's own knows nothing of the service's variables.
-    for name in session.run(built.uninitialized):
-        if name.decode() in built.init_own:
-            session.run(built.init_own[name.decode()])
+    # An init op of the model's own knows nothing of what was made after it.
+    left = [name.decode() for name in session.run(built.uninitialized)]
+    session.run([built.init_own[name] for name in left if name in built.init_own])
     if scaffold.init_fn is not None:
         scaffold.init_fn(session)
 
@@ -159,7 +163,7 @@ def _restore(
 def _settle(
     built: TrainGraph, storage: Storage, steps: list[int], passed_over: list[_PassedOver]
 ) -> None:
-    """Puts corrupt checkpoints out of the way; the saver will delete the others in turn.
+    """Puts corrupt checkpoints out of the way; the saver will delete old ones in turn.
 
     Only now that another one is restored: a job that fails for want of one should fail again, and
     not start afresh, when it is started again.
@@ -173,7 +177,19 @@ def _settle(
 
 
 def _tell_saver(built: TrainGraph, storage: Storage, steps: list[int]) -> None:
-    """Has the saver count checkpoints, oldest first, among those that it keeps."""
+    """Has the saver count checkpoints, oldest first, among those that it keeps.
+
+    It deletes one for each that it writes, so what an earlier run kept beyond that is deleted now.
+    """
+    limits = built.saver.saver_def
+    if limits.keep_checkpoint_every_n_hours < _NEVER_HOURS:
+        # Others stay for good, where some of them do.
+        counted = storage.read_text(STATE_FILE) or ""
+        steps = [step for step in steps if f'"{name_of(step)}"' in counted]
+    if limits.max_to_keep and len(steps) > limits.max_to_keep:
+        drop(storage, steps[: -limits.max_to_keep])
+        steps = steps[-limits.max_to_keep :]
+        write_state(storage, steps)
     built.saver.set_last_checkpoints_with_time(
         [(local_path(storage, s), storage.modified(f"{name_of(s)}.index")) for s in steps]
     )
@@ -210,7 +226,8 @@ def _check_fit(built: TrainGraph, path: str) -> None:
     """
     there = tf.compat.v1.train.NewCheckpointReader(path).get_variable_to_shape_map()
     for variable in built.graph.get_collection(tf.compat.v1.GraphKeys.GLOBAL_VARIABLES):
-        name, shape = _name_and_shape(variable)
+        usual, shape = _name_and_shape(variable)
+        name = built.job_saver.name(usual)
         if name not in there:
             raise ValueError(f"it has no variable {name!r}")
         if there[name] != shape:

@@ -86,7 +86,7 @@ def _import_saved(old: TrainGraph) -> dict[str, list[tuple[_Slice, Any]]]:
 
 def _import_restored(new: TrainGraph, held: dict[str, list[tuple[_Slice, Any]]]) -> list[Any]:
     """The new layout's restoring, with tensors of the old one in place of those of a file."""
-    restore = new.graph.get_operation_by_name(new.whole_saver.saver_def.restore_op_name)
+    restore = new.graph.get_operation_by_name(new.saver.saver_def.restore_op_name)
     given: dict[str, Any] = {}
     for op in _ancestors(restore, "RestoreV2"):
         for name, spec, tensor in zip(*_names_and_specs(op), op.outputs, strict=True):
@@ -159,7 +159,7 @@ def _parse(spec: str) -> _Slice:
 
 
 def _save_op(graph: TrainGraph) -> str:
-    return str(graph.whole_saver.saver_def.save_tensor_name).partition(":")[0]
+    return str(graph.saver.saver_def.save_tensor_name).partition(":")[0]
 
 
 def _ancestors(op: Any, kind: str) -> list[Any]:

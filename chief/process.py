@@ -16,8 +16,9 @@ from ..cluster.signals import GRACE_SECS
 from ..cluster.status_client import refuse_live_job
 from ..cluster.storage import Storage, open_storage
 from ..loops.loop import Task as LoopTask
+from ..model.graph import TrainGraph
 from ..model.loading import load_build
-from ..model.spec import BuildFn, TaskContext, TrainSpec
+from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from ..reasons import as_failure, reason_of
 from .attachment import adopt, to_json
@@ -189,7 +190,7 @@ class _Chief:
             reason = epochs.train(is_attached=self._is_attached)
             # The servers stay: if this process is lost now, the next one takes them over as after
             # any loss, finds that training is over, and evaluates.
-            metrics = self._evaluate(built.spec, reason, summaries)
+            metrics = self._evaluate(built, reason, summaries)
         finally:
             summaries.close()
         result = self.result(reason, metrics)
@@ -222,7 +223,7 @@ class _Chief:
         return self._config.supervised and self._stop.is_set() and not self._state.is_ending
 
     def _evaluate(
-        self, spec: TrainSpec, reason: str, summaries: SummaryService
+        self, built: TrainGraph, reason: str, summaries: SummaryService
     ) -> dict[str, float]:
         checkpoint, options = self._state.checkpoint, self._config.options
         wanted = options.evaluate and reason != "stopped"
@@ -230,7 +231,8 @@ class _Chief:
             return {}
         self._state.phase = Phase.EVALUATING
         evaluator = TaskContext("evaluator", 0, 1, 0, options.sync, options.params)
-        metrics = evaluate(spec, local_path(self._storage, checkpoint.global_step), evaluator)
+        path = local_path(self._storage, checkpoint.global_step)
+        metrics = evaluate(built.spec, path, evaluator, built.job_saver)
         summaries.write_evaluation(metrics, checkpoint.global_step)
         return metrics
 

@@ -6,7 +6,7 @@ land on the same parameter servers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from .iterators import untuned
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loops import JobDefaults, make_loop
 from .own_sync import refuse_sync_replicas, refuse_sync_steps
+from .savers import JobSaver, make_saver
 from .spec import (
     BuildFn,
     GradientsAndVariables,
@@ -59,13 +60,13 @@ class TrainGraph:
         sync: Sync mode's operations; None in async mode.
         summary_op: The model's merged summaries (serialized); None when it has none.
         init_op: Initializes what the parameter servers hold; the model's own, if it has one.
-        init_own: Initializes the service's own variables, by their names.
+        init_own: Initializes what an init op of the model's own cannot know, by its names: the
+            service's variables, and those that were made after the model, such as slots.
         local_init_op: Initializes the task's own variables.
         local_init_with_tables: The same, and lookup tables and dataset iterators, which only a
             task that runs the model needs.
         uninitialized: Names of the global variables that are not initialized.
-        saver: Saves and restores what `init_op` initializes.
-        whole_saver: One of every variable, also where the model's own `saver` knows only some.
+        job_saver: Saves and restores everything, under the model's own names.
         num_ps: Parameter servers that the variables are spread over.
         layout: Counts changes of that number in a job.
         loads: What each parameter server holds, optimizer slots included, by its index.
@@ -87,11 +88,15 @@ class TrainGraph:
     local_init_op: Operation
     local_init_with_tables: Operation
     uninitialized: Tensor
-    saver: Any
-    whole_saver: Any
+    job_saver: JobSaver
     num_ps: int
     layout: int = 0
     loads: dict[int, ServerLoad] = field(default_factory=dict)
+
+    @property
+    def saver(self) -> Any:
+        """The `tf.compat.v1.train.Saver` of `job_saver`."""
+        return self.job_saver.saver
 
     def container(self) -> AbstractContextManager[Any]:
         """Within it, ops of this graph keep their state apart from that of other layouts."""
@@ -144,6 +149,7 @@ def build_train_graph(
         # Not by `get_variable`: a model may initialize all that is made so from a checkpoint.
         examples = v1.Variable(tf.zeros([], tf.int64), trainable=False, name=EXAMPLES)
         spec = _call(build, context)
+        known = {variable.ref() for variable in v1.global_variables()}
         with _explaining("the training operations could not be built"):
             counters = Counters(
                 global_step, examples, find_counts(graph, spec.position, global_step.device)
@@ -158,8 +164,8 @@ def build_train_graph(
             loop = make_loop(
                 spec, train_op=train_op, global_step=global_step, task=task, defaults=defaults
             )
-        saver = loop.scaffold.saver
-        own_saver = _saver(worker_device, defaults.keep_checkpoints)
+        with _explaining("the model's saver cannot save the whole model"):
+            job_saver = make_saver(loop.scaffold, worker_device, defaults.keep_checkpoints)
         return TrainGraph(
             num_ps=context.num_ps,
             layout=layout,
@@ -171,11 +177,10 @@ def build_train_graph(
             step_examples=_scalar_int64(spec.examples),
             input=counters.input,
             summary_op=_chosen(loop.scaffold.summary_op, merge_summaries),
-            saver=own_saver if saver is None else saver,
-            whole_saver=own_saver,
+            job_saver=job_saver,
             loads=server_loads(v1.global_variables()),
             **train,
-            **_init_ops(loop, counters.variables),
+            **_init_ops(loop, known - {variable.ref() for variable in counters.variables}),
         )
 
 
@@ -307,22 +312,18 @@ def _container(graph: Any, layout: int) -> AbstractContextManager[Any]:
     return manager
 
 
-def _saver(worker_device: str, keep_checkpoints: int) -> Any:
-    # The writing itself is the task's own; no parameter server needs the checkpoint directory.
-    with v1.device(f"{worker_device}/cpu:0"):
-        return v1.train.Saver(
-            max_to_keep=keep_checkpoints, save_relative_paths=True, pad_step_number=False
-        )
-
-
-def _init_ops(loop: Loop, own: Sequence[Variable]) -> dict[str, Any]:
+def _init_ops(loop: Loop, of_the_model: set[Any]) -> dict[str, Any]:
     scaffold = loop.scaffold
     uninitialized = v1.report_uninitialized_variables(v1.global_variables())
     uninitialized.mark_used()  # Not in the graph, but by whoever opens a session.
     local = _chosen(scaffold.local_init_op, v1.local_variables_initializer)
     return {
         "init_op": _chosen(scaffold.init_op, v1.global_variables_initializer),
-        "init_own": {variable.op.name: variable.initializer for variable in own},
+        "init_own": {
+            each.op.name: each.initializer
+            for each in v1.global_variables()
+            if each.ref() not in of_the_model
+        },
         "local_init_op": local,
         "local_init_with_tables": tf.group(local, v1.tables_initializer()),
         "uninitialized": uninitialized,

@@ -12,6 +12,8 @@ from ..errors import UsageError
 
 # Every op by which a resource variable can be written outside an optimizer's apply.
 _WRITES = ("Assign", "ResourceScatter")
+# What a `Saver` reads a checkpoint with; it writes variables only when it is told to.
+_RESTORES = ("Restore", "RestoreSlice", "RestoreV2")
 
 
 def reset_names() -> None:
@@ -45,7 +47,7 @@ def collect_updates(model: keras.Model) -> list[tf.Operation]:
       2. it initializes no variable: neither as `variable.initializer`, nor as the first
          initializer, which `init_from_checkpoint` leaves behind when it puts in its own;
       3. what it writes depends on a variable or on the input. `set_weights` and `load_weights`
-         assign constants: run with every step they would undo the training.
+         assign constants, and a saver restores: run with every step they would undo the training.
 
     Args:
       model: a built model, called in the current graph.
@@ -65,7 +67,8 @@ def collect_updates(model: keras.Model) -> list[tf.Operation]:
         if op in initializers or not _is_write(op):
             continue
         handle = _source(op.inputs[0]).op
-        if handle not in handles or not _depends_on_state_or_input(op.inputs[1:]):
+        value = op.inputs[1:]
+        if handle not in handles or _is_restored(value) or not _depends_on_state_or_input(value):
             continue
         if not graph.is_fetchable(op):
             raise UsageError(
@@ -91,6 +94,7 @@ def constant_writes(model: keras.Model) -> list[tf.Operation]:
         if op not in initializers
         and _is_write(op)
         and _source(op.inputs[0]).op in handles
+        and not _is_restored(op.inputs[1:])
         and not _depends_on_state_or_input(op.inputs[1:])
     ]
 
@@ -185,7 +189,19 @@ def _source(tensor: tf.Tensor) -> tf.Tensor:
     return tensor
 
 
+def _is_restored(tensors: Collection[tf.Tensor]) -> bool:
+    return any(op.type in _RESTORES for op in _ancestors(tensors))
+
+
 def _depends_on_state_or_input(tensors: Collection[tf.Tensor]) -> bool:
+    # Variables, iterators, tables and queues are all resources; placeholders are fed.
+    return any(
+        op.type.startswith("Placeholder") or any(each.dtype == tf.resource for each in op.inputs)
+        for op in _ancestors(tensors)
+    )
+
+
+def _ancestors(tensors: Collection[tf.Tensor]) -> Iterator[tf.Operation]:
     stack = [tensor.op for tensor in tensors]
     seen = set()
     while stack:
@@ -193,10 +209,5 @@ def _depends_on_state_or_input(tensors: Collection[tf.Tensor]) -> bool:
         if op in seen:
             continue
         seen.add(op)
-        # Variables, iterators, tables and queues are all resources; placeholders are fed.
-        if op.type.startswith("Placeholder"):
-            return True
-        if any(tensor.dtype == tf.resource for tensor in op.inputs):
-            return True
+        yield op
         stack.extend(tensor.op for tensor in op.inputs)
-    return False

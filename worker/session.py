@@ -212,10 +212,33 @@ def restore(
     # Resources that a SavedModel brought into the graph have to exist before the restore.
     session.run(session.graph.get_collection("saved_model_initializers"))
     saver.restore(session, checkpoint)
-    # Else the saver would not know the checkpoints of earlier runs, and never delete them.
-    saver.recover_last_checkpoints(earlier)
+    _take_over(saver, earlier)
     _logger.info("Restored the model from %s.", checkpoint)
     return checkpoint
+
+
+def _take_over(saver: tf.compat.v1.train.Saver, earlier: Sequence[str]) -> None:
+    """Has a saver delete the checkpoints of earlier runs, oldest first, as it writes new ones.
+
+    It deletes one at a time. What an earlier run kept beyond the saver's limit goes all together
+    with the next save: a program that only reads checkpoints deletes none.
+    """
+    limit = saver.saver_def.max_to_keep if saver.saver_def is not None else 0
+    surplus = earlier[:-limit] if limit else []
+    saver.recover_last_checkpoints(earlier[len(surplus) :])
+    if not surplus:
+        return
+    save = saver.save
+
+    def save_and_delete(*args: Any, **kwargs: Any) -> Any:
+        path = save(*args, **kwargs)
+        saver.save = save
+        for each in surplus:
+            for file in tf.io.gfile.glob(f"{each}.*"):
+                tf.io.gfile.remove(file)
+        return path
+
+    saver.save = save_and_delete
 
 
 def initialize(session: tf.compat.v1.Session, scaffold: tf.compat.v1.train.Scaffold) -> None:

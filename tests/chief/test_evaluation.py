@@ -1,5 +1,7 @@
 """Evaluating a checkpoint without parameter servers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -90,6 +92,36 @@ def test_a_keras_model_is_evaluated_with_what_was_trained(build_graph, cluster, 
         path = built.saver.save(session, str(tmp_path / "model.ckpt"), write_meta_graph=False)
     # With the averages of training: mean 12, deviation 2.
     assert evaluate(built.spec, path, CONTEXT)["output"] == pytest.approx(1.0, abs=1e-2)
+
+
+@pytest.mark.parametrize("name", ["weight", "new/weight"])
+def test_names_of_the_models_own_saver_are_found(build_graph, cluster, tmp_path, name):
+    def build(task):
+        weight = v1.get_variable("weight", initializer=7.0)
+        saver = v1.train.Saver({name: weight})
+        return TrainSpec(
+            loss=weight * 0.0,
+            optimizer=v1.train.GradientDescentOptimizer(0.0),
+            loop_args={"scaffold": v1.train.Scaffold(saver=saver)},
+            evaluate=lambda task: {"weight": v1.metrics.mean(v1.get_variable("weight", []))},
+        )
+
+    def build_once(metrics):
+        value, update = metrics["weight"]
+        ended = tf.data.Dataset.from_tensors(0.0)
+        with tf.control_dependencies([v1.data.make_one_shot_iterator(ended).get_next()]):
+            return {"weight": (value, tf.identity(update))}
+
+    built = build_graph(build)
+    session = cluster.session(built.graph)
+    session.run([built.init_op, built.local_init_op])
+    with built.graph.as_default():
+        path = built.saver.save(session, str(tmp_path / "model.ckpt"), write_meta_graph=False)
+    assert tf.train.load_checkpoint(path).has_tensor(name)
+    spec = dataclasses.replace(
+        built.spec, evaluate=lambda task: build_once(built.spec.evaluate(task))
+    )
+    assert evaluate(spec, path, CONTEXT, built.job_saver) == {"weight": 7.0}
 
 
 def test_a_variable_that_was_not_trained_is_named(checkpoint):

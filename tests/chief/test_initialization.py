@@ -318,6 +318,65 @@ def test_old_checkpoints_of_an_earlier_run_are_deleted_in_turn(
     assert [step for step, _ in find_checkpoints(logdir)] == [6, 4]
 
 
+@pytest.mark.parametrize("take", [initialize, lambda built, _, logdir: adopt(built, logdir)])
+def test_what_an_earlier_run_kept_beyond_the_limit_is_deleted(
+    cluster, build_graph, counting_model, logdir, write_checkpoints, take
+):
+    write_checkpoints(2, 4, 6, 8)
+    built = build_graph(counting_model, defaults=JobDefaults(keep_checkpoints=2))
+    session = cluster.session(built.graph)
+    assert take(built, session, logdir).global_step == 8
+    assert [step for step, _ in find_checkpoints(logdir)] == [8, 6]
+    state = tf.train.get_checkpoint_state(logdir)
+    assert [path.rpartition("-")[2] for path in state.all_model_checkpoint_paths] == ["6", "8"]
+
+
+def test_what_is_kept_for_good_is_not_deleted(
+    cluster, build_graph, counting_model, logdir, write_checkpoints
+):
+    """What TensorFlow's record leaves out stays, where a saver keeps some for good."""
+    write_checkpoints(2, 4, 6, 8, 10, 12, 14)  # The record has the newest five.
+
+    def build(task):
+        spec = counting_model(task)
+        saver = v1.train.Saver(max_to_keep=2, keep_checkpoint_every_n_hours=1)
+        return dataclasses.replace(spec, loop_args={"scaffold": v1.train.Scaffold(saver=saver)})
+
+    for name in ("2.index", "2.data-00000-of-00001", "4.index", "4.data-00000-of-00001"):
+        newer = Path(logdir, f"model.ckpt-14.{name[2:]}")
+        Path(logdir, f"model.ckpt-{name}").write_bytes(newer.read_bytes())
+    built = build_graph(build)
+    assert initialize(built, cluster.session(built.graph), logdir).global_step == 14
+    assert [step for step, _ in find_checkpoints(logdir)] == [14, 12, 4, 2]
+
+
+@pytest.mark.parametrize("arguments", ["max_to_keep=3", "{'new/w': w}", "[w]"])
+def test_a_model_with_a_saver_of_its_own_is_restored_with_its_slots(
+    cluster, build_graph, logdir, arguments
+):
+    def build(task):
+        w = v1.get_variable("w", [2], initializer=v1.zeros_initializer())
+        saver = eval(f"v1.train.Saver({arguments})", {"v1": v1, "w": w})
+        return TrainSpec(
+            loss=tf.reduce_sum(w),
+            optimizer=v1.train.MomentumOptimizer(0.5, 0.5),
+            loop_args={"scaffold": v1.train.Scaffold(saver=saver)},
+        )
+
+    built = build_graph(build)
+    session = cluster.session(built.graph)
+    assert initialize(built, session, logdir) is None
+    session.run(built.train_op)
+    with built.graph.as_default():
+        built.saver.save(session, f"{logdir}/model.ckpt", global_step=1, write_meta_graph=False)
+    cluster.reset()
+    again = build_graph(build)
+    session = cluster.session(again.graph)
+    assert initialize(again, session, logdir).global_step == 1
+    momentum = again.graph.get_tensor_by_name("w/Momentum/Read/ReadVariableOp:0")
+    assert session.run(momentum).tolist() == [1.0, 1.0]
+
+
 def test_a_chief_that_finds_the_model_there_takes_over_its_checkpoints(
     cluster, build_graph, counting_model, logdir, write_checkpoints
 ):
@@ -333,7 +392,24 @@ def test_a_chief_that_finds_the_model_there_takes_over_its_checkpoints(
     assert [step for step, _ in find_checkpoints(logdir)] == [5, 4]
 
 
+def test_an_init_op_of_the_models_own_need_not_know_the_slots(cluster, build_graph, logdir):
+    def build(task):
+        w = v1.get_variable("w", [2], initializer=v1.ones_initializer())
+        scaffold = v1.train.Scaffold(init_op=v1.global_variables_initializer())
+        return TrainSpec(
+            loss=tf.reduce_sum(w),
+            optimizer=v1.train.AdagradOptimizer(0.5, initial_accumulator_value=4.0),
+            loop_args={"scaffold": scaffold},
+        )
+
+    built = build_graph(build)
+    session = cluster.session(built.graph)
+    assert initialize(built, session, logdir) is None
+    values = [f"{name}/Read/ReadVariableOp:0" for name in ("w", "w/Adagrad")]
+    assert [each.tolist() for each in session.run(values)] == [[1.0, 1.0], [4.0, 4.0]]
+
+
 def test_a_variable_that_is_left_without_a_value_is_named(built, session, logdir):
     forgetful = dataclasses.replace(built, init_op=built.global_step.initializer)
-    with pytest.raises(JobFailed, match=r"without a value after initialization: w, w/Momentum"):
+    with pytest.raises(JobFailed, match=r"without a value after initialization: w$"):
         initialize(forgetful, session, logdir)

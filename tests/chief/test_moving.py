@@ -67,7 +67,7 @@ def lay_out(model, num_ps, number, **data_plane):
 def saved(layout, session, folder):
     """What a checkpoint of a layout has in it, by name."""
     with layout.built.graph.as_default():
-        path = layout.built.whole_saver.save(session, str(folder / f"at-{layout.number}"))
+        path = layout.built.saver.save(session, str(folder / f"at-{layout.number}"))
     reader = tf.train.load_checkpoint(path)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve import train
+from paramserve.contrib.learn import train as learn_train
 
 v1 = tf.compat.v1
 
@@ -44,6 +45,68 @@ def test_a_saver_keeps_the_newest_checkpoints(directory):
         saver.restore(session, kept[0])
         assert session.run(weights).tolist() == [2, 2]
     assert not train.checkpoint_exists(f"{directory}/model.ckpt-1")
+
+
+def train_on(logdir, keep, steps):
+    """Trains in a monitored session that saves each step, and keeps some checkpoints."""
+    with tf.Graph().as_default():
+        update = train.get_or_create_global_step().assign_add(1)
+        scaffold = train.Scaffold(saver=train.Saver(max_to_keep=keep))
+        with train.MonitoredTrainingSession(
+            checkpoint_dir=logdir, scaffold=scaffold, save_checkpoint_steps=1
+        ) as session:
+            for _ in range(steps):
+                session.run(update)
+
+
+def supervise(logdir, keep, steps):
+    """The same under a supervisor, whose saving is the program's own."""
+    with tf.Graph().as_default():
+        update = train.get_or_create_global_step().assign_add(1)
+        saver = train.Saver(max_to_keep=keep)
+        supervisor = train.Supervisor(logdir=logdir, saver=saver, save_model_secs=0)
+        with supervisor.managed_session() as session:
+            for _ in range(steps):
+                step = session.run(update)
+                saver.save(session, supervisor.save_path, global_step=step)
+
+
+def learn(logdir, keep, steps):
+    """The same in a loop of `contrib.learn`."""
+    with tf.Graph().as_default() as graph:
+        update = train.get_or_create_global_step().assign_add(1)
+        learn_train(
+            *(graph, logdir, update, tf.cast(update, tf.float32)),
+            supervisor_save_model_secs=1e-9,
+            keep_checkpoint_max=keep,
+            steps=steps,
+        )
+
+
+def steps_in(logdir):
+    paths = Path(logdir).glob("model.ckpt-*.index")
+    return sorted(int(path.stem.partition("-")[2]) for path in paths)
+
+
+@pytest.mark.parametrize("run", [train_on, supervise, learn])
+def test_fewer_checkpoints_than_an_earlier_run_kept_are_left_after_a_save(directory, run):
+    run(directory, 4, 6)
+    assert steps_in(directory) == [3, 4, 5, 6]
+    run(directory, 2, 2)
+    assert steps_in(directory) == [7, 8]
+    state = train.get_checkpoint_state(directory)
+    assert [path.rpartition("-")[2] for path in state.all_model_checkpoint_paths] == ["7", "8"]
+
+
+def test_a_program_that_saves_nothing_deletes_nothing(directory):
+    train_on(directory, 4, 6)
+    with tf.Graph().as_default():
+        train.get_or_create_global_step()
+        scaffold = train.Scaffold(saver=train.Saver(max_to_keep=1))
+        creator = train.ChiefSessionCreator(scaffold, checkpoint_dir=directory)
+        with train.MonitoredSession(creator):
+            pass
+    assert steps_in(directory) == [3, 4, 5, 6]
 
 
 @pytest.mark.seed("tf.train.latest_checkpoint", "tf.train.get_checkpoint_state")
