@@ -9,6 +9,7 @@ from ..cluster.spec import Role, Task
 from ..cluster.transfer import Traffic, find_traffic, prepare
 from ..loops.loop import Task as LoopTask
 from ..model.graph import TrainGraph, build_train_graph
+from ..model.input_source import InputSource, WholeInput
 from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from .mirrors import Mirrors
@@ -37,7 +38,12 @@ class Layout:
 
 
 def build_layout(
-    build: BuildFn, options: JobOptions, num_ps: int, number: int, task: LoopTask
+    build: BuildFn,
+    options: JobOptions,
+    num_ps: int,
+    number: int,
+    task: LoopTask,
+    source: InputSource | None = None,
 ) -> Layout:
     """Builds the chief's graph.
 
@@ -47,6 +53,7 @@ def build_layout(
         num_ps: Parameter servers.
         number: Of the layout.
         task: Where the training loop runs.
+        source: Counts the files of the input; None: they are counted each time.
 
     Raises:
         UsageError: See `build_train_graph`.
@@ -54,7 +61,10 @@ def build_layout(
     """
     built = build_train_graph(
         build,
-        TaskContext("chief", 0, options.trainers, num_ps, options.sync, options.params),
+        TaskContext(
+            *("chief", 0, options.trainers, num_ps, options.sync, options.params),
+            input=source or WholeInput(),
+        ),
         worker_device=CHIEF.device,
         replicas_to_aggregate=options.aggregate,
         data_plane=options.data_plane,

@@ -17,6 +17,7 @@ from ..cluster.status_client import refuse_live_job
 from ..cluster.storage import Storage, open_storage
 from ..loops.loop import Task as LoopTask
 from ..model.graph import TrainGraph
+from ..model.input_source import WholeInput
 from ..model.loading import load_build
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
@@ -27,6 +28,7 @@ from .departures import HandedOver
 from .epochs import Epochs
 from .evaluation import evaluate
 from .farewell import dismiss_all
+from .file_counts import FileCounts
 from .job_files import JobFiles
 from .job_state import JobState, Phase
 from .layout import Layout, build_layout
@@ -135,6 +137,13 @@ class _Chief:
         plan = self._state.plan
         self._is_attached = adopt(files.read_members(), config.job_id, self._membership, plan)
         self._start_step = next((step for step, _ in find_checkpoints(storage)), 0)
+        self._file_counts = FileCounts(
+            *(storage, self._membership),
+            is_resumed=self._start_step > 0,
+            max_wait_secs=options.max_wait_secs,
+            say=self._say,
+            is_interrupted=self._is_interrupted,
+        )
         self._state.is_supervised = config.supervised
         self._state.grace_secs = config.grace_secs
         self._state.is_handing_over = self._is_handing_over
@@ -152,7 +161,9 @@ class _Chief:
             servicer,
             StatusServicer(self._state, self._write_targets),
             config.port,
-            ShardsServicer(self._state.ledger, self._membership, self._state.holds),
+            ShardsServicer(
+                self._state.ledger, self._membership, self._state.holds, self._file_counts
+            ),
         )
         self._server: TensorFlowServer = start_server(config.host)
         self._metrics_server = MetricsServer(self._registry, config.host, config.metrics_port)
@@ -214,7 +225,12 @@ class _Chief:
 
     def _build_layout(self, num_ps: int, number: int) -> Layout:
         task = LoopTask(logdir=self._storage.directory, start_step=self._start_step)
-        return build_layout(self._build, self._config.options, num_ps, number, task)
+        source = WholeInput(self._file_counts.find)
+        return build_layout(self._build, self._config.options, num_ps, number, task, source)
+
+    def _say(self, text: str) -> None:
+        """Shows what this process does before the job begins."""
+        self._state.detail = text
 
     def _is_interrupted(self) -> bool:
         return self._stop.is_set() or self._state.is_ending
@@ -230,7 +246,8 @@ class _Chief:
         if checkpoint is None or not wanted:
             return {}
         self._state.phase = Phase.EVALUATING
-        evaluator = TaskContext("evaluator", 0, 1, 0, options.sync, options.params)
+        source = WholeInput(self._file_counts.find_here)
+        evaluator = TaskContext("evaluator", 0, 1, 0, options.sync, options.params, source)
         path = local_path(self._storage, checkpoint.global_step)
         metrics = evaluate(built.spec, path, evaluator, built.job_saver)
         summaries.write_evaluation(metrics, checkpoint.global_step)

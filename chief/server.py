@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ..cluster.chief_client import MAX_MESSAGE_BYTES
 from ..errors import UsageError
 from ..protos import membership_pb2_grpc, shards_pb2_grpc, status_pb2_grpc
 from .membership_servicer import MembershipServicer
@@ -17,6 +18,8 @@ from .status_servicer import StatusServicer
 SERVICES = ("paramserve.Membership", "paramserve.Shards", "paramserve.Status")
 # Each task that waits to be ready, and each watcher of the status, holds one.
 THREADS = 256
+# Without the first one two chiefs could share a port and split the calls between them.
+OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 
 
 class ControlServer:
@@ -42,10 +45,7 @@ class ControlServer:
         port: int,
         shards: ShardsServicer | None = None,
     ) -> None:
-        # Without this option two chiefs could share a port and split the calls between them.
-        self._server = grpc.server(
-            futures.ThreadPoolExecutor(THREADS, "control"), options=[("grpc.so_reuseport", 0)]
-        )
+        self._server = grpc.server(futures.ThreadPoolExecutor(THREADS, "control"), options=OPTIONS)
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, self._server)
         status_pb2_grpc.add_StatusServicer_to_server(status, self._server)
         if shards is not None:

@@ -8,10 +8,12 @@ import grpc
 
 from ..cluster.spec import Role, Task
 from ..errors import UsageError
+from ..model.file_index import FileIndex, FileQuery
 from ..model.input_plan import InputPlan
 from ..protos import membership_pb2
 from ..protos import shards_pb2 as pb
 from ..protos.shards_pb2_grpc import ShardsServicer as Base
+from .file_counts import FileCounts
 from .holds import Holds
 from .membership import Membership
 from .shards import Finished, Grant, Ledger
@@ -30,12 +32,16 @@ class ShardsServicer(Base):
         ledger: Deals them.
         membership: Knows who is in the job; a request counts as a sign of life.
         holds: Holds the workers while the model is saved.
+        files: Counts the input's files.
     """
 
-    def __init__(self, ledger: Ledger, membership: Membership, holds: Holds) -> None:
+    def __init__(
+        self, ledger: Ledger, membership: Membership, holds: Holds, files: FileCounts
+    ) -> None:
         self._ledger = ledger
         self._membership = membership
         self._holds = holds
+        self._files = files
 
     @with_status_codes
     def Lease(self, request: pb.LeaseRequest, context: grpc.ServicerContext) -> pb.LeaseResponse:
@@ -62,6 +68,21 @@ class ShardsServicer(Base):
         held = [_grant(each) for each in request.held]
         void = self._ledger.find_void(task, request.incarnation, held)
         return pb.ReportResponse(void_leases=void)
+
+    @with_status_codes
+    def FindFiles(
+        self, request: pb.FindFilesRequest, context: grpc.ServicerContext
+    ) -> pb.FindFilesResponse:
+        """Gives a worker the index of the input's files."""
+        task = self._membership.heartbeat(_task(request.task), request.incarnation, None)
+        query = FileQuery.from_json(request.query)
+        if request.index:
+            self._files.take(query, FileIndex.from_bytes(request.index))
+        wait_secs = min(request.wait_secs, MAX_WAIT_SECS)
+        answer = self._files.answer(query, task, request.incarnation, wait_secs)
+        if isinstance(answer, FileIndex):
+            return pb.FindFilesResponse(index=answer.to_bytes())
+        return pb.FindFilesResponse(count=answer, wait=not answer)
 
     def WatchHolds(
         self, request: pb.WatchHoldsRequest, context: grpc.ServicerContext

@@ -33,11 +33,14 @@ _NOBODY_THERE = (
 # Before the chief is watched again, when it went away.
 _WATCH_PAUSE_SECS = 0.2
 # A chief that comes up late is noticed at once instead of after gRPC's two minutes of back-off.
+# The index of an input's files may be larger than gRPC's 4 MB.
+MAX_MESSAGE_BYTES = 256 << 20
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 )
 
 

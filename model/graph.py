@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.chief_client import JobStopping
 from ..cluster.data_plane import DataPlane
 from ..cluster.graph_collections import forget_unrunnable, merge_summaries
 from ..cluster.placement import ServerLoad, on_cluster, server_loads
@@ -189,7 +190,7 @@ def _explaining(what: str) -> Iterator[None]:
     """Turns what a user's code raises into one line that says where."""
     try:
         yield
-    except ParamserveError:
+    except (ParamserveError, JobStopping):
         raise
     except Exception as error:
         raise as_failure(what, error) from error

@@ -145,8 +145,9 @@ class _LeasedDataset:
         arrays = self._arrays(Lease(lease.number, lease.shard, lease.epoch, (batch,)))
 
         def records() -> Any:
-            tensors = (tf.constant(np.asarray(each)) for each in arrays)
-            return self._raw_batches(*tensors).map(lambda _, raw: raw).unbatch()
+            # As in `make`: at the top level, some datasets of TensorFlow's fail to be optimized.
+            lease = tf.data.Dataset.from_tensors(tuple(map(np.asarray, arrays)))
+            return lease.flat_map(self._raw_batches).map(lambda _, raw: raw).unbatch()
 
         found = find_trouble(records, self._read, self._plan.batch_size)
         if found is None:
@@ -161,8 +162,8 @@ class _LeasedDataset:
     # -- batches, in the graph
 
     def _batches(self, *lease: Any) -> Any:
-        batches = self._raw_batches(*lease)
-        if (read := self._read) is None:
+        batches, read = self._raw_batches(*lease), self._read
+        if read is None:
             return batches
         return batches.map(
             lambda position, batch: (position, read(batch)), num_parallel_calls=READ_AHEAD
@@ -200,7 +201,9 @@ class _LeasedDataset:
             return tf.cond(numbers[0] < records, lambda: wanted, note_surplus)
 
         first = batches[0] * size
-        end = (batches[-1] + 1) * size + (0 if self._files.are_counted else 1)
+        end = (batches[-1] + 1) * size
+        # Where it is not known, one more shows that there is one more.
+        end = tf.minimum(end, records) if self._files.are_counted else end + 1
         dataset = self._files.open(name, begin).skip(skipped).enumerate(first).take(end - first)
         return (
             dataset.batch(self._plan.batch_size)

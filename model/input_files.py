@@ -21,11 +21,14 @@ v1 = tf.compat.v1
 THREADS = 16
 # A message names so many files, and counts the others.
 _SOME = 3
-# The last one is what a folder gives.
-_GONE = (
+# What is said of a file that is not there, or may not be read, or is a folder.
+GONE = (
     tf.errors.NotFoundError,
     tf.errors.PermissionDeniedError,
     tf.errors.FailedPreconditionError,
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
 )
 
 
@@ -129,6 +132,6 @@ def _is_readable(name: str) -> bool:
     try:
         with tf.io.gfile.GFile(name, "rb") as file:
             file.read(1)
-    except _GONE:
+    except GONE:
         return False
     return True

@@ -52,7 +52,7 @@ class InputPlan:
         num_records: Records in one epoch.
         batch_size: Records of one step; the last batch of a shard may be smaller.
         shard_records: Records of a shard, a multiple of `batch_size`; the last may be smaller.
-            Not used with `files`.
+            0: with whole files.
         epochs: How often all records are read; None: without end.
         seed: Of the order.
         shuffle: Whether each epoch has an order of its own; else it is that of the records.
@@ -75,7 +75,7 @@ class InputPlan:
             _at_least(1, name_of=self.name, epochs=self.epochs)
         if not 0 <= self.seed < _MAX_SEED:
             raise UsageError(f"seed={self.seed}: expected a number from 0 to {_MAX_SEED - 1}")
-        if not self.files:
+        if self.shard_records or not self.files:
             _at_least(1, name_of=self.name, shard_records=self.shard_records)
             if self.shard_records % self.batch_size:
                 raise UsageError(
@@ -204,6 +204,12 @@ class InputPlan:
     def _numbers(self, shard: int, epoch: int, batches: Sequence[int]) -> list[int]:
         order, size = self.records(shard, epoch), self.batch_size
         return [int(n) for batch in batches for n in order[batch * size : (batch + 1) * size]]
+
+
+def choose_shard_records(num_records: int, batch_size: int) -> int:
+    """How many records a shard has: enough batches for a lease, and few enough to share them."""
+    batches = -(-num_records // max(1, batch_size))
+    return batch_size * min(SHARD_BATCHES, max(1, batches // 32))
 
 
 def _at_least(least: int, *, name_of: str, **values: int) -> None:

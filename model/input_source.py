@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import JobFailed
 
 if TYPE_CHECKING:
+    from .file_index import FileIndex, FileQuery
     from .input_plan import InputPlan
 
 # Makes a batch out of what it is of: record numbers, int64 of shape [records], or a file's records.
@@ -46,6 +47,14 @@ class InputSource(Protocol):
         By asking for the next one, the dataset says that it has read the one before to its end.
         """
 
+    def find_files(self, query: FileQuery) -> FileIndex:
+        """The files that a query means, counted.
+
+        Raises:
+            UsageError: There are none, or one is damaged.
+            ParamserveError: The job ends meanwhile.
+        """
+
     def note_unread(self, number: int, batches: list[int], explain: Callable[[], str]) -> None:
         """Notes what of a lease, read to its end, could not be read.
 
@@ -61,10 +70,23 @@ class InputSource(Protocol):
 
 
 class WholeInput:
-    """A source that yields everything: for a process without a chief."""
+    """A source that yields everything: for a process without a chief.
 
-    def __init__(self) -> None:
+    Args:
+        find_files: Counts the files of a query; None: they are counted here, each time.
+    """
+
+    def __init__(self, find_files: Callable[[FileQuery], FileIndex] | None = None) -> None:
         self._numbers = itertools.count()
+        self._find_files = find_files
+
+    def find_files(self, query: FileQuery) -> FileIndex:
+        """Counts the files."""
+        if self._find_files is not None:
+            return self._find_files(query)
+        from .file_index import count_files
+
+        return count_files(query)
 
     def leases(self, plan: InputPlan) -> Iterator[Lease]:
         """Yields every shard of every epoch."""

@@ -44,15 +44,13 @@ def find_trouble(records: Callable[[], Any], read: Read | None, size: int) -> Tr
     Returns:
         What is wrong; None if nothing is, or it cannot be read outside of its graph.
     """
-
-    def batches_of(number: int) -> Any:
-        batches = records().batch(number)
-        return batches.map(read) if read is not None else batches
-
     try:
-        if not (errors := _read(lambda: batches_of(size), 1)):
+        # What cannot even be told apart has no number.
+        if (torn := _read(records, 1)) or read is None:
+            return Trouble(reason_of(torn[0])) if torn else None
+        if not (errors := _read(lambda: records().batch(size).map(read), 1)):
             return None
-        alone = _read(lambda: batches_of(1), size)
+        alone = _read(lambda: records().batch(1).map(read), size)
     except Exception as error:  # The build function's own code, in another graph than its own.
         log.warning("what the input could not read cannot be tried again: %s", reason_of(error))
         return None

@@ -97,14 +97,78 @@ class TaskContext:
         """
         # Not above: NumPy's threads would take the signals of a process that only has options read.
         from .input import make_dataset
-        from .input_plan import SHARD_BATCHES, InputPlan
+        from .input_plan import InputPlan, choose_shard_records
 
         if shard_records is None:
-            batches = -(-num_records // max(1, batch_size))
-            shard_records = batch_size * min(SHARD_BATCHES, max(1, batches // 32))
+            shard_records = choose_shard_records(num_records, batch_size)
         plan = InputPlan(name, num_records, batch_size, shard_records, epochs, seed, shuffle)
         self._check_share(plan)
         return make_dataset(plan, self.input, read=read)
+
+    def files(
+        self,
+        files: str | Sequence[str],
+        *,
+        batch_size: int,
+        format: str | None = None,
+        read: Read | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        header: bool | None = None,
+        columns: Sequence[str] | None = None,
+        shard_records: int | None = None,
+        name: str = "train",
+    ) -> Any:
+        """As `shards`, with the records of files, which are counted once for all tasks and runs.
+
+        The index is kept in the log directory. A worker reads a range of a file at a time, so one
+        file is enough for many workers; a compressed file (`.gz`) is read by one. Example::
+
+            dataset = task.files("data/part-*.csv", batch_size=128, read=parse, epochs=3)
+            position, (x, y) = tf.compat.v1.data.make_one_shot_iterator(dataset).get_next()
+
+        Args:
+            files: Names, or patterns with `*`, `?`, `[...]` and `**`: paths, or URLs of a file
+                system that TensorFlow (`gs://`) or fsspec (`s3://`) has.
+            batch_size: Records of a step, all of one file; the last batch of a file may be smaller.
+            format: "tfrecord", "csv", "jsonl" or "parquet"; None: as the files' names end.
+            read: Makes a batch out of a batch of records. These are a string tensor of shape
+                [records], of what was serialized (tfrecord), lines (jsonl) or rows (csv) without
+                their ends; or of each column a tensor of shape [records], by its name (parquet).
+                None: they are the batch. What fails is treated as in `shards`.
+            epochs: As in `shards`.
+            seed: As in `shards`.
+            shuffle: Whether the order of the ranges is another one in each epoch. Within a range,
+                records come in the file's order.
+            header: CSV: whether the first line of each file is no record, but names the columns.
+                None: it should, and it is an error if it does not look like that.
+            columns: Parquet: which columns to read; None: all.
+            shard_records: Records of a range; a multiple of `batch_size`. None: of 1 to 16 batches.
+                Ranges of Parquet files begin with a row group.
+            name: Of the dataset, for people.
+
+        Returns:
+            A `tf.data.Dataset` of `(position, batch)`, with the position for `TrainSpec.position`.
+
+        Raises:
+            UsageError: No file matches, one is damaged or has changed since the checkpoint that the
+                job goes on from, or a number is out of range.
+        """
+        from .file_index import FileQuery
+        from .indexed_files import IndexedFiles
+        from .input import make_dataset
+        from .input_plan import InputPlan, choose_shard_records
+
+        patterns = (files,) if isinstance(files, str) else tuple(map(str, files))
+        query = FileQuery(patterns, format or "", header, tuple(columns or ()))
+        index = self.input.find_files(query)
+        size = shard_records or choose_shard_records(index.records, batch_size)
+        parts = index.cut(size)
+        total = index.records
+        plan = InputPlan(name, total, batch_size, size, epochs, seed, shuffle, parts)
+        self._tell_readers(plan)
+        return make_dataset(plan, self.input, read=read, files=IndexedFiles(index, query))
 
     def file_shards(
         self,
@@ -118,7 +182,7 @@ class TaskContext:
         shuffle: bool = True,
         name: str = "train",
     ) -> Any:
-        """As `shards`, with files of which a worker reads one at a time, from its beginning on.
+        """As `files`, of any format, with files of which a worker reads one at a time.
 
         A file that is missing, or has another number of records, ends the job.
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from . import membership_pb2 as paramserve_dot_protos_dot_membership__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparamserve/protos/shards.proto\x12\nparamserve\x1a\"paramserve/protos/membership.proto\"\x93\x01\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bnum_records\x18\x02 \x01(\x03\x12\x12\n\nnum_shards\x18\x03 \x01(\x03\x12\x12\n\nbatch_size\x18\x04 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x03\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0f\n\x07shuffle\x18\x07 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\"8\n\tHeldShard\x12\r\n\x05lease\x18\x01 \x01(\x03\x12\r\n\x05shard\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"g\n\rFinishedShard\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x15.paramserve.HeldShard\x12\x0e\n\x06missed\x18\x02 \x01(\x03\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x12\n\nbroken_off\x18\x04 \x01(\x08\"\xd0\x01\n\x0cLeaseRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12$\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x13.paramserve.Dataset\x12#\n\x04held\x18\x04 \x03(\x0b\x32\x15.paramserve.HeldShard\x12+\n\x08\x66inished\x18\x05 \x03(\x0b\x32\x19.paramserve.FinishedShard\x12\x11\n\twait_secs\x18\x06 \x01(\x01\"Q\n\rLeaseResponse\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.paramserve.ShardLease\x12\x0c\n\x04wait\x18\x02 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"Q\n\nShardLease\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x15.paramserve.HeldShard\x12\x0f\n\x07\x62\x61tches\x18\x02 \x03(\x03\x12\r\n\x05\x66ills\x18\x03 \x01(\x08\"\xbe\x01\n\rReportRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12$\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x13.paramserve.Dataset\x12#\n\x04held\x18\x04 \x03(\x0b\x32\x15.paramserve.HeldShard\x12+\n\x08\x66inished\x18\x05 \x03(\x0b\x32\x19.paramserve.FinishedShard\"J\n\x11WatchHoldsRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\"$\n\x04Hold\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0c\n\x04held\x18\x02 \x01(\x08\"Z\n\x11\x41nswerHoldRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\"\x14\n\x12\x41nswerHoldResponse\"%\n\x0eReportResponse\x12\x13\n\x0bvoid_leases\x18\x01 \x03(\x03\x32\x95\x02\n\x06Shards\x12<\n\x05Lease\x12\x18.paramserve.LeaseRequest\x1a\x19.paramserve.LeaseResponse\x12?\n\x06Report\x12\x19.paramserve.ReportRequest\x1a\x1a.paramserve.ReportResponse\x12?\n\nWatchHolds\x12\x1d.paramserve.WatchHoldsRequest\x1a\x10.paramserve.Hold0\x01\x12K\n\nAnswerHold\x12\x1d.paramserve.AnswerHoldRequest\x1a\x1e.paramserve.AnswerHoldResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparamserve/protos/shards.proto\x12\nparamserve\x1a\"paramserve/protos/membership.proto\"\x93\x01\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bnum_records\x18\x02 \x01(\x03\x12\x12\n\nnum_shards\x18\x03 \x01(\x03\x12\x12\n\nbatch_size\x18\x04 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x03\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0f\n\x07shuffle\x18\x07 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\"8\n\tHeldShard\x12\r\n\x05lease\x18\x01 \x01(\x03\x12\r\n\x05shard\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"g\n\rFinishedShard\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x15.paramserve.HeldShard\x12\x0e\n\x06missed\x18\x02 \x01(\x03\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x12\n\nbroken_off\x18\x04 \x01(\x08\"\xd0\x01\n\x0cLeaseRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12$\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x13.paramserve.Dataset\x12#\n\x04held\x18\x04 \x03(\x0b\x32\x15.paramserve.HeldShard\x12+\n\x08\x66inished\x18\x05 \x03(\x0b\x32\x19.paramserve.FinishedShard\x12\x11\n\twait_secs\x18\x06 \x01(\x01\"Q\n\rLeaseResponse\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.paramserve.ShardLease\x12\x0c\n\x04wait\x18\x02 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"Q\n\nShardLease\x12#\n\x04held\x18\x01 \x01(\x0b\x32\x15.paramserve.HeldShard\x12\x0f\n\x07\x62\x61tches\x18\x02 \x03(\x03\x12\r\n\x05\x66ills\x18\x03 \x01(\x08\"\xbe\x01\n\rReportRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12$\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x13.paramserve.Dataset\x12#\n\x04held\x18\x04 \x03(\x0b\x32\x15.paramserve.HeldShard\x12+\n\x08\x66inished\x18\x05 \x03(\x0b\x32\x19.paramserve.FinishedShard\"z\n\x10\x46indFilesRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x0c\x12\x11\n\twait_secs\x18\x05 \x01(\x01\"?\n\x11\x46indFilesResponse\x12\r\n\x05index\x18\x01 \x01(\x0c\x12\x0c\n\x04wait\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x08\"J\n\x11WatchHoldsRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\"$\n\x04Hold\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0c\n\x04held\x18\x02 \x01(\x08\"Z\n\x11\x41nswerHoldRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.paramserve.TaskId\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\"\x14\n\x12\x41nswerHoldResponse\"%\n\x0eReportResponse\x12\x13\n\x0bvoid_leases\x18\x01 \x03(\x03\x32\xdf\x02\n\x06Shards\x12<\n\x05Lease\x12\x18.paramserve.LeaseRequest\x1a\x19.paramserve.LeaseResponse\x12?\n\x06Report\x12\x19.paramserve.ReportRequest\x1a\x1a.paramserve.ReportResponse\x12H\n\tFindFiles\x12\x1c.paramserve.FindFilesRequest\x1a\x1d.paramserve.FindFilesResponse\x12?\n\nWatchHolds\x12\x1d.paramserve.WatchHoldsRequest\x1a\x10.paramserve.Hold0\x01\x12K\n\nAnswerHold\x12\x1d.paramserve.AnswerHoldRequest\x1a\x1e.paramserve.AnswerHoldResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,16 +46,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHARDLEASE']._serialized_end=770
   _globals['_REPORTREQUEST']._serialized_start=773
   _globals['_REPORTREQUEST']._serialized_end=963
-  _globals['_WATCHHOLDSREQUEST']._serialized_start=965
-  _globals['_WATCHHOLDSREQUEST']._serialized_end=1039
-  _globals['_HOLD']._serialized_start=1041
-  _globals['_HOLD']._serialized_end=1077
-  _globals['_ANSWERHOLDREQUEST']._serialized_start=1079
-  _globals['_ANSWERHOLDREQUEST']._serialized_end=1169
-  _globals['_ANSWERHOLDRESPONSE']._serialized_start=1171
-  _globals['_ANSWERHOLDRESPONSE']._serialized_end=1191
-  _globals['_REPORTRESPONSE']._serialized_start=1193
-  _globals['_REPORTRESPONSE']._serialized_end=1230
-  _globals['_SHARDS']._serialized_start=1233
-  _globals['_SHARDS']._serialized_end=1510
+  _globals['_FINDFILESREQUEST']._serialized_start=965
+  _globals['_FINDFILESREQUEST']._serialized_end=1087
+  _globals['_FINDFILESRESPONSE']._serialized_start=1089
+  _globals['_FINDFILESRESPONSE']._serialized_end=1152
+  _globals['_WATCHHOLDSREQUEST']._serialized_start=1154
+  _globals['_WATCHHOLDSREQUEST']._serialized_end=1228
+  _globals['_HOLD']._serialized_start=1230
+  _globals['_HOLD']._serialized_end=1266
+  _globals['_ANSWERHOLDREQUEST']._serialized_start=1268
+  _globals['_ANSWERHOLDREQUEST']._serialized_end=1358
+  _globals['_ANSWERHOLDRESPONSE']._serialized_start=1360
+  _globals['_ANSWERHOLDRESPONSE']._serialized_end=1380
+  _globals['_REPORTRESPONSE']._serialized_start=1382
+  _globals['_REPORTRESPONSE']._serialized_end=1419
+  _globals['_SHARDS']._serialized_start=1422
+  _globals['_SHARDS']._serialized_end=1773
 # @@protoc_insertion_point(module_scope)

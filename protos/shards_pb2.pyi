@@ -99,6 +99,30 @@ class ReportRequest(_message.Message):
     finished: _containers.RepeatedCompositeFieldContainer[FinishedShard]
     def __init__(self, task: _Optional[_Union[_membership_pb2.TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., dataset: _Optional[_Union[Dataset, _Mapping]] = ..., held: _Optional[_Iterable[_Union[HeldShard, _Mapping]]] = ..., finished: _Optional[_Iterable[_Union[FinishedShard, _Mapping]]] = ...) -> None: ...
 
+class FindFilesRequest(_message.Message):
+    __slots__ = ("task", "incarnation", "query", "index", "wait_secs")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    WAIT_SECS_FIELD_NUMBER: _ClassVar[int]
+    task: _membership_pb2.TaskId
+    incarnation: str
+    query: str
+    index: bytes
+    wait_secs: float
+    def __init__(self, task: _Optional[_Union[_membership_pb2.TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., query: _Optional[str] = ..., index: _Optional[bytes] = ..., wait_secs: _Optional[float] = ...) -> None: ...
+
+class FindFilesResponse(_message.Message):
+    __slots__ = ("index", "wait", "count")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    index: bytes
+    wait: bool
+    count: bool
+    def __init__(self, index: _Optional[bytes] = ..., wait: bool = ..., count: bool = ...) -> None: ...
+
 class WatchHoldsRequest(_message.Message):
     __slots__ = ("task", "incarnation")
     TASK_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class ShardsStub(object):
                 request_serializer=paramserve_dot_protos_dot_shards__pb2.ReportRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_shards__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.FindFiles = channel.unary_unary(
+                '/paramserve.Shards/FindFiles',
+                request_serializer=paramserve_dot_protos_dot_shards__pb2.FindFilesRequest.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_shards__pb2.FindFilesResponse.FromString,
+                _registered_method=True)
         self.WatchHolds = channel.unary_stream(
                 '/paramserve.Shards/WatchHolds',
                 request_serializer=paramserve_dot_protos_dot_shards__pb2.WatchHoldsRequest.SerializeToString,
@@ -77,6 +82,15 @@ class ShardsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindFiles(self, request, context):
+        """Asks for the index of the files that `task.files` means. Answers with it, or that it is not there
+        yet, or that this worker is to count them and to say so with the next call, as the chief has none
+        of them on its host. Errors as of `Lease`, but that the model need not be built.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchHolds(self, request, context):
         """Says when the worker is to make no step, as the model is being saved, and for how long: at each
         change, and about every second in between. A worker that hears nothing goes on.
@@ -104,6 +118,11 @@ def add_ShardsServicer_to_server(servicer, server):
                     servicer.Report,
                     request_deserializer=paramserve_dot_protos_dot_shards__pb2.ReportRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_shards__pb2.ReportResponse.SerializeToString,
+            ),
+            'FindFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindFiles,
+                    request_deserializer=paramserve_dot_protos_dot_shards__pb2.FindFilesRequest.FromString,
+                    response_serializer=paramserve_dot_protos_dot_shards__pb2.FindFilesResponse.SerializeToString,
             ),
             'WatchHolds': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchHolds,
@@ -170,6 +189,33 @@ class Shards(object):
             '/paramserve.Shards/Report',
             paramserve_dot_protos_dot_shards__pb2.ReportRequest.SerializeToString,
             paramserve_dot_protos_dot_shards__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paramserve.Shards/FindFiles',
+            paramserve_dot_protos_dot_shards__pb2.FindFilesRequest.SerializeToString,
+            paramserve_dot_protos_dot_shards__pb2.FindFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

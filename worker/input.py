@@ -12,13 +12,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import tensorflow as tf
-
+from ..cluster.chief_client import JobStopping
 from ..errors import UsageError, WaitTimeout
+from ..model.file_index import FileIndex, FileQuery, count_files
 from ..model.input_plan import InputPlan
 from ..model.input_source import Lease
 from ..protos import shards_pb2 as pb
@@ -116,6 +115,30 @@ class LeasedInput:
         self._thread: threading.Thread | None = None
 
     # -- the dataset's side
+
+    def find_files(self, query: FileQuery) -> FileIndex:
+        """Asks the chief for the index; counts, if the chief has none of the files.
+
+        Raises:
+            JobStopping: The job ends.
+            UsageError: There are no such files on this host, or one is damaged.
+            WaitTimeout: The chief was silent for too long.
+        """
+        heard, index = self._clock(), b""
+        while not self._cancelled():
+            try:
+                reply = self._client.find_files(query.to_json(), index, WAIT_SECS)
+                heard = self._clock()
+            except (ChiefSilent, TaskUnknown) as error:
+                self._check_silence(heard, error)
+                self._ended.wait(RETRY_SECS)
+                continue
+            if reply.index:
+                return FileIndex.from_bytes(reply.index)
+            if reply.count:
+                index = count_files(query, cancelled=self._cancelled).to_bytes()
+                heard = self._clock()
+        raise JobStopping
 
     def leases(self, plan: InputPlan) -> Iterator[Lease]:
         """Yields what the chief deals, until it says that there is no more.
@@ -346,47 +369,3 @@ class LeasedInput:
         self._heard = self._clock()
         told = {each.held.lease for each in finished}
         self._finished = [each for each in self._finished if each.held.lease not in told]
-
-
-class InputHook(tf.compat.v1.train.SessionRunHook):
-    """Tells the source what came to a step, and keeps void batches away from steps.
-
-    Args:
-        source: This worker's shards.
-        position: `TrainSpec.position`.
-    """
-
-    def __init__(self, source: LeasedInput, position: Any) -> None:
-        self._source = source
-        self._position = position
-        self._sessions = 0
-        self._started = 0.0
-
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        """Another session than the first: what was on its way in the one before may be lost."""
-        self._sessions += 1
-        self._source.end_step()
-        if self._sessions > 1:
-            self._source.void()
-
-    def before_run(self, run_context: Any) -> Any:
-        """Asks for the positions of the step, once what is void is out of the way."""
-        if not self._source.check():
-            with suppress(tf.errors.OutOfRangeError):  # The step will see that for itself.
-                self._source.drain(lambda: self._positions(run_context.session))
-        self._source.begin_step()
-        self._started = time.perf_counter()
-        return tf.compat.v1.train.SessionRunArgs(self._position)
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Notes what the step has read."""
-        self._source.end_step()
-        positions = run_values.results.reshape(-1, 3).tolist()
-        self._source.complete(positions, time.perf_counter() - self._started)
-
-    def end(self, session: Any) -> None:
-        """The last step is done."""
-        self._source.end_step()
-
-    def _positions(self, session: Any) -> list[list[int]]:
-        return session.run(self._position).reshape(-1, 3).tolist()

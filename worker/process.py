@@ -35,7 +35,8 @@ from .activity import Activity, ActivityHook
 from .graphs import Graphs
 from .holds import HoldHook, HoldWatch
 from .hooks import ReportHook, StopHook, TokenHook
-from .input import InputHook, LeasedInput
+from .input import LeasedInput
+from .input_hook import InputHook
 from .metrics import WorkerMetrics
 from .preemption import NoticeWatch
 from .service_session import LayoutChanged, ServiceSessionCreator

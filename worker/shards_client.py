@@ -91,6 +91,29 @@ class ShardsClient:
         except (grpc.RpcError, ValueError) as error:
             raise _translated(error) from error
 
+    def find_files(self, query: str, index: bytes, wait_secs: float) -> pb.FindFilesResponse:
+        """Asks for the index of the input's files.
+
+        Args:
+            query: Which files, as JSON.
+            index: What this task has counted, where it was told to; else empty.
+            wait_secs: Seconds for which the chief may wait for the index.
+
+        Raises:
+            ChiefSilent, TaskUnknown, UsageError: As `lease`.
+        """
+        request = pb.FindFilesRequest(
+            task=self._task(),
+            incarnation=self._client.registration.incarnation,
+            query=query,
+            index=index,
+            wait_secs=wait_secs,
+        )
+        try:
+            return self._stub.FindFiles(request, timeout=wait_secs + self._client.call_timeout_secs)
+        except (grpc.RpcError, ValueError) as error:
+            raise _translated(error) from error
+
     def watch_holds(self) -> Iterator[tuple[int, bool]]:
         """Yields the number of the newest hold, and whether it lasts, until the channel is closed.
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
+from paramserve.chief.file_counts import FileCounts
 from paramserve.chief.holds import Holds
 from paramserve.chief.job_state import JobState
 from paramserve.chief.membership import Membership
@@ -20,6 +21,7 @@ from paramserve.cluster.chief_client import MembershipClient
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
+from paramserve.cluster.storage import open_storage
 from paramserve.model.graph import build_train_graph, container_name
 from paramserve.model.spec import TaskContext
 from paramserve.worker.input import LeasedInput
@@ -27,7 +29,7 @@ from paramserve.worker.shards_client import ShardsClient
 
 
 @pytest.fixture
-def serve_shards():
+def serve_shards(tmp_path):
     """Starts a chief's services: `serve_shards(sync=True)`; the test declares what is read."""
     servers = []
 
@@ -37,17 +39,29 @@ def serve_shards():
         state = JobState(options, "job-1", membership)
         ledger = Ledger(settle_secs=0.3, **more)
         holds = Holds(lambda: {(r.task, r.incarnation) for r in membership.up(Role.WORKER)})
+        files = FileCounts(
+            *(open_storage(str(tmp_path / "logdir")), membership),
+            is_resumed=False,
+            max_wait_secs=60.0,
+            say=lambda _: None,
+            is_interrupted=lambda: False,
+        )
         server = ControlServer(
             MembershipServicer(state, job_config(options, "job-1")),
             StatusServicer(state),
             0,
-            ShardsServicer(ledger, membership, holds),
+            ShardsServicer(ledger, membership, holds, files),
         )
         server.start()
         servers.append(server)
         address = f"127.0.0.1:{server.port}"
         return SimpleNamespace(
-            ledger=ledger, membership=membership, holds=holds, server=server, address=address
+            ledger=ledger,
+            membership=membership,
+            holds=holds,
+            files=files,
+            server=server,
+            address=address,
         )
 
     yield start

@@ -16,7 +16,7 @@ from paramserve.errors import UsageError, WaitTimeout
 from paramserve.model.input_plan import FilePart, InputPlan
 from paramserve.model.spec import TrainSpec
 from paramserve.worker.hooks import TokenHook
-from paramserve.worker.input import InputHook
+from paramserve.worker.input_hook import InputHook
 
 v1 = tf.compat.v1
 RECORDS = 90
