@@ -22,10 +22,18 @@ class Lives:
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
         self._handles: dict[str, ProcessHandle] = {}
+        self._chiefs: dict[str, str] = {}
 
-    def start(self, spec: ProcessSpec) -> ProcessHandle:
-        """Starts a process and returns at once."""
+    def start(self, spec: ProcessSpec, chief: str = "") -> ProcessHandle:
+        """Starts a process and returns at once.
+
+        Args:
+            spec: What to start.
+            chief: Where it looks for the chief; empty for the chief itself.
+        """
         self._handles[spec.incarnation] = handle = self._launcher.start(spec)
+        if chief:
+            self._chiefs[spec.incarnation] = chief
         return handle
 
     def find_ended(self, status: pb.JobStatus) -> list[str]:
@@ -36,6 +44,28 @@ class Lives:
         """
         believed = {task.incarnation for task in status.tasks if task.state in _ALIVE}
         return sorted(life for life in believed if self._has_ended(life))
+
+    def take_stranded(self, status: pb.JobStatus, chief: str) -> list[ProcessHandle]:
+        """Finds processes that have not joined, and look for a chief where it no longer is.
+
+        Once a task has joined, the log directory tells it of a chief that moved.
+
+        Args:
+            status: The job's status, as the chief has it now.
+            chief: Where that chief is.
+
+        Returns:
+            Those that run, each once.
+        """
+        joined = {task.incarnation for task in status.tasks}
+        elsewhere = [life for life, where in self._chiefs.items() if where != chief]
+        for life in elsewhere:
+            del self._chiefs[life]
+        return [
+            self._handles[life]
+            for life in elsewhere
+            if life not in joined and self._handles[life].poll() is None
+        ]
 
     def _has_ended(self, life: str) -> bool:
         handle = self._handles.get(life)

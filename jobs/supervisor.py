@@ -122,7 +122,7 @@ class Supervisor:
 
     def _start(self, role: str, index: int, chief: str) -> None:
         spec = self._processes.task(role, index, chief)
-        self._tasks[role, index] = self._lives.start(spec)
+        self._tasks[role, index] = self._lives.start(spec, chief)
 
     def _read_address(self) -> str | None:
         """Where the chief says that it serves; None while it does not."""
@@ -159,6 +159,9 @@ class Supervisor:
                 on_status(status)
                 if ended := self._lives.find_ended(status):
                     self._client.report_ended(ended)
+                for stranded in self._lives.take_stranded(status, self._client.address):
+                    log.warning("%s looks for a chief that has moved", stranded.name)
+                    stranded.send_signal(signal.SIGTERM)  # It leaves, and starts again for free.
                 if status.phase in _RUNNING:
                     self._start_what_is_wanted(self._client.address, status)
                     if not self._options.ps_on_workers:
@@ -178,7 +181,7 @@ class Supervisor:
     def _start_spare(self, number: int, address: str) -> ProcessHandle:
         """One more than those that were asked for."""
         return self._lives.start(
-            self._processes.task(SPARE, self._processes.spares + number, address)
+            self._processes.task(SPARE, self._processes.spares + number, address), address
         )
 
     def _is_chief_back(self, address: str | None = None) -> bool:
@@ -226,7 +229,7 @@ class Supervisor:
                     # A place that nobody has held yet is not filled by a spare.
                     address = self._client.address
                     spec = self._processes.task(*task, address, replaces=bool(state))
-                    self._tasks[task] = self._lives.start(spec)
+                    self._tasks[task] = self._lives.start(spec, address)
             except BudgetSpent as spent:
                 said = describe_end(handle, code)
                 self._ask_to_stop(f"{handle.name}: {said}; {spent}")

@@ -48,7 +48,7 @@ class Watch:
         self.stopped_because = None
         for task in (("ps", 0), ("worker", 0), ("worker", 1)):
             spec = job.processes.task(*task, "localhost:7077")
-            self._supervisor._tasks[task] = self._supervisor._lives.start(spec)
+            self._supervisor._tasks[task] = self._supervisor._lives.start(spec, "localhost:7077")
 
     def __getitem__(self, name):
         """The newest process of a name."""
@@ -199,3 +199,14 @@ def test_a_process_with_two_places_is_told_of_once_and_one_of_another_launcher_n
     process.code = 1
     by_hand = SimpleNamespace(incarnation="by hand")
     assert job.ended(spare_2=process, worker_0=process, worker_7=by_hand) == [process.incarnation]
+
+
+def test_who_looks_for_a_chief_that_has_moved_and_had_not_joined_starts_again(watch):
+    job = watch()
+    lives = job._supervisor._lives
+    joined, ended, loading = job["ps-0"], job["worker-0"], job["worker-1"]
+    ended.code = -9
+    status = pb.JobStatus(tasks=[pb.TaskStatus(incarnation=joined.incarnation, state="up")])
+    assert lives.take_stranded(status, "localhost:7077") == [], "the chief is where it was"
+    assert lives.take_stranded(status, "host-b:1") == [loading]
+    assert lives.take_stranded(status, "host-b:1") == [], "it has been told"
