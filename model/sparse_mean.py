@@ -43,7 +43,7 @@ class SparseMean:
     """
 
     def __init__(self, gradient: Any, variable: Variable, name: str) -> None:
-        self._gradient, self._device = gradient, variable.device
+        self._gradient, self._device, self._shape = gradient, variable.device, variable.shape
         rows = variable.shape.as_list()[0]
         self._count_row = _BEYOND if rows is None else rows
         with v1.device(self._device):
@@ -69,7 +69,13 @@ class SparseMean:
             taken = self._accumulator.take_indexed_slices_grad(replicas)
             count = tf.reshape(taken.values[-1], [-1])[0]
             mean = tf.cast(taken.values[:-1] / count, self._gradient.dtype)
-            return [tf.IndexedSlices(mean, taken.indices[:-1])]
+            rows = taken.indices[:-1]
+            rows.set_shape([None])
+            mean.set_shape(rows.shape.concatenate(self._shape[1:]))
+            # An optimizer may want the gradient as a tensor.
+            is_known = self._shape.is_fully_defined()
+            shape = tf.constant(self._shape.as_list(), tf.int64) if is_known else None
+            return [tf.IndexedSlices(mean, rows, shape)]
 
     def start(self, step: Tensor) -> list[Operation]:
         """Has gradients from before `step` dropped."""

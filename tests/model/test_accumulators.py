@@ -100,6 +100,17 @@ def test_a_variable_without_a_shape_is_left_alone(graph):
     assert [op.type for op in graph.get_operations()].count("ResourceConditionalAccumulator") == 2
 
 
+def test_the_mean_of_rows_can_be_made_a_tensor(graph):
+    rows = tf.IndexedSlices(tf.constant([[1.0], [2.0], [4.0]]), tf.constant([2, 0, 2]))
+    meeting = GradientAccumulators([(rows, variable("table", [[0.0]] * 3))], name="t")
+    push = meeting.push(tf.constant(0, tf.int64))
+    whole = tf.convert_to_tensor(meeting.take(1)[0][0])
+    assert whole.shape.as_list() == [3, 1]
+    with v1.Session() as session:
+        session.run(push)
+        np.testing.assert_array_equal(session.run(whole), [[2], [0], [5]])
+
+
 def test_rows_are_averaged_over_all_workers(graph):
     rows = tf.IndexedSlices(tf.constant([[1.0], [2.0], [4.0]]), tf.constant([2, 0, 2]))
     [mean] = pushed([(rows, variable("table", [[0.0]] * 3))])

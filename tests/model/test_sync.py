@@ -364,6 +364,31 @@ def test_an_optimizer_may_leave_updates_out_and_count_as_it_likes(start_job, eve
         np.testing.assert_array_equal(job.value("table"), [0.0, -2.0 * updates, 0.0])
 
 
+def test_dynamic_loss_scaling_leaves_out_what_is_infinite(start_job):
+    def build(task):
+        weight = v1.get_variable("w", [], initializer=v1.zeros_initializer())
+        table = v1.get_variable("table", [3], initializer=v1.zeros_initializer())
+        factors = [[1.0, np.inf, 3.0], [2.0, 5.0, 7.0]][task.index]
+        rows = tf.data.Dataset.from_tensor_slices(np.float32(factors))
+        factor = v1.data.make_one_shot_iterator(rows).get_next()
+        optimizer = v1.mixed_precision.MixedPrecisionLossScaleOptimizer(
+            v1.train.GradientDescentOptimizer(2.0), v1.mixed_precision.DynamicLossScale(64.0)
+        )
+        return TrainSpec(loss=factor * (weight + table[1]), optimizer=optimizer)
+
+    job = start_job(build)
+    for worker in job.workers:
+        worker.take_token()
+    seen = []
+    for _ in range(3):
+        seen.append((job.step(), job.value("w"), list(job.value("table"))))
+    assert seen == [
+        ([1, 1], -3.0, [0.0, -3.0, 0.0]),
+        ([1, 1], -3.0, [0.0, -3.0, 0.0]),
+        ([2, 2], -13.0, [0.0, -13.0, 0.0]),
+    ]
+
+
 @pytest.mark.parametrize(("every", "by"), [(9, 1), (1, 2), (1, 0)])
 def test_a_late_gradient_is_stale_however_global_steps_are_counted(start_job, every, by):
     job = start_job(counted_by(every, by, 1, 10, 1000), workers=3, replicas=2)

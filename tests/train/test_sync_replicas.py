@@ -248,6 +248,81 @@ def test_an_optimizer_may_leave_updates_out(start, own):
             np.testing.assert_allclose(chief.values[name], value, rtol=1e-5, err_msg=name)
 
 
+def loss_scaling():
+    scale = v1.mixed_precision.DynamicLossScale(initial_loss_scale=256.0, increment_period=2)
+    return v1.mixed_precision.MixedPrecisionLossScaleOptimizer(
+        train.MomentumOptimizer(0.1, 0.5), scale
+    )
+
+
+class Accumulating(v1.train.MomentumOptimizer):
+    """Adds up three gradients and applies their sum, in a branch, as many scripts do."""
+
+    def apply_gradients(self, pairs, global_step=None, name=None):
+        turn = v1.get_variable("turn", [], tf.int64, v1.zeros_initializer(), trainable=False)
+        zeros = v1.zeros_initializer()
+        pairs = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in pairs]
+        sums = [
+            v1.get_variable(f"sum_{i}", gradient.shape, gradient.dtype, zeros, trainable=False)
+            for i, (gradient, _) in enumerate(pairs)
+        ]
+        added = [each.assign_add(pair[0]) for each, pair in zip(sums, pairs, strict=True)]
+
+        def apply():
+            gradients = [each.read_value() for each in sums]
+            means = zip(gradients, [variable for _, variable in pairs], strict=True)
+            update = super(Accumulating, self).apply_gradients(list(means), global_step)
+            with tf.control_dependencies([update]):
+                return tf.group(*(each.assign(tf.zeros_like(each)) for each in sums))
+
+        with tf.control_dependencies(added):
+            is_due = tf.equal(turn.assign_add(1) % 3, 0)
+            return tf.cond(is_due, apply, tf.no_op)
+
+
+def accumulating():
+    return Accumulating(0.1, 0.5)
+
+
+def train_on_overflows(servers, inner, is_sync):
+    """Local steps, and values after 3 global ones; every third gradient is infinite or 3."""
+    v1.Session.reset(servers.worker.target)
+    place = v1.train.replica_device_setter(ps_tasks=1, worker_device="/job:worker/task:0")
+    with tf.Graph().as_default(), v1.device(place):
+        weight = v1.get_variable("weight", [2], initializer=v1.ones_initializer())
+        table = v1.get_variable("table", [4, 1], initializer=v1.ones_initializer())
+        optimizer = inner()
+        large = 3.0 if inner is accumulating else np.inf
+        factors = tf.data.Dataset.from_tensor_slices(np.float32([1, 2, large] * 5))
+        factor = v1.data.make_one_shot_iterator(factors).get_next()
+        loss = factor * (tf.reduce_sum(weight) + tf.reduce_sum(tf.gather(table, [1, 1, 3])))
+        if is_sync:
+            optimizer = train.SyncReplicasOptimizer(optimizer, 1, 1, lease_secs=100)
+        step = train.get_or_create_global_step()
+        update = optimizer.minimize(loss, global_step=step)
+        hooks = [optimizer.make_session_run_hook(is_chief=True)] if is_sync else []
+        steps, read = 0, [each.read_value() for each in (step, weight, table)]
+        with train.MonitoredTrainingSession(
+            servers.worker.target, hooks=[*hooks, train.StopAtStepHook(last_step=3)]
+        ) as session:
+            while not session.should_stop():
+                session.run(update)
+                steps, values = steps + 1, session._tf_sess().run(read)
+        return steps, values
+
+
+@pytest.mark.parametrize(
+    ("inner", "steps"), [(loss_scaling, 4), (accumulating, 9)], ids=["scaling", "accumulating"]
+)
+def test_loss_scaling_and_accumulation_train_as_in_one_process(cluster, inner, steps):
+    expected, values = train_on_overflows(cluster, inner, is_sync=False)
+    made, synced = train_on_overflows(cluster, inner, is_sync=True)
+    assert made == expected == steps
+    for one, other in zip(synced, values, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert values[0] == 3
+
+
 def test_every_gradient_is_applied_or_counted_as_dropped(start):
     chief, worker = (start(index, sync(), last_step=20) for index in range(2))
     chief.wait()
