@@ -197,7 +197,8 @@ def _show_result(result: JobResult) -> None:
     console.print(
         f"global step {result.global_step:,} ({result.reason}), loss {loss}, "
         f"{result.examples:,} examples, {result.seconds:.1f} s, "
-        f"{result.steps_per_second:.1f} steps/s"
+        f"{result.steps_per_second:.1f} steps/s",
+        soft_wrap=not console.is_terminal,
     )
     if result.eval:
         metrics = (f"{name} [bold]{_figure(value)}[/]" for name, value in result.eval.items())
