@@ -122,7 +122,8 @@ class Epochs:
         )
 
     def _train_on(self, view: ClusterView) -> str:
-        config = session_config(view, CHIEF, self._server.address)
+        # In async mode the chief makes no steps: it initializes, saves, and reads a few numbers.
+        config = session_config(view, CHIEF, self._server.address, optimize=self._options.sync)
         deadline = Deadline.after(self._options.lease_secs)
         graph = self._layout.built.graph
         session = open_session(self._server.target, graph, config, deadline, LeavableSession)

@@ -14,6 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# The default of `replica_device_setter`, which has no public name.
+from tensorflow.python.training.device_setter import STANDARD_PS_OPS
+
 from .sharding import LargeVariables
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "Variable", "VariableV2"})
@@ -122,7 +125,17 @@ def device_setter(
         ps_strategy=strategy or BalancedByBytes(num_ps),
         merge_devices=True,
     )
-    return setter
+    of_others: dict[str, str] = {}
+
+    def device(op: tf.Operation) -> str:
+        if not isinstance(op, tf.Operation) or op.type in STANDARD_PS_OPS:
+            return setter(op)
+        # That of any other follows from the device that it asks for, and takes long to find.
+        if op.device not in of_others:
+            of_others[op.device] = setter(op)
+        return of_others[op.device]
+
+    return device
 
 
 @contextlib.contextmanager

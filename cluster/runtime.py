@@ -69,7 +69,7 @@ def device_config() -> Any:
     return None if has_gpus() else tf.compat.v1.ConfigProto(device_count={"GPU": 0})
 
 
-def session_config(view: ClusterView, task: Task, address: str) -> Any:
+def session_config(view: ClusterView, task: Task, address: str, *, optimize: bool = True) -> Any:
     """The configuration under which `task` sees the parameter servers of `view`, and itself.
 
     State on the parameter servers is shared by all sessions with such a configuration, whichever
@@ -80,6 +80,8 @@ def session_config(view: ClusterView, task: Task, address: str) -> Any:
         task: The task that opens the session.
         address: `host:port` of that task's own server. If it is one of the parameter servers, the
             session knows it as such and by no other name.
+        optimize: Whether TensorFlow optimizes the graph for each different run. That takes longer
+            than it saves where few things are run more than once.
 
     Returns:
         A `tf.compat.v1.ConfigProto`.
@@ -91,4 +93,5 @@ def session_config(view: ClusterView, task: Task, address: str) -> Any:
         allow_soft_placement=True,
     )
     config.experimental.share_session_state_in_clusterspec_propagation = True
+    config.graph_options.rewrite_options.disable_meta_optimizer = not optimize
     return config

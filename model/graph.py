@@ -17,6 +17,7 @@ from ..cluster.chief_client import JobStopping
 from ..cluster.data_plane import DataPlane
 from ..cluster.graph_collections import forget_unrunnable, merge_summaries
 from ..cluster.placement import ServerLoad, on_cluster, server_loads
+from ..cluster.spec import Role
 from ..errors import ParamserveError, UsageError
 from ..loops.loop import Loop, Task
 from ..reasons import as_failure
@@ -66,8 +67,9 @@ class TrainGraph:
         local_init_op: Initializes the task's own variables.
         local_init_with_tables: The same, and lookup tables and dataset iterators, which only a
             task that runs the model needs.
-        uninitialized: Names of the global variables that are not initialized.
-        job_saver: Saves and restores everything, under the model's own names.
+        uninitialized: Names of the global variables that are not initialized. In workers, only of
+            one on each server: a server that has started again has none of them.
+        chief_saver: Saves and restores everything, under the model's own names; None in workers.
         num_ps: Parameter servers that the variables are spread over.
         layout: Counts changes of that number in a job.
         loads: What each parameter server holds, optimizer slots included, by its index.
@@ -89,7 +91,7 @@ class TrainGraph:
     local_init_op: Operation
     local_init_with_tables: Operation
     uninitialized: Tensor
-    job_saver: JobSaver
+    chief_saver: JobSaver | None
     num_ps: int
     layout: int = 0
     loads: dict[int, ServerLoad] = field(default_factory=dict)
@@ -98,6 +100,12 @@ class TrainGraph:
     def saver(self) -> Any:
         """The `tf.compat.v1.train.Saver` of `job_saver`."""
         return self.job_saver.saver
+
+    @property
+    def job_saver(self) -> JobSaver:
+        """The chief's saver."""
+        assert self.chief_saver is not None, "only the chief saves"
+        return self.chief_saver
 
     def container(self) -> AbstractContextManager[Any]:
         """Within it, ops of this graph keep their state apart from that of other layouts."""
@@ -139,6 +147,7 @@ def build_train_graph(
     """
     task, defaults = task or Task(), defaults or JobDefaults()
     data_plane = data_plane or DataPlane()
+    is_chief = context.role == Role.CHIEF
     reset_names()
     graph = tf.Graph()
     with (
@@ -166,7 +175,11 @@ def build_train_graph(
                 spec, train_op=train_op, global_step=global_step, task=task, defaults=defaults
             )
         with _explaining("the model's saver cannot save the whole model"):
-            job_saver = make_saver(loop.scaffold, worker_device, defaults.keep_checkpoints)
+            chief_saver = (
+                make_saver(loop.scaffold, worker_device, defaults.keep_checkpoints)
+                if is_chief
+                else None
+            )
         return TrainGraph(
             num_ps=context.num_ps,
             layout=layout,
@@ -178,10 +191,12 @@ def build_train_graph(
             step_examples=_scalar_int64(spec.examples),
             input=counters.input,
             summary_op=_chosen(loop.scaffold.summary_op, merge_summaries),
-            job_saver=job_saver,
+            chief_saver=chief_saver,
             loads=server_loads(v1.global_variables()),
             **train,
-            **_init_ops(loop, known - {variable.ref() for variable in counters.variables}),
+            **_init_ops(
+                loop, known - {variable.ref() for variable in counters.variables}, every=is_chief
+            ),
         )
 
 
@@ -313,9 +328,11 @@ def _container(graph: Any, layout: int) -> AbstractContextManager[Any]:
     return manager
 
 
-def _init_ops(loop: Loop, of_the_model: set[Any]) -> dict[str, Any]:
-    scaffold = loop.scaffold
-    uninitialized = v1.report_uninitialized_variables(v1.global_variables())
+def _init_ops(loop: Loop, of_the_model: set[Any], *, every: bool) -> dict[str, Any]:
+    scaffold, variables = loop.scaffold, v1.global_variables()
+    if not every:
+        variables = list({variable.device: variable for variable in variables}.values())
+    uninitialized = v1.report_uninitialized_variables(variables)
     uninitialized.mark_used()  # Not in the graph, but by whoever opens a session.
     local = _chosen(scaffold.local_init_op, v1.local_variables_initializer)
     return {
