@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-import psutil
 from rich.table import Table
+
+try:
+    import psutil
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        "error: measuring what stays behind needs psutil: run `make bench` or `make test` once, or "
+        "`pip install psutil`"
+    ) from error
 
 # The first losses load code and fill caches.
 _WARM_UP = 0.2
