@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ class TaskContext:
 
     def files(
         self,
-        files: str | Sequence[str],
+        files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         batch_size: int,
         format: str | None = None,
@@ -160,8 +161,9 @@ class TaskContext:
         from .input import make_dataset
         from .input_plan import InputPlan, choose_shard_records
 
-        patterns = (files,) if isinstance(files, str) else tuple(map(str, files))
-        query = FileQuery(patterns, format or "", header, tuple(columns or ()))
+        patterns = [files] if isinstance(files, str | os.PathLike) else files
+        names = tuple(str(each) for each in patterns)
+        query = FileQuery(names, format or "", header, tuple(columns or ()))
         index = self.input.find_files(query)
         size = shard_records or choose_shard_records(index.records, batch_size)
         parts = index.cut(size)

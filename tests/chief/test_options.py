@@ -21,6 +21,7 @@ def options(**values):
         ({"num_workers": -1, "chief_trains": True}, "--workers -1: expected at least 0"),
         ({"replicas_to_aggregate": 0}, "--replicas-to-aggregate 0: expected at least 1"),
         ({"replicas_to_aggregate": "some"}, "--replicas-to-aggregate 'some': expected a number or"),
+        ({"max_bad_records": -1}, "--max-bad-records -1: expected at least 0"),
         ({"stall_secs": 10.0}, "--stall-secs 10 with --lease-secs 10: a stall has to outlast"),
         ({"max_steps": 0}, "--max-steps 0: expected at least 1"),
         ({"save_checkpoint_steps": 0}, "--save-checkpoint-steps 0: expected at least 1"),

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import os
+import sys
 from itertools import chain
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_any_range_of_a_file_can_be_read(read, tmp_path, end):
     lease, first = (Lease(0, 0, 0, (1, 3)), 10) if end else (Lease(0, 61, 0, (1, 3)), 3060)
     expected = [n for n in (*range(first, first + 10), *range(first + 20, first + 30)) if n < count]
     for name in (path, rows):
-        found = read(str(name), batch_size=10, shard_records=50, source=Script(lease))
+        found = read(name, batch_size=10, shard_records=50, source=Script(lease))
         assert [int(record) for record in records(found)] == expected
     everything = read(str(path), batch_size=64, epochs=2, shuffle=True)
     numbers = sorted(int(record) for record in records(everything))
@@ -140,6 +141,14 @@ def test_rows_of_parquet_files_are_columns(read, tmp_path):
     assert set(found[0][1]) == {"x"}
     with pytest.raises(UsageError, match=r"0\.parquet' has no column 'y': it has n, x, s"):
         read(str(tmp_path / "0.parquet"), batch_size=8, columns=["y"])
+
+
+def test_without_pyarrow_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "paramserve.model.parquet", raising=False)
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(UsageError, match=r"needs PyArrow, .*pip install 'paramserve\[parquet\]'"):
+        count_files(FileQuery((str(tmp_path / "a.parquet"),)))
 
 
 def test_files_of_other_file_systems_are_read(read, tmp_path, monkeypatch):
