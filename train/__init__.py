@@ -99,7 +99,6 @@ from tensorflow.compat.v1.train import (
     write_graph,
 )
 
-from ..loops.verbosity import follow_tensorflow
 from ..worker.session import ChiefSessionCreator, WorkerSessionCreator
 from . import queue_runner
 from .adam import AdamOptimizer
@@ -125,8 +124,6 @@ from .session_manager import SessionManager
 from .supervisor import Supervisor
 from .sync_replicas import SyncReplicasOptimizer
 from .warm_starting import warm_start
-
-follow_tensorflow()
 
 __all__ = [
     "AdadeltaOptimizer",
