@@ -260,11 +260,9 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
 
     def _build_worker(self) -> tf.Operation:
         number = tf.identity(self._local_step.read_value())
-        with v1.device(self._global_step.device):
-            one = tf.ones([1], tf.float64)
         pushes = [
             self._ledger.push(self._row, number),
-            self._tally.push(one, number),
+            self._tally.push([1], number),
             *self._gradients.push(number),
         ]
         with tf.control_dependencies(pushes):
@@ -272,7 +270,6 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         return self._local_step.assign(token).op
 
     def _build_update(self) -> tuple[tf.Operation, tf.Tensor]:
-        """The update, and the number of the round that comes after it."""
         means = self._gradients.take(self._replicas)
         # Outside of our name scope, as the names of what an optimizer keeps are those of its own.
         with v1.device(self._global_step.device), v1.name_scope(""):
@@ -280,8 +277,8 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             return update, self._ledger.apply(self._tally.take(self._replicas)[0])
 
     def _build_start(self) -> None:
-        first = self._read_global_step()
-        drained = [self._tokens.clear(self._worker)] if self._has_own_queues else []
+        first, own = self._read_global_step(), self._has_own_queues
+        drained = [self._tokens.clear(self._worker)] if own else []
         with tf.control_dependencies(drained):
             self.local_step_init_op = self._local_step.assign(self._round()).op
         self.chief_init_op = tf.group(
@@ -290,7 +287,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             self._ledger.start(first),
             self._tally.start(first),
             *self._gradients.start(first),
-            *([self._shares.initializer] if self._has_own_queues else []),
+            *([self._shares.initializer] if own else []),
         )
 
     def _build_chief(self, step: tf.Operation) -> None:
