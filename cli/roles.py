@@ -28,6 +28,8 @@ from . import arguments as args
 DEFAULT_CHIEF_PORT = 7077
 # A library that hangs at the end of the process does not hold it up for longer.
 EXIT_SECS = 5.0
+# How long the name of this host may take to resolve, as in a cluster that has just made it.
+RESOLVE_SECS = 5.0
 
 ChiefAddress = Annotated[
     str | None,
@@ -316,10 +318,23 @@ def _chief_address(chief: str | None) -> str:
 
 
 def _checked_host(host: str) -> str:
+    """The host that was given, once it resolves: names may get their addresses a moment late."""
     try:
-        return parse_host(host, "--host")
+        name = parse_host(host, "--host")
     except ValueError as error:
         raise UsageError(str(error)) from error
+    deadline = time.monotonic() + RESOLVE_SECS
+    while True:
+        try:
+            socket.getaddrinfo(name, None)
+            return name
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"--host {host!r} does not resolve here ({error.strerror}): give a name or "
+                    "address under which other tasks reach this process"
+                ) from error
+        time.sleep(0.2)
 
 
 def _default_host() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import gc
 import logging
 import math
 import socket
@@ -261,7 +262,24 @@ def find_missing(session: tf.compat.v1.Session, ready_op: Any, deadline: Deadlin
     # An op without a value, or with numbers, has nothing to complain about.
     if names is None or np.issubdtype(names.dtype, np.number) or names.size == 0:
         return None
-    return f"Variables not initialized: {', '.join(name.decode() for name in names.ravel())}"
+    missing = [name.decode() for name in names.ravel()]
+    return f"Variables not initialized: {_describe_places(session.graph, missing)}"
+
+
+def _describe_places(graph: tf.Graph, names: list[str]) -> str:
+    """Names variables and their devices: one that is not where the chief has it stays empty."""
+    devices = {name: _device_of(graph, name) for name in names}
+    if not any(devices.values()):
+        return ", ".join(names)
+    nowhere = "no device in particular"
+    return ", ".join(f"{name} on {devices[name] or nowhere}" for name in names)
+
+
+def _device_of(graph: tf.Graph, name: str) -> str:
+    try:
+        return str(graph.get_operation_by_name(name).device)
+    except (KeyError, ValueError):
+        return ""
 
 
 def run_local_init(
@@ -303,7 +321,9 @@ def wait_until_ready(
         pauses = growing_pauses(poll_secs)
         while (missing := look()) is not None:
             if not deadline.remaining_secs():
-                raise deadline.error(f"{missing}. Is the chief running?")
+                raise deadline.error(
+                    f"{missing}. Is the chief running, and does it have them on the same devices?"
+                )
             _logger.debug("Waiting for the model to be ready. %s", missing)
             deadline.sleep(next(pauses))
 
@@ -339,7 +359,10 @@ def _nearly_empty_graph() -> tf.Graph:
 def _describe_silence(target: str, config: Any) -> str:
     """Says who of a session's peers takes no connections, or that all do."""
     tasks = {f"the TensorFlow server at {target}": parse_master(target)}
-    for job in config.cluster_def.job if config is not None else ():
+    cluster = config.cluster_def if config is not None else None
+    if cluster is None or not cluster.job:
+        cluster = _cluster_of(target)
+    for job in cluster.job if cluster is not None else ():
         for index, address in job.tasks.items():
             tasks[f"{job.name}:{index} ({address})"] = address
     budget_secs = _PROBE_BUDGET_SECS / len(tasks)
@@ -352,6 +375,13 @@ def _describe_silence(target: str, config: Any) -> str:
         f"The TensorFlow server at {target} takes connections, but not every task of its cluster "
         "answers it: are all of them running, parameter servers and chief included?"
     )
+
+
+def _cluster_of(target: str) -> Any:
+    """The cluster of this process's server with a target; None if there is no such server."""
+    # TensorFlow has no list of them.
+    servers = (each for each in gc.get_objects() if type(each) is tf.distribute.Server)
+    return next((each.server_def.cluster for each in servers if each.target == target), None)
 
 
 def _answers(address: str, timeout_secs: float) -> bool:

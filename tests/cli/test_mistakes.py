@@ -5,7 +5,10 @@ import socket
 
 import pytest
 
+from paramserve.cli import roles
+from paramserve.cluster.spec import Role
 from paramserve.cluster.status_client import refuse_live_job
+from paramserve.errors import UsageError
 
 CLUSTER = {
     "chief": ["10.0.0.1:7077"],
@@ -55,6 +58,10 @@ def assert_mistake(result, message):
         (["--param", "rate"], "--param 'rate': expected KEY=VALUE"),
         (["--launcher", "slurm"], "--launcher 'slurm': expected ray or process"),
         (["--logdir", ""], "--logdir is empty"),
+        (
+            ["--logdir", "gs://"],
+            "--logdir 'gs://' has only a scheme: expected gs://PLACE/DIRECTORY",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -155,3 +162,9 @@ def test_a_role_without_a_chief_gives_up_in_time(run):
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: max_wait_secs=0.5 ran out: the chief at {chief} did not take")
     assert "Traceback" not in result.stderr
+
+
+def test_a_host_that_does_not_resolve_is_named_by_the_process(monkeypatch):
+    monkeypatch.setattr(roles, "RESOLVE_SECS", 0.0)
+    with pytest.raises(UsageError, match=r"--host 'no-such-host\.invalid' does not resolve here"):
+        roles._Place.find(Role.PS, "no-such-host.invalid", None, None)
