@@ -286,6 +286,9 @@ class Supervisor:
         culprit = next((h for h in self._tasks.values() if h.name == failed), None)
         if culprit is None and kind is JobFailed:
             culprit = handle
+        if kind is WaitTimeout:  # The chief cannot know why a task never started.
+            unplaced = filter(None, (each.waits_for() for each in self._tasks.values()))
+            message = "; ".join([*unplaced, message])
         return kind(f"{message}\n{self._read_on(culprit)}" if culprit else message)
 
     def _read_on(self, handle: ProcessHandle) -> str:

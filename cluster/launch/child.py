@@ -45,6 +45,10 @@ class ChildProcess:
         """Sends a signal; a process that is gone is no error."""
         self._process.send_signal(signum)
 
+    def waits_for(self) -> str:
+        """Nothing: it starts at once."""
+        return ""
+
     def log_tail(self, lines: int) -> list[str]:
         """The last lines of its output."""
         with self._log_path.open(errors="replace") as log:

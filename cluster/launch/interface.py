@@ -41,6 +41,9 @@ class ProcessHandle(Protocol):
     def send_signal(self, signum: int) -> None:
         """Sends a signal; a process that is gone is no error."""
 
+    def waits_for(self) -> str:
+        """What keeps it from starting; empty once it has started."""
+
     def log_tail(self, lines: int) -> list[str]:
         """The last lines of its output."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...errors import UsageError
 from .interface import ProcessSpec
 from .ray_connection import connect, disconnect
 from .ray_process import ProcessActor, RayProcess
@@ -45,9 +46,21 @@ class RayLauncher:
         # Its actor has TensorFlow loaded, and the address is still the same.
         is_there = before is not None and not before.is_lost
         actor = before.actor if before is not None and is_there else self._create_actor(spec)
+        if self._connection.is_local:
+            self._check_gpus(spec)
         self._newest[spec.name] = process = RayProcess(spec, actor, self._ray)
         self._started.append(process)
         return process
+
+    def _check_gpus(self, spec: ProcessSpec) -> None:
+        """Refuses what this one host will never have room for."""
+        total = float(self._ray.cluster_resources().get("GPU", 0.0))
+        taken = sum(each.gpus for name, each in self._newest.items() if name != spec.name)
+        if spec.gpus > total - taken:
+            raise UsageError(
+                f"--gpus-per-worker {spec.gpus:g}: no GPU is left for {spec.name}: Ray counts "
+                f"{total:g} on this host; ask for fewer, or give a cluster by --ray-address"
+            )
 
     def _create_actor(self, spec: ProcessSpec) -> Any:
         options: dict[str, Any] = {"scheduling_strategy": "SPREAD", "max_restarts": 0}

@@ -36,6 +36,7 @@ class RayProcess:
     Attributes:
         name: The process's name.
         actor: What watches it.
+        gpus: GPUs that it needs, as Ray counts them.
         is_lost: Whether the actor is gone, with its node or by itself.
     """
 
@@ -43,7 +44,7 @@ class RayProcess:
         self.name = spec.name
         self.actor = actor
         self.is_lost = False
-        self._gpus = spec.gpus
+        self.gpus = spec.gpus
         self._ray = ray
         self._starting: Any = actor.start.remote(spec)
         self._asked = time.monotonic()
@@ -84,6 +85,10 @@ class RayProcess:
             self._call("end")
         self._ray.kill(self.actor)
 
+    def waits_for(self) -> str:
+        """What keeps it from starting; empty once it has started."""
+        return "" if self._has_started() else self._wants_a_place()
+
     def _has_started(self) -> bool:
         if self._starting is None:
             return True
@@ -106,7 +111,7 @@ class RayProcess:
         secs = time.monotonic() - self._asked
         has = {name: n for name, n in self._ray.cluster_resources().items() if name in _COUNTED}
         return (
-            f"Ray has found no node for {self.name} in {secs:.0f} s: it needs {self._gpus:g} GPUs "
+            f"Ray has found no node for {self.name} in {secs:.0f} s: it needs {self.gpus:g} GPUs "
             f"and 1 CPU; the whole cluster has {has}"
         )
 

@@ -279,3 +279,9 @@ def _cluster(folder, nodes):
                 if child.is_running():
                     child.kill()
             process.kill()
+
+
+def test_gpus_that_this_host_does_not_have_are_the_error(start, logdir):
+    command = start("run", LINEAR, "--gpus-per-worker", 1000, "--logdir", logdir)
+    assert command.wait() == 2
+    assert "--gpus-per-worker 1000: no GPU is left for worker-0: Ray counts" in last_error(command)
