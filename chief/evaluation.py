@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +21,11 @@ v1 = tf.compat.v1
 
 
 def evaluate(
-    spec: TrainSpec, checkpoint: str, context: TaskContext, saver: JobSaver | None = None
+    spec: TrainSpec,
+    checkpoint: str,
+    context: TaskContext,
+    saver: JobSaver | None = None,
+    on_batch: Callable[[int], None] = lambda _: None,
 ) -> dict[str, float]:
     """Runs the model's evaluation to the end of its input.
 
@@ -28,6 +34,7 @@ def evaluate(
         checkpoint: Path of a checkpoint.
         context: Context of the evaluator.
         saver: What has written the checkpoint; None: its names are the usual ones.
+        on_batch: Called after each batch with their number so far.
 
     Returns:
         Metric name to value; empty when the spec has no evaluation.
@@ -41,12 +48,14 @@ def evaluate(
     try:
         with tf.Graph().as_default(), v1.device("/cpu:0"), refused_eager_calls():
             v1.train.get_or_create_global_step()
-            return _run(spec.evaluate(context), checkpoint, saver or JobSaver(None))
+            return _run(spec.evaluate(context), checkpoint, saver or JobSaver(None), on_batch)
     except Exception as error:
         raise as_failure("evaluation failed", error) from error
 
 
-def _run(metrics: EvalMetrics, checkpoint: str, job_saver: JobSaver) -> dict[str, float]:
+def _run(
+    metrics: EvalMetrics, checkpoint: str, job_saver: JobSaver, on_batch: Callable[[int], None]
+) -> dict[str, float]:
     values = {name: value for name, (value, _) in metrics.items()}
     updates = [update for _, update in metrics.values()]
     local_init = tf.group(v1.local_variables_initializer(), v1.tables_initializer())
@@ -56,8 +65,9 @@ def _run(metrics: EvalMetrics, checkpoint: str, job_saver: JobSaver) -> dict[str
         _restore(saver, session, checkpoint)
         session.run(local_init)
         try:
-            while True:
+            for number in itertools.count(1):
                 session.run(updates)
+                on_batch(number)
         except tf.errors.OutOfRangeError:
             pass
         return {name: float(value) for name, value in session.run(values).items()}

@@ -104,6 +104,11 @@ class JobOptions:
         check_combination(self.data_plane, self.sync)
         if not self.logdir:
             raise UsageError("--logdir is empty: name a directory for checkpoints and events")
+        scheme, is_url, place = self.logdir.partition("://")
+        if is_url and not place.strip("/"):
+            raise UsageError(
+                f"--logdir {self.logdir!r} has only a scheme: expected {scheme}://PLACE/DIRECTORY"
+            )
 
     @property
     def trainers(self) -> int:

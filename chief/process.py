@@ -249,9 +249,14 @@ class _Chief:
         source = WholeInput(self._file_counts.find_here)
         evaluator = TaskContext("evaluator", 0, 1, 0, options.sync, options.params, source)
         path = local_path(self._storage, checkpoint.global_step)
-        metrics = evaluate(built.spec, path, evaluator, built.job_saver)
+        metrics = evaluate(built.spec, path, evaluator, built.job_saver, self._note_evaluated)
+        self._state.detail = ""
         summaries.write_evaluation(metrics, checkpoint.global_step)
         return metrics
+
+    def _note_evaluated(self, batches: int) -> None:
+        """Says how far the evaluation is, which may run for long, or forever on endless input."""
+        self._state.detail = f"{batches:,} batches evaluated, until the input ends"
 
     def result(
         self, reason: str, metrics: Mapping[str, float] | None = None, error: str = ""

@@ -159,6 +159,9 @@ class Training:
             self._mirrors.start()
         self._state.save_checkpoint = self._checkpoints.save
         self._state.phase = Phase.TRAINING
+        last_step = self._state.last_step
+        end = "the input ends" if last_step is None else f"global step {last_step}"
+        log.info("training until %s", end)
         self._state.membership.mark_ready(self._view.epoch)
         try:
             return self._train_to_the_end()

@@ -41,6 +41,7 @@ class ProgressDisplay:
         self._task: TaskID = self._bar.add_task("starting", total=None, step="")
         self._printed: tuple[str, float] = ("", 0.0)
         self._has_begun = False
+        self._is_training = False
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()
@@ -55,6 +56,10 @@ class ProgressDisplay:
             self._has_begun = True
             for line in describe_running_job(status.logdir, is_command=self._is_command):
                 self._print(line)
+        if status.phase == "training" and not self._is_training:
+            self._is_training = True
+            if not status.max_steps:
+                self._print("no --max-steps: it trains until the input ends")
         step, words = describe_step(status), describe_pace(status)
         self._bar.words = words
         self._bar.update(

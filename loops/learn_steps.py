@@ -111,9 +111,8 @@ class LearnSteps(tf.compat.v1.train.SessionRunHook):
             except PREEMPTION_ERRORS:
                 # The step will be made again, in another session.
                 raise
-            except END_OF_INPUT as error:
-                _logger.info("The input has ended (%s); so does training.", type(error).__name__)
-                raise
+            except END_OF_INPUT:
+                raise  # A normal end.
             except v1.train.NanLossDuringTrainingError:
                 # No session: a monitor that saves would give out this model as a good one.
                 self.monitors.abandon()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
+
+from ..reasons import reason_of
+
+_logger = logging.getLogger(__name__)
 
 # Seconds that queue runners and other threads get to end before the session is closed on them.
 # TensorFlow gives them 120, which a synchronous chief always used up: its queue runner waits for
@@ -173,7 +178,7 @@ def _run_until_stop(
     try:
         while not monitored.should_stop():
             value = monitored.run_step_fn(make_step)
-    except (tf.errors.OutOfRangeError, StopIteration):
-        # The end of the input, which is a normal end; the caller needs the value all the same.
-        pass
+    except (tf.errors.OutOfRangeError, StopIteration) as error:
+        # A normal end; the caller needs the value all the same.
+        _logger.info("The input has ended (%s); so does training.", reason_of(error))
     return value

@@ -8,7 +8,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..reasons import reason_of
 from .global_step import read_after
 from .hooks import GlobalStepHook
 from .loop import Step
@@ -104,8 +103,6 @@ class SlimStep:
         return self._view
 
     def _tell_of(self, error: BaseException, session: tf.compat.v1.Session) -> None:
-        if isinstance(error, tf.errors.OutOfRangeError):
-            _logger.info("Caught OutOfRangeError. Stopping Training. %s", reason_of(error))
         if not is_end_or_preemption(error):
             for hook in self._sync_hooks:
                 hook.close_queue(session)

@@ -309,6 +309,11 @@ class TrainSpec:
         if (self.optimizer is None) == (self.train_op is None):
             given = "neither" if self.optimizer is None else "both"
             raise UsageError(f"TrainSpec needs either optimizer= or train_op=, got {given}")
+        if isinstance(self.train_op, (list, tuple, dict)):
+            raise UsageError(
+                f"TrainSpec.train_op is a {type(self.train_op).__name__}, expected one operation "
+                "or tensor: give tf.group(*operations)"
+            )
 
 
 BuildFn = Callable[[TaskContext], TrainSpec]

@@ -180,6 +180,11 @@ class Pruning:
                 f"there are {len(masks)} masks, {len(thresholds)} thresholds and {len(weights)} "
                 "weights in the graph's collections: have apply_mask alone add to them"
             )
+        if not masks:
+            _logger.warning(
+                "There is no mask in the graph, so nothing is pruned: use apply_mask or the masked "
+                "layers before the mask update op is made."
+            )
         sparsity = self.sparsity()
         with tf.control_dependencies([self._last_update.assign(step, read_value=False)]):
             updates = [

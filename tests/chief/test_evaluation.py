@@ -166,3 +166,13 @@ def test_an_op_that_fails_in_an_evaluation_is_named_with_its_line(checkpoint):
         "evaluation failed: NotFoundError: /no/such/file; No such file or directory "
         f"(op 'ReadFile', made at {__file__}:{line})"
     )
+
+
+def test_an_evaluation_says_how_far_it_is(checkpoint):
+    def build(task):
+        numbers = tf.data.Dataset.range(10).batch(4)
+        return {"mean": v1.metrics.mean(v1.data.make_one_shot_iterator(numbers).get_next())}
+
+    counts = []
+    evaluate(spec(build), checkpoint, CONTEXT, on_batch=counts.append)
+    assert counts == [1, 2, 3]

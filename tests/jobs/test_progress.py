@@ -124,3 +124,11 @@ def test_what_can_be_done_while_a_job_runs_is_said_when_it_begins():
 def test_brackets_in_a_message_are_no_markup(terminal):
     detail = "no device [/job:ps/task:0] for [[{{node w}}]] [red]"
     assert detail in show(status(detail=detail, global_step=0), terminal=terminal, width=200)
+
+
+def test_a_job_without_a_last_step_says_that_it_trains_until_the_input_ends():
+    endless = status(max_steps=0)
+    lines = lines_of(endless, endless)
+    assert lines[0] == "no --max-steps: it trains until the input ends"
+    assert len([line for line in lines if "--max-steps" in line]) == 1
+    assert "--max-steps" not in "".join(lines_of(status()))

@@ -11,6 +11,8 @@ def test_a_spec_needs_a_way_to_train_and_only_one():
         TrainSpec(loss=1.0)
     with pytest.raises(UsageError, match="either optimizer= or train_op=, got both"):
         TrainSpec(loss=1.0, optimizer="an optimizer", train_op="an op")
+    with pytest.raises(UsageError, match=r"train_op is a list, .* give tf\.group"):
+        TrainSpec(loss=1.0, train_op=["an op", "another"])
     assert TrainSpec(loss=1.0, train_op="an op").examples == 1
     assert TrainSpec(loss=1.0, optimizer="an optimizer").metrics == {}
 

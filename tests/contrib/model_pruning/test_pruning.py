@@ -296,3 +296,8 @@ def test_ops_are_made_in_the_graph_of_the_masks_from_anywhere(graph):
     thread.start()
     thread.join()
     assert [each.graph for each in made] == [graph] * 3
+
+
+def test_that_there_is_no_mask_is_said(step, caplog):
+    Pruning(get_pruning_hparams(), step).mask_update_op()
+    assert "There is no mask in the graph" in caplog.text
