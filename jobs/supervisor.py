@@ -317,9 +317,8 @@ class Supervisor:
 
     def _read(self, name: str) -> str | None:
         """A file that the chief has written; a path is one of the host where it runs."""
-        assert self._chief is not None
         logdir = self._options.logdir
-        if "://" in logdir:
+        if self._chief is None or "://" in logdir:
             return read_job_file(logdir, name)
         return self._chief.read_file(str(Path(logdir, name).resolve()))
 

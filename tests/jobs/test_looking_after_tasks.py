@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from paramserve.cluster.launch.ahead import StartedAhead
+from paramserve.errors import JobFailed
 from paramserve.jobs.job import Job
 from paramserve.jobs.supervisor import Supervisor
 from paramserve.protos import status_pb2 as pb
@@ -210,3 +211,17 @@ def test_who_looks_for_a_chief_that_has_moved_and_had_not_joined_starts_again(wa
     assert lives.take_stranded(status, "localhost:7077") == [], "the chief is where it was"
     assert lives.take_stranded(status, "host-b:1") == [loading]
     assert lives.take_stranded(status, "host-b:1") == [], "it has been told"
+
+
+def test_a_chief_that_cannot_be_started_is_the_error_that_the_job_leaves(tmp_path):
+    class NoRoom:
+        def start(self, spec):
+            raise JobFailed(f"{spec.name}: no node has room")
+
+        def close(self):
+            pass
+
+    with pytest.raises(JobFailed, match="chief-0: no node has room"):
+        Job(LINEAR, logdir=str(tmp_path), launcher=NoRoom()).run()
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["reason"], result["error"]) == ("failed", "chief-0: no node has room")
