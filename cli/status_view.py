@@ -66,7 +66,7 @@ def _describe_work(task: pb.TaskStatus) -> str:
     else:
         loss = f", loss {task.loss:.5g}" if task.HasField("loss") else ""
         work = f"{task.local_steps:,} steps, {task.examples:,} examples{loss}"
-    return f"{work}; {task.error.splitlines()[0]}" if task.error else work
+    return f"{work}; {task.error}" if task.error else work
 
 
 def _fixed_width(rows: Sequence[tuple[str, ...]]) -> int:

@@ -37,7 +37,8 @@ def test_an_exception_in_a_python_function_of_the_model(fail, logdir):
     assert "Original stack trace for 'PyFunc'" in whole
     result = result_of(logdir)
     assert result["reason"] == "failed"
-    assert result["global_step"] == 2
+    # The gradient of the step that fails may be there before the function that fails is called.
+    assert result["global_step"] in (2, 3)
     assert "RuntimeError: the lookup service is not there" in result["error"]
     assert 'raise RuntimeError("the lookup service is not there")' in whole
 
