@@ -1,5 +1,7 @@
-# `make run` and `make test` do everything, on a machine with Python 3.11 and make.
-PYTHON ?= python3.11
+# `make run` and `make test` do everything, on a machine with Python 3.11 to 3.13 and make.
+# The newest of them that can make virtual environments; `make run PYTHON=python3.12` names another.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11; do \
+  $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # Tests that start whole jobs take turns within their file; more than two at once want more cores.
@@ -28,7 +30,9 @@ check: $(VENV)/.test
 	scripts/check
 
 $(VENV)/.run: requirements.lock pyproject.toml
-	@echo "setting up $(VENV), once: a Python environment of this folder's own"
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 with its venv module is there: install" \
+	  "python3 and python3-venv, or name one with PYTHON=" >&2; exit 1; }
+	@echo "setting up $(VENV), once: an environment of $(PYTHON) of this folder's own"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing $$(grep -c == requirements.lock) packages, TensorFlow and Ray among them: one to three minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
