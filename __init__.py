@@ -1,9 +1,9 @@
 """Parameter-server training for today's TensorFlow."""
 
-from .chief.options import JobResult
-from .cluster.data_plane import DataPlane
+from .data_plane.options import DataPlane
 from .errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from .jobs.job import Job
+from .jobs.options import JobResult
 from .model.spec import TaskContext, TrainSpec
 
 __version__ = "0.1.0"

@@ -11,12 +11,12 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.deadline import Deadline
-from ..model.stalls import StallClock
-from ..model.sync import SyncOps
-from ..model.tokens import SyncCounters, count_up, deal, newest_rounds
-from .holds import LOOK_SECS, given_up_error
-from .lost_tokens import LostTokens, NewSession
-from .stall_words import GradientSight
+from ..data_plane.sync.builder import SyncOps
+from ..data_plane.sync.stall_clock import StallClock
+from ..data_plane.sync.tokens import SyncCounters, count_up, deal, newest_rounds
+from .checkpoints.holds import LOOK_SECS, given_up_error
+from .stalls.diagnosis import GradientSight
+from .stalls.lost_tokens import LostTokens, NewSession
 
 log = logging.getLogger(__name__)
 

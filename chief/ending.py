@@ -13,9 +13,9 @@ from ..cluster.spec import Role
 from ..errors import JobFailed
 from ..reasons import reason_of
 from .aggregation import Aggregator
-from .checkpoints import CheckpointService
-from .job_state import JobState, Phase
-from .losses import ServerLost
+from .checkpoints.checkpoints import CheckpointService
+from .failures import ServerLost
+from .state import JobState, Phase
 from .summaries import SummaryService
 
 log = logging.getLogger(__name__)

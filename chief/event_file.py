@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.storage import Storage
-from ..cluster.storage_errors import STORAGE_ERRORS
+from ..cluster.logdir.errors import STORAGE_ERRORS
+from ..cluster.logdir.interface import Storage
 
 PREFIX = "events.out.tfevents."
 

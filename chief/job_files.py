@@ -9,14 +9,14 @@ import os
 import uuid
 from typing import Any
 
+from ..cluster.logdir.errors import STORAGE_ERRORS, remedy_for
+from ..cluster.logdir.interface import Storage, open_storage
 from ..cluster.spec import Role
 from ..cluster.status_client import JOB_FILE, RESULT_FILE
-from ..cluster.storage import Storage, open_storage
-from ..cluster.storage_errors import STORAGE_ERRORS, remedy_for
 from ..errors import JobFailed, UsageError
+from ..jobs.options import JobResult
 from ..reasons import reason_of
-from .membership import Membership
-from .options import JobResult
+from .membership.membership import Membership
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from ..cluster.leavable_session import LeavableSession
 from ..cluster.spec import ClusterView
-from .membership import Membership
+from .membership.membership import Membership
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from ..cluster.placement import ServerLoad
-from ..cluster.transfer import Traffic
-from ..model.tokens import SyncCounters
-from .checkpoint_files import Checkpoint
+from ..data_plane.placement import ServerLoad
+from ..data_plane.sync.tokens import SyncCounters
+from ..data_plane.traffic import Traffic
+from .checkpoints.files import Checkpoint
 from .progress import Snapshot
 
 

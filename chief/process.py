@@ -10,37 +10,37 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from ..cluster.address import join_address
+from ..cluster.logdir.interface import Storage, open_storage
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.signals import GRACE_SECS
 from ..cluster.status_client import refuse_live_job
-from ..cluster.storage import Storage, open_storage
+from ..jobs.options import JobOptions, JobResult
 from ..loops.loop import Task as LoopTask
 from ..model.graph import TrainGraph
-from ..model.input_source import WholeInput
+from ..model.input.source import WholeInput
 from ..model.loading import load_build
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from ..reasons import as_failure, reason_of
-from .attachment import adopt, to_json
-from .checkpoint_files import find_checkpoints, local_path
-from .departures import HandedOver
-from .epochs import Epochs
+from .checkpoints.files import find_checkpoints, local_path
+from .draining import HandedOver
 from .evaluation import evaluate
-from .farewell import dismiss_all
-from .file_counts import FileCounts
+from .generations import Epochs
+from .input.file_counts import FileCounts
 from .job_files import JobFiles
-from .job_state import JobState, Phase
-from .layout import Layout, build_layout
-from .membership import Membership
-from .membership_servicer import MembershipServicer
+from .membership.membership import Membership
+from .membership.pause_detector import Standstill
 from .metrics import ChiefMetrics
-from .options import JobOptions, JobResult
-from .server import ControlServer
-from .shards_servicer import ShardsServicer
-from .standstill import Standstill
-from .status_servicer import StatusServicer
+from .resize.layout import Layout, build_layout
+from .services.membership_servicer import MembershipServicer
+from .services.server import ControlServer
+from .services.shards_servicer import ShardsServicer
+from .services.status_servicer import StatusServicer
+from .shutdown import dismiss_all
+from .state import JobState, Phase
 from .summaries import SummaryService
+from .takeover import adopt, to_json
 
 log = logging.getLogger(__name__)
 

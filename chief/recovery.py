@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..cluster.address import parse_address
+from ..cluster.logdir.interface import Storage
 from ..cluster.spec import ClusterView
-from ..cluster.storage import Storage
+from ..data_plane.sync.tokens import newest_rounds
 from ..model.graph import TrainGraph
-from ..model.tokens import newest_rounds
-from .checkpoint_files import Checkpoint, find_checkpoints
-from .initialization import adopt, initialize
-from .membership import Membership
-from .mirrors import Mirrors, RestorePoint
+from .checkpoints.files import Checkpoint, find_checkpoints
+from .checkpoints.initialization import adopt, initialize
+from .checkpoints.mirrors import Mirrors, RestorePoint
+from .membership.membership import Membership
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.storage import Storage, open_storage
-from ..cluster.storage_errors import STORAGE_ERRORS, remedy_for
+from ..cluster.logdir.errors import STORAGE_ERRORS, remedy_for
+from ..cluster.logdir.interface import Storage, open_storage
 from ..reasons import reason_of
 from .event_file import EventFiles
 from .progress import Snapshot

@@ -12,30 +12,30 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.logdir.interface import Storage
 from ..cluster.session import BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
-from ..cluster.storage import Storage
+from ..data_plane.sync.tokens import SyncCounters
 from ..errors import JobFailed, WaitTimeout
-from ..model.tokens import SyncCounters
 from ..reasons import reason_of
 from .aggregation import Aggregator
-from .checkpoint_files import Checkpoint
-from .checkpoints import PAUSE_SECS, CheckpointService
-from .departures import Departures, HandedOver
+from .checkpoints.checkpoints import PAUSE_SECS, CheckpointService
+from .checkpoints.files import Checkpoint
+from .checkpoints.mirror_service import MirrorService
+from .checkpoints.mirrors import RestorePoint
+from .draining import Departures, HandedOver
 from .ending import Ending
-from .job_state import JobState, Phase
-from .layout import Layout
-from .losses import LOST_ERRORS, ServerLost
+from .failures import LOST_ERRORS, ServerLost
+from .input.watch import ShardWatch
+from .membership.tasks import TaskState
 from .metrics import ChiefMetrics
-from .mirror_service import MirrorService
-from .mirrors import RestorePoint
 from .recovery import Restorer
-from .relocation import Resized
-from .scaling import Resizing
-from .shard_watch import ShardWatch
-from .stall_guard import StallGuard
+from .resize.layout import Layout
+from .resize.relocation import Resized
+from .resize.scaling import Resizing
+from .stalls.guard import StallGuard
+from .state import JobState, Phase
 from .summaries import SummaryService
-from .tasks import TaskState
 
 log = logging.getLogger(__name__)
 

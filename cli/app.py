@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import typer
 
 from .. import __version__
-from ..cluster.launch.parent import die_with_parent
+from ..jobs.launch.parent import die_with_parent
 from . import migrate, operate, roles, run
 
 EPILOG = (

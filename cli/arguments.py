@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..chief.options import JobOptions
-from ..cluster.data_plane import DataPlane
 from ..cluster.startup_noise import without_noise
+from ..data_plane.options import DataPlane
 from ..errors import ExitCode, ParamserveError, UsageError
+from ..jobs.options import JobOptions
 
 Model = Annotated[
     str,

@@ -14,14 +14,14 @@ from typing import Annotated
 
 import typer
 
-from ..chief.options import new_job_id
 from ..cluster.address import Address, parse_address, parse_host
 from ..cluster.chief_client import new_incarnation
-from ..cluster.data_plane import BUCKET_BYTES
 from ..cluster.signals import GRACE_SECS, StopSignal, check_grace
 from ..cluster.spec import ClusterSpec, Role, Task
+from ..data_plane.options import BUCKET_BYTES
 from ..errors import ExitCode, UsageError
 from ..jobs.nesting import mark_task
+from ..jobs.options import new_job_id
 from ..model.references import split_reference
 from . import arguments as args
 
@@ -147,7 +147,7 @@ def chief(
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
         split_reference(model)  # Before TensorFlow is loaded.
         with args.loading(debug):
-            from ..chief.departures import HandedOver
+            from ..chief.draining import HandedOver
             from ..chief.process import ChiefConfig, run_chief
 
         train = None

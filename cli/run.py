@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..chief.options import JobResult
-from ..cluster.data_plane import BUCKET_BYTES, DataPlane
-from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS
 from ..cluster.signals import GRACE_SECS
+from ..data_plane.options import BUCKET_BYTES, DataPlane
 from ..errors import ExitCode
 from ..jobs.hints import show_command
+from ..jobs.launch.restarts import MAX_RESTARTS, WINDOW_SECS
+from ..jobs.options import JobResult
 from ..jobs.progress import ProgressDisplay
 from . import arguments as args
 

@@ -77,8 +77,8 @@ def read_job_file(logdir: str, name: str) -> str | None:
     """
     if "://" in logdir:
         # Takes TensorFlow along, which commands do without.
-        from .storage import open_storage
-        from .storage_errors import STORAGE_ERRORS
+        from .logdir.errors import STORAGE_ERRORS
+        from .logdir.interface import open_storage
 
         try:
             return open_storage(logdir).read_text(name)

@@ -9,10 +9,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..chief.options import JobResult, new_job_id
-from ..cluster.launch.interface import Launcher
-from ..cluster.launch.process import ProcessLauncher
-from ..cluster.launch.restarts import MAX_RESTARTS, WINDOW_SECS, RestartBudget
 from ..cluster.signals import GRACE_SECS, check_grace
 from ..errors import UsageError
 from ..model.references import is_file, split_reference
@@ -20,7 +16,11 @@ from ..protos import status_pb2 as pb
 from .folders import use_folders
 from .functions import reference_to
 from .keywords import check_type, make_options
+from .launch.interface import Launcher
+from .launch.process import ProcessLauncher
+from .launch.restarts import MAX_RESTARTS, WINDOW_SECS, RestartBudget
 from .nesting import refuse_nested_job
+from .options import JobResult, new_job_id
 from .processes import JobProcesses
 from .supervisor import Supervisor
 from .tracebacks import hide_own_frames
@@ -138,7 +138,7 @@ class Job:
             return self._launcher, self.processes
         if self._launcher == "process":
             return ProcessLauncher(), self.processes
-        from ..cluster.launch.ray import RayLauncher
+        from .launch.ray import RayLauncher
 
         folder = str(Path(self._target).resolve().parent) if is_file(self._target) else None
         launcher = RayLauncher(self._ray_address, folder)

@@ -8,10 +8,10 @@ from dataclasses import fields
 from numbers import Real
 from typing import Any
 
-from ..chief.options import JobOptions
-from ..cluster.data_plane import DataPlane
+from ..data_plane.options import DataPlane
 from ..errors import UsageError
 from ..model.references import nearest
+from .options import JobOptions
 
 
 def make_options(

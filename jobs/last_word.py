@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..chief.options import JobOptions, JobResult
 from ..cluster.status_client import JOB_FILE, RESULT_FILE
 from ..reasons import reason_of
+from .options import JobOptions, JobResult
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def _job_of(content: str | None) -> Any:
 def _write(logdir: str, result: str) -> None:
     """Writes the result, and takes away what says that a job runs."""
     if "://" in logdir:
-        from ..cluster.storage import open_storage  # Takes TensorFlow along.
+        from ..cluster.logdir.interface import open_storage  # Takes TensorFlow along.
 
         storage = open_storage(logdir)
         storage.write_text(RESULT_FILE, result)

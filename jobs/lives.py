@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..cluster.launch.interface import Launcher, ProcessHandle, ProcessSpec
 from ..protos import status_pb2 as pb
+from .launch.interface import Launcher, ProcessHandle, ProcessSpec
 
 # States in which the chief takes a task for alive.
 _ALIVE = ("up", "spare")

@@ -6,11 +6,11 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..chief.arguments import chief_arguments
-from ..chief.options import JobOptions
 from ..cluster.address import parse_address
 from ..cluster.chief_client import new_incarnation
-from ..cluster.launch.interface import ProcessSpec
+from .arguments import chief_arguments
+from .launch.interface import ProcessSpec
+from .options import JobOptions
 
 SPARE = "spare"
 # Parameters live on CPUs; a GPU there would only be kept from the workers.

@@ -11,9 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..chief.options import JobResult
-from ..cluster.launch.ahead import StartedAhead
-from ..cluster.launch.ends import (
+from ..cluster.startup_noise import is_noise
+from ..cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
+from ..errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
+from ..protos import status_pb2 as pb
+from .last_word import leave_result
+from .launch.ahead import StartedAhead
+from .launch.ends import (
     LOG_LINES,
     describe_end,
     describe_exit,
@@ -22,15 +26,11 @@ from ..cluster.launch.ends import (
     last_error,
     was_preempted,
 )
-from ..cluster.launch.interface import Launcher, ProcessHandle
-from ..cluster.launch.overdue import Overdue
-from ..cluster.launch.restarts import BudgetSpent, RestartBudget
-from ..cluster.startup_noise import is_noise
-from ..cluster.status_client import JOB_FILE, RESULT_FILE, StatusClient, read_job_file
-from ..errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
-from ..protos import status_pb2 as pb
-from .last_word import leave_result
+from .launch.interface import Launcher, ProcessHandle
+from .launch.overdue import Overdue
+from .launch.restarts import BudgetSpent, RestartBudget
 from .lives import Lives
+from .options import JobResult
 from .processes import SPARE, JobProcesses
 
 log = logging.getLogger(__name__)

@@ -14,15 +14,16 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.chief_client import JobStopping
-from ..cluster.data_plane import DataPlane
-from ..cluster.graph_collections import forget_unrunnable, merge_summaries
-from ..cluster.placement import ServerLoad, on_cluster, server_loads
 from ..cluster.spec import Role
+from ..data_plane.graph_collections import forget_unrunnable, merge_summaries
+from ..data_plane.options import DataPlane
+from ..data_plane.placement import ServerLoad, on_cluster, server_loads
+from ..data_plane.sync.builder import SyncOps, synchronize
 from ..errors import ParamserveError, UsageError
 from ..loops.loop import Loop, Task
 from ..reasons import as_failure
 from .eager_calls import refused_eager_calls
-from .input_counts import Counters, InputCounts, find_counts
+from .input.applied_counts import Counters, InputCounts, find_counts
 from .iterators import untuned
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loops import JobDefaults, make_loop
@@ -37,7 +38,6 @@ from .spec import (
     TrainSpec,
     Variable,
 )
-from .sync import SyncOps, synchronize
 
 v1 = tf.compat.v1
 

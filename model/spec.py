@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .input_source import InputSource, OpenFile, Read, WholeInput
+from .input.source import InputSource, OpenFile, Read, WholeInput
 
 if TYPE_CHECKING:
-    from .input_plan import InputPlan
+    from .input.shard_plan import InputPlan
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ class TaskContext:
             UsageError: A number is out of range, or there are too few shards for the workers.
         """
         # Not above: NumPy's threads would take the signals of a process that only has options read.
-        from .input import make_dataset
-        from .input_plan import InputPlan, choose_shard_records
+        from .input.datasets import make_dataset
+        from .input.shard_plan import InputPlan, choose_shard_records
 
         if shard_records is None:
             shard_records = choose_shard_records(num_records, batch_size)
@@ -156,10 +156,10 @@ class TaskContext:
             UsageError: No file matches, one is damaged or has changed since the checkpoint that the
                 job goes on from, or a number is out of range.
         """
-        from .file_index import FileQuery
-        from .indexed_files import IndexedFiles
-        from .input import make_dataset
-        from .input_plan import InputPlan, choose_shard_records
+        from .input.datasets import make_dataset
+        from .input.file_index import FileQuery
+        from .input.indexed_files import IndexedFiles
+        from .input.shard_plan import InputPlan, choose_shard_records
 
         patterns = [files] if isinstance(files, str | os.PathLike) else files
         names = tuple(str(each) for each in patterns)
@@ -206,9 +206,9 @@ class TaskContext:
         Raises:
             UsageError: A number is out of range, or a file does not exist.
         """
-        from .input import make_dataset
-        from .input_files import GivenFiles, check_presence
-        from .input_plan import FilePart, InputPlan
+        from .input.datasets import make_dataset
+        from .input.files import GivenFiles, check_presence
+        from .input.shard_plan import FilePart, InputPlan
 
         if not files:
             raise UsageError(f"dataset {name!r} has no files: give at least one")

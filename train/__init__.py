@@ -99,7 +99,7 @@ from tensorflow.compat.v1.train import (
     write_graph,
 )
 
-from ..worker.session import ChiefSessionCreator, WorkerSessionCreator
+from ..loops.static_sessions import ChiefSessionCreator, WorkerSessionCreator
 from . import queue_runner
 from .adam import AdamOptimizer
 from .checkpoint_hook import CheckpointSaverHook

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..cluster.session import BoundedCloseSession
 from ..loops.loop import STOP_GRACE_SECS
-from ..worker.session import ChiefSessionCreator
+from ..loops.static_sessions import ChiefSessionCreator
 
 # As in the loops.
 RELEASE_SECS = STOP_GRACE_SECS

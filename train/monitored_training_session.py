@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import tensorflow as tf
 
-from ..cluster.data_plane import DataPlane
-from ..cluster.transfer import transfer_hooks
-from ..worker.session import ChiefSessionCreator, WorkerSessionCreator
+from ..data_plane.lossy.passes import transfer_hooks
+from ..data_plane.options import DataPlane
+from ..loops.static_sessions import ChiefSessionCreator, WorkerSessionCreator
 from .checkpoint_hook import CheckpointSaverHook
 from .global_steps import get_global_step, get_or_create_global_step
 from .monitored_session import RELEASE_SECS, MonitoredSession, check_graph

@@ -10,8 +10,11 @@ import tensorflow as tf
 
 from ..cluster.deadline import POLL_SECS, Deadline, growing_pauses
 from ..cluster.session import BoundedCloseSession, find_missing, open_ready_session
-from ..cluster.transfer import DataPlane, check_without_hooks, prepare, start_local_state
-from ..worker.session import restore
+from ..data_plane.lossy.local_state import start as start_local_state
+from ..data_plane.lossy.passes import check_without_hooks
+from ..data_plane.options import DataPlane
+from ..data_plane.prepare import prepare
+from ..loops.static_sessions import restore
 
 _logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.data_plane import BUCKET_BYTES
+from ..data_plane.options import BUCKET_BYTES
+from ..data_plane.sync.accumulators import GradientAccumulators, Tally
+from ..data_plane.sync.tokens import Ledger, SyncCounters, TokenQueues, count_up
 from ..loops.sync import SyncReplicasHook
-from ..model.accumulators import GradientAccumulators, Tally
-from ..model.tokens import Ledger, SyncCounters, TokenQueues, count_up
 from .sync_steps import ChiefOps, ChiefQueueRunner, SyncControls
 
 v1 = tf.compat.v1

@@ -10,8 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..model.stalls import StallClock
-from ..model.tokens import LEFT, deal, newest_rounds
+from ..data_plane.sync.stall_clock import StallClock
+from ..data_plane.sync.tokens import LEFT, deal, newest_rounds
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)

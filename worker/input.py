@@ -17,9 +17,9 @@ from typing import Literal
 
 from ..cluster.chief_client import JobStopping
 from ..errors import UsageError, WaitTimeout
-from ..model.file_index import FileIndex, FileQuery, count_files
-from ..model.input_plan import InputPlan
-from ..model.input_source import Lease
+from ..model.input.file_index import FileIndex, FileQuery, count_files
+from ..model.input.shard_plan import InputPlan
+from ..model.input.source import Lease
 from ..protos import shards_pb2 as pb
 from .holds import HoldWatch
 from .shards_client import ChiefSilent, ShardsClient, TaskUnknown

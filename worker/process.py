@@ -12,19 +12,20 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.chief_client import JobStopping, MembershipClient, Registration, new_incarnation
-from ..cluster.data_plane import DataPlane
 from ..cluster.heartbeat import Heartbeat
+from ..cluster.logdir.interface import is_direct
 from ..cluster.metrics import MetricsServer, make_registry
+from ..cluster.parameter_host import ShardHost
 from ..cluster.runtime import TensorFlowServer, start_server
-from ..cluster.shard_host import ShardHost
 from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import Role
-from ..cluster.storage import is_direct
-from ..cluster.transfer import transfer_hooks
-from ..cluster.transfer.placed_graph import set_home
+from ..data_plane.lossy.passes import transfer_hooks
+from ..data_plane.options import DataPlane
+from ..data_plane.placed_graph import set_home
 from ..errors import ParamserveError
 from ..loops.loop import STOP_GRACE_SECS, Task, run_loop
 from ..loops.service_hooks import SummaryHook
+from ..loops.static_sessions import ReleaseThreadsHook
 from ..model.graph import TrainGraph, build_train_graph
 from ..model.loading import load_build
 from ..model.loops import JobDefaults
@@ -40,7 +41,6 @@ from .input_hook import InputHook
 from .metrics import WorkerMetrics
 from .preemption import NoticeWatch
 from .service_session import LayoutChanged, ServiceSessionCreator
-from .session import ReleaseThreadsHook
 from .shards_client import ShardsClient
 
 log = logging.getLogger(__name__)

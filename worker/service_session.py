@@ -15,7 +15,8 @@ from ..cluster.leavable_session import LeavableSession
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import PREEMPTION_ERRORS, open_session
 from ..cluster.spec import ClusterView
-from ..cluster.transfer import DataPlane, prepare
+from ..data_plane.options import DataPlane
+from ..data_plane.prepare import prepare
 from ..errors import WaitTimeout
 from ..model.graph import TrainGraph
 from ..reasons import reason_of

@@ -7,9 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from ... import train
-from ...cluster.colocation import on_workers
-from ...cluster.placement import on_cluster
-from ...cluster.transfer import DataPlane
+from ...data_plane.colocation import on_workers
+from ...data_plane.options import DataPlane
+from ...data_plane.placement import on_cluster
 from ..task import Task
 from .graph import build_step, count_step, read_step, session_config
 

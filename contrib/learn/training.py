@@ -8,14 +8,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.data_plane import DataPlane
-from ...cluster.graph_collections import merge_summaries
+from ...data_plane.graph_collections import merge_summaries
+from ...data_plane.options import DataPlane
 from ...loops.fetches import resolve
 from ...loops.global_step import as_only_global_step
 from ...loops.learn import check_limits, learn_loop
 from ...loops.learn_steps import LearnSteps
 from ...loops.loop import Loop, Task
-from ..static_cluster import check_place, run_in_static_cluster
+from ...loops.static_cluster import check_place, run_in_static_cluster
 from .global_step import require_global_step
 from .monitors import BaseMonitor, get_default_monitors
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.data_plane import DataPlane
+from ...data_plane.options import DataPlane
 from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
 from ...loops.slim import slim_loop
 from ...loops.slim_step import TrainStepFunction

@@ -10,12 +10,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.data_plane import DataPlane
-from ...cluster.graph_collections import merge_summaries
+from ...data_plane.graph_collections import merge_summaries
+from ...data_plane.options import DataPlane
 from ...loops.defaults import is_default
 from ...loops.global_step import as_only_global_step
 from ...loops.loop import Loop, Task
-from ..static_cluster import check_place, run_in_static_cluster
+from ...loops.static_cluster import check_place, run_in_static_cluster
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)

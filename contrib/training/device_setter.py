@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from ...cluster.placement import variable_bytes
+from ...data_plane.placement import variable_bytes
 
 
 class RandomStrategy:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...cluster.address import parse_master
-from ...worker.session import ChiefSessionCreator
+from ...loops.static_sessions import ChiefSessionCreator
 from .evaluation_hooks import StopAfterNEvalsHook, get_or_create_eval_step
 from .new_checkpoints import checkpoints_iterator
 

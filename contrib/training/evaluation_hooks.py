@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.graph_collections import merge_summaries
+from ...data_plane.graph_collections import merge_summaries
 
 _logger = logging.getLogger(__name__)
 # Fewer evaluations than this are each logged, more of them ten times in all.

@@ -7,10 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.data_plane import DataPlane
+from ...data_plane.options import DataPlane
 from ...loops.global_step import read_after
+from ...loops.static_cluster import check_place, run_in_static_cluster
 from ...loops.training import training_loop
-from ..static_cluster import check_place, run_in_static_cluster
 
 
 def train(

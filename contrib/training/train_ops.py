@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.graph_collections import forget_unrunnable
+from ...data_plane.graph_collections import forget_unrunnable
 from .gradients import Pair, add_gradients_summaries, held_back
 
 _logger = logging.getLogger(__name__)

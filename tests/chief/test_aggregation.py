@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 
 from paramserve.chief.aggregation import Aggregator
-from paramserve.chief.initialization import initialize
-from paramserve.chief.lost_tokens import NewSession
+from paramserve.chief.checkpoints.initialization import initialize
+from paramserve.chief.stalls.lost_tokens import NewSession
 from paramserve.cluster.deadline import call_in_background
 from paramserve.cluster.spec import Role
+from paramserve.data_plane.sync.tokens import SyncCounters
 from paramserve.model.spec import TrainSpec
-from paramserve.model.tokens import SyncCounters
 
 BOUNDED = tf.compat.v1.RunOptions(timeout_in_ms=30_000)
 

@@ -8,11 +8,11 @@ import threading
 import pytest
 
 from paramserve.chief.job_files import JobFiles
-from paramserve.chief.membership import Membership
-from paramserve.chief.options import JobResult
+from paramserve.chief.membership.membership import Membership
 from paramserve.cluster.spec import Role
 from paramserve.cluster.status_client import find_chief
 from paramserve.errors import JobFailed, UsageError
+from paramserve.jobs.options import JobResult
 from paramserve.protos import membership_pb2 as pb
 
 RESULT = JobResult(7, 0.5, 70, 1.0, 7.0, {}, "model.ckpt-7", 2, 1, True, "max_steps", "runs/x")

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.chief.lease_watch import LeaseWatch
-from paramserve.chief.membership import Membership
+from paramserve.chief.membership.membership import Membership
 from paramserve.cluster.leavable_session import LeavableSession
 from paramserve.cluster.spec import Role
 

@@ -3,12 +3,12 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from paramserve.chief.checkpoint_files import Checkpoint
+from paramserve.chief.checkpoints.files import Checkpoint
 from paramserve.chief.metrics import ChiefMetrics
 from paramserve.chief.progress import Snapshot
-from paramserve.cluster.placement import ServerLoad
-from paramserve.cluster.transfer import Traffic
-from paramserve.model.tokens import SyncCounters
+from paramserve.data_plane.placement import ServerLoad
+from paramserve.data_plane.sync.tokens import SyncCounters
+from paramserve.data_plane.traffic import Traffic
 
 
 @pytest.fixture

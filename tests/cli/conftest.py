@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from paramserve.chief.job_state import JobState
-from paramserve.chief.membership import Membership
-from paramserve.chief.membership_servicer import MembershipServicer
-from paramserve.chief.options import JobOptions
+from paramserve.chief.membership.membership import Membership
 from paramserve.chief.process import job_config
-from paramserve.chief.server import ControlServer
-from paramserve.chief.status_servicer import StatusServicer
+from paramserve.chief.services.membership_servicer import MembershipServicer
+from paramserve.chief.services.server import ControlServer
+from paramserve.chief.services.status_servicer import StatusServicer
+from paramserve.chief.state import JobState
 from paramserve.cli.app import app
+from paramserve.jobs.options import JobOptions
 
 # Wide enough that no table wraps, and without colours.
 PLAIN = {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1", "TERM": "dumb"}

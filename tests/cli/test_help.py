@@ -6,8 +6,8 @@ import sys
 import pytest
 
 import paramserve
-from paramserve.chief.options import RECOVERIES
-from paramserve.cluster.data_plane import STORAGES, WIRE_DTYPES
+from paramserve.data_plane.options import STORAGES, WIRE_DTYPES
+from paramserve.jobs.options import RECOVERIES
 
 JOB_OPTIONS = {
     "--ps",

@@ -5,12 +5,12 @@ import socket
 
 import pytest
 
-from paramserve.chief.checkpoints import Checkpoint
+from paramserve.chief.checkpoints.checkpoints import Checkpoint
 from paramserve.chief.job_files import JobFiles
-from paramserve.chief.job_state import Phase
-from paramserve.cluster.placement import ServerLoad
+from paramserve.chief.state import Phase
 from paramserve.cluster.spec import Role
-from paramserve.cluster.transfer import Traffic
+from paramserve.data_plane.placement import ServerLoad
+from paramserve.data_plane.traffic import Traffic
 from paramserve.errors import JobFailed
 from paramserve.protos import membership_pb2 as pb
 from paramserve.protos import status_pb2

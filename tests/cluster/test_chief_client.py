@@ -6,17 +6,17 @@ import time
 
 import pytest
 
-from paramserve.chief.job_state import JobState
-from paramserve.chief.membership import Membership
-from paramserve.chief.membership_servicer import MembershipServicer
-from paramserve.chief.options import JobOptions
+from paramserve.chief.membership.membership import Membership
 from paramserve.chief.process import job_config
-from paramserve.chief.server import ControlServer
-from paramserve.chief.status_servicer import StatusServicer
+from paramserve.chief.services.membership_servicer import MembershipServicer
+from paramserve.chief.services.server import ControlServer
+from paramserve.chief.services.status_servicer import StatusServicer
+from paramserve.chief.state import JobState
 from paramserve.cluster import chief_client
 from paramserve.cluster.chief_client import JobStopping, MembershipClient
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import JobFailed, WaitTimeout
+from paramserve.jobs.options import JobOptions
 from paramserve.protos import membership_pb2 as pb
 
 

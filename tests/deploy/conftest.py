@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from paramserve.cluster.launch.parent import PARENT_VARIABLE
+from paramserve.jobs.launch.parent import PARENT_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 MODEL = f"{Path(__file__).parent / 'linear_model.py'}:build"

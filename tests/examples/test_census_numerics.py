@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.cluster.data_plane import check_combination
-from paramserve.cluster.placement import on_cluster
-from paramserve.cluster.transfer import DataPlane, prepare
-from paramserve.cluster.transfer.lossy_options import transfer_hooks
+from paramserve.data_plane.lossy.passes import transfer_hooks
+from paramserve.data_plane.options import DataPlane, check_combination
+from paramserve.data_plane.placement import on_cluster
+from paramserve.data_plane.prepare import prepare
 
 v1 = tf.compat.v1
 STEPS, BATCH, WORKERS = 120, 256, 2

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from paramserve.cluster.launch.interface import ProcessSpec
+from paramserve.jobs.launch.interface import ProcessSpec
 
 NURSERY = Path(__file__).with_name("nursery.py")
 # How long processes may take to see by themselves that their job is over.

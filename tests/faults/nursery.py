@@ -20,8 +20,8 @@ import tensorflow  # noqa: F401
 import paramserve.chief.process
 import paramserve.cluster.parameter_server
 import paramserve.worker.process  # noqa: F401
-from paramserve.cluster.launch.fork_server import run_command
-from paramserve.cluster.launch.parent import PARENT_VARIABLE
+from paramserve.jobs.launch.fork_server import run_command
+from paramserve.jobs.launch.parent import PARENT_VARIABLE
 
 CLONE_NEWNET = 0x40000000
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from paramserve.cluster.colocation import on_workers, stay_until_all_are_done
 from paramserve.contrib import training
+from paramserve.data_plane.colocation import on_workers, stay_until_all_are_done
 from paramserve.train import SyncReplicasOptimizer
 
 v1 = tf.compat.v1

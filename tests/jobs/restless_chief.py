@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from paramserve.chief import process
-from paramserve.chief.membership import Membership
+from paramserve.chief.membership.membership import Membership
 from paramserve.cli.app import main
 from paramserve.cluster.spec import Role
 

@@ -17,11 +17,11 @@ import pytest
 import tensorflow as tf
 
 from paramserve import Job
-from paramserve.chief.membership import Membership, UnknownTask
-from paramserve.cluster.data_plane import DataPlane
-from paramserve.cluster.placement import on_cluster
+from paramserve.chief.membership.membership import Membership, UnknownTask
 from paramserve.cluster.runtime import session_config
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
+from paramserve.data_plane.options import DataPlane
+from paramserve.data_plane.placement import on_cluster
 from paramserve.errors import UsageError
 
 from .conftest import MODELS, PATIENCE_SECS

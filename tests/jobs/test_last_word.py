@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from paramserve.chief.options import JobOptions, JobResult
 from paramserve.cluster.status_client import find_chief
 from paramserve.errors import UsageError
 from paramserve.jobs.last_word import leave_result
+from paramserve.jobs.options import JobOptions, JobResult
 
 
 @pytest.fixture

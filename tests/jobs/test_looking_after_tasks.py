@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from paramserve.cluster.launch.ahead import StartedAhead
 from paramserve.errors import JobFailed
 from paramserve.jobs.job import Job
+from paramserve.jobs.launch.ahead import StartedAhead
 from paramserve.jobs.supervisor import Supervisor
 from paramserve.protos import status_pb2 as pb
 

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from paramserve import train
 from paramserve.cluster.spec import Role
-from paramserve.cluster.transfer import DataPlane, prepare
 from paramserve.contrib.training import create_train_op
+from paramserve.data_plane.options import DataPlane
+from paramserve.data_plane.prepare import prepare
 from paramserve.errors import JobFailed, UsageError
 from paramserve.model.spec import TaskContext, TrainSpec
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from paramserve.cluster.spec import Role
-from paramserve.cluster.transfer import DataPlane, prepare
+from paramserve.data_plane.options import DataPlane
+from paramserve.data_plane.prepare import prepare
 from paramserve.model.spec import TrainSpec
 
 v1 = tf.compat.v1

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve import train
-from paramserve.chief.initialization import initialize
+from paramserve.chief.checkpoints.initialization import initialize
 from paramserve.model.graph import build_train_graph
 from paramserve.model.spec import TaskContext, TrainSpec
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from paramserve import train
-from paramserve.cluster.placement import BalancedByBytes
 from paramserve.contrib import training
+from paramserve.data_plane.placement import BalancedByBytes
 
 v1 = tf.compat.v1
 

@@ -6,22 +6,22 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
-from paramserve.chief.file_counts import FileCounts
-from paramserve.chief.holds import Holds
-from paramserve.chief.job_state import JobState
-from paramserve.chief.membership import Membership
-from paramserve.chief.membership_servicer import MembershipServicer
-from paramserve.chief.options import JobOptions
+from paramserve.chief.checkpoints.holds import Holds
+from paramserve.chief.input.file_counts import FileCounts
+from paramserve.chief.input.ledger import Ledger
+from paramserve.chief.membership.membership import Membership
 from paramserve.chief.process import job_config
-from paramserve.chief.server import ControlServer
-from paramserve.chief.shards import Ledger
-from paramserve.chief.shards_servicer import ShardsServicer
-from paramserve.chief.status_servicer import StatusServicer
+from paramserve.chief.services.membership_servicer import MembershipServicer
+from paramserve.chief.services.server import ControlServer
+from paramserve.chief.services.shards_servicer import ShardsServicer
+from paramserve.chief.services.status_servicer import StatusServicer
+from paramserve.chief.state import JobState
 from paramserve.cluster.chief_client import MembershipClient
+from paramserve.cluster.logdir.interface import open_storage
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
-from paramserve.cluster.storage import open_storage
+from paramserve.jobs.options import JobOptions
 from paramserve.model.graph import build_train_graph, container_name
 from paramserve.model.spec import TaskContext
 from paramserve.worker.input import LeasedInput

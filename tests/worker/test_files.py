@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from paramserve.chief.file_counts import FileCounts
+from paramserve.chief.input.file_counts import FileCounts
 from paramserve.cluster.chief_client import JobStopping
-from paramserve.cluster.storage import open_storage
+from paramserve.cluster.logdir.interface import open_storage
 from paramserve.errors import UsageError, WaitTimeout
-from paramserve.model import file_index
-from paramserve.model.file_index import FileQuery, count_files
+from paramserve.model.input import file_index
+from paramserve.model.input.file_index import FileQuery, count_files
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import UsageError, WaitTimeout
-from paramserve.model.input_plan import FilePart, InputPlan
+from paramserve.model.input.shard_plan import FilePart, InputPlan
 from paramserve.model.spec import TrainSpec
 from paramserve.worker.hooks import TokenHook
 from paramserve.worker.input_hook import InputHook

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.cluster.placement import on_cluster
 from paramserve.contrib.model_pruning import (
     MaskedLSTMCell,
     Pruning,
@@ -17,6 +16,7 @@ from paramserve.contrib.model_pruning import (
     masked_conv2d,
     masked_fully_connected,
 )
+from paramserve.data_plane.placement import on_cluster
 
 v1 = tf.compat.v1
 

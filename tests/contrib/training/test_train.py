@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.contrib import static_cluster
 from paramserve.contrib.training import train
+from paramserve.loops import static_cluster
 from paramserve.loops.service_hooks import CheckpointHook, StepRateHook, SummaryHook
 
 v1 = tf.compat.v1

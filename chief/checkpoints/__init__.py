@@ -1,0 +1,1 @@
+"""Checkpoints on disk and in memory, and the initialization that restores them."""

@@ -1,0 +1,233 @@
+"""Restore points in memory: each parameter server keeps a copy of its neighbour's variables.
+
+A restore point is taken in two moves. First each server notes its own variables under another
+name, which copies nothing yet: TensorFlow copies a value that somebody holds when it is written
+next. Then the notes cross to the neighbours, while training goes on. Only then the point counts;
+until then the one before does, so there are two of each.
+
+A lost server's variables come back from its neighbour. What the others hold is of a later step by
+then, and goes back to their own notes: the model as a whole is as it was at one time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from ...cluster.spec import Role, Task
+from ...model.graph import TrainGraph
+
+v1 = tf.compat.v1
+log = logging.getLogger(__name__)
+
+_SLOTS = 2
+
+
+@dataclass(frozen=True)
+class RestorePoint:
+    """What the model can be put back to.
+
+    Attributes:
+        slot: Which of the two.
+        global_step: The step it was taken at.
+        notes: Parameter servers that have notes of their own variables, by index.
+        copies: Parameter servers whose neighbour has a copy of them.
+        extra: What was noted with it, see `Mirrors.take`.
+    """
+
+    slot: int
+    global_step: int
+    notes: frozenset[int]
+    copies: frozenset[int]
+    extra: Any = None
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """The ops for the variables of one server, in one slot."""
+
+    note: Any
+    send: Any
+    from_note: Any
+    from_copy: Any
+
+
+class Mirrors:
+    """The ops in the chief's graph, and what is there to go back to.
+
+    To be made before the graph is finalized.
+
+    Args:
+        built: The chief's graph; added to.
+        num_ps: Parameter servers. With one, the chief holds the copy.
+        chief: The chief's task.
+    """
+
+    def __init__(self, built: TrainGraph, num_ps: int, chief: Task) -> None:
+        self._built = built
+        self._num_ps = num_ps
+        self._chief = chief
+        self._next_slot = 0
+        self._missing = False
+        self._life = 0
+        self.point: RestorePoint | None = None
+        with built.graph.as_default(), v1.device(None), tf.name_scope("mirrors"):
+            by_server = _by_server(built.graph)
+            self._shards = [
+                {i: self._shard(slot, i, found) for i, found in by_server.items()}
+                for slot in range(_SLOTS)
+            ]
+
+    @property
+    def servers(self) -> frozenset[int]:
+        """Parameter servers that hold variables, by index."""
+        return frozenset(self._shards[0])
+
+    @property
+    def is_wanted_soon(self) -> bool:
+        """Whether the copies of a server were lost, and not made again since."""
+        return self._missing
+
+    def survives(self, lost: Collection[int]) -> bool:
+        """Whether there is a restore point, and it outlives the loss of some servers at once."""
+        point = self.point
+        if point is None:
+            return False
+        copies = {i for i in point.copies if self._holder(i) not in lost}
+        return all(i in (copies if i in lost else point.notes) for i in self.servers)
+
+    def would_survive(self, lost: Set[int]) -> bool:
+        """Whether a restore point of now would outlive the loss of some servers at once."""
+        return all(self._holder(i) not in lost for i in lost & self.servers)
+
+    def take(
+        self, session: Any, paused: Callable[[], Any], extra: Callable[[], Any]
+    ) -> RestorePoint:
+        """Takes a restore point.
+
+        Args:
+            session: The chief's session.
+            paused: Makes a context in which no step is applied.
+            extra: Called in it: what else belongs to the point.
+
+        Raises:
+            tf.errors.OpError: A parameter server is gone, or the point was abandoned; the one
+                before stands.
+        """
+        life = self._life
+        slot, shards = self._next_slot, self._shards[self._next_slot].values()
+        with paused():
+            step = int(session.run(self._built.global_step))
+            noted = extra()
+            session.run([shard.note for shard in shards])
+        session.run([shard.send for shard in shards])
+        if life != self._life:
+            raise tf.errors.CancelledError(None, None, "the restore point was abandoned")
+        servers = self.servers
+        self.point = RestorePoint(slot, step, servers, servers, noted)
+        self._next_slot, self._missing = 1 - slot, False
+        return self.point
+
+    def abandon(self) -> None:
+        """Says that a point that is being taken will not count: a server does not answer."""
+        self._life += 1
+
+    def restore(
+        self, session: Any, lost: Collection[int], *, only_lost: bool = False
+    ) -> RestorePoint:
+        """Puts the model back to the newest restore point.
+
+        Args:
+            session: A session over the new parameter servers.
+            lost: The servers that are new, by index.
+            only_lost: Whether the others keep what they have.
+
+        Raises:
+            tf.errors.OpError: Another server is gone.
+        """
+        point = self.point
+        assert point is not None
+        assert self.survives(lost)
+        shards = self._shards[point.slot]
+        session.run(
+            [
+                shard.from_copy if index in lost else shard.from_note
+                for index, shard in shards.items()
+                if index in lost or not only_lost
+            ]
+        )
+        # Notes of what was lost are whole again; copies that were held there are gone.
+        gone = {i for i in point.copies if self._holder(i) in lost}
+        session.run([shards[i].note for i in lost if i in shards])
+        self.point = RestorePoint(
+            point.slot, point.global_step, point.notes, point.copies - gone, point.extra
+        )
+        self._next_slot, self._missing = 1 - point.slot, bool(gone)
+        return point
+
+    def forget(self) -> None:
+        """Says that the model was restored from elsewhere: there is nothing to go back to."""
+        self.point = None
+
+    def _holder(self, index: int) -> int | None:
+        return None if self._num_ps == 1 else (index + 1) % self._num_ps
+
+    def _shard(self, slot: int, index: int, variables: Sequence[Any]) -> _Shard:
+        holder = self._holder(index)
+        there = (self._chief if holder is None else Task(Role.PS, holder)).device + "/cpu:0"
+        made: dict[str, list[Any]] = defaultdict(list)
+        for variable in variables:
+            note = _Copy(variable, f"note/{slot}", variable.device)
+            copy = _Copy(variable, f"copy/{slot}", there)
+            with v1.device(variable.device):
+                made["note"].append(note.write(_value(variable)))
+                made["from_note"].append(v1.assign(variable, note.read(), validate_shape=False).op)
+            made["send"].append(copy.write(note.read()))
+            with v1.device(there):
+                back = copy.read()
+            with v1.device(variable.device):
+                made["from_copy"].append(v1.assign(variable, back, validate_shape=False).op)
+        return _Shard(**{name: tf.group(*ops) for name, ops in made.items()})
+
+
+class _Copy:
+    """A variable that is in no collection: neither saved nor initialized, only written and read."""
+
+    def __init__(self, variable: Any, kind: str, device: str) -> None:
+        self._dtype = variable.dtype.base_dtype
+        self._device = device
+        self._shape = variable.shape
+        with v1.device(device):
+            self._handle = tf.raw_ops.VarHandleOp(
+                dtype=self._dtype,
+                shape=variable.shape,
+                shared_name=f"paramserve/mirrors/{kind}/{variable.op.name}",
+            )
+
+    def write(self, value: Any) -> Any:
+        with v1.device(self._device):
+            return tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
+
+    def read(self) -> Any:
+        with v1.device(self._device):
+            value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._dtype)
+        value.set_shape(self._shape)
+        return value
+
+
+def _by_server(graph: Any) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
+    for variable in graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES):
+        device = tf.DeviceSpec.from_string(variable.device or "")
+        if device.job == Role.PS:
+            found[device.task or 0].append(variable)
+    return dict(sorted(found.items()))
+
+
+def _value(variable: Any) -> Any:
+    return variable.read_value() if hasattr(variable, "read_value") else tf.identity(variable)

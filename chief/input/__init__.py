@@ -1,0 +1,1 @@
+"""The ledger of input shards: leases, counts and failures."""

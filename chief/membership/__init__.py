@@ -1,0 +1,1 @@
+"""The tasks of the job: registration, places, leases, and preemption notices."""

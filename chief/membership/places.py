@@ -1,0 +1,161 @@
+"""Which task has which place in a job, and who takes the place of one that is lost.
+
+Sessions bring the cluster, and parameter servers know nobody: so a spare, which is a server beyond
+the first `num_ps`, takes a place by being listed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ...cluster.spec import Member, Role, Task
+from ...errors import UsageError
+from .tasks import TaskRecord, TaskState
+
+# The chief still counts those whose input ended, and reports those that failed.
+_FREE_AGAIN = (TaskState.LOST, TaskState.DONE, TaskState.PREEMPTED)
+
+
+class TaskHeld(Exception):
+    """The asked place is held by a live task.
+
+    Attributes:
+        holders: Who holds it; if no place was asked for, every task that holds one.
+    """
+
+    def __init__(self, message: str, holders: Sequence[TaskRecord] = ()) -> None:
+        super().__init__(message)
+        self.holders = holders
+
+
+class Places:
+    """The newest life of every task. Whoever uses it sees to it that one thread does at a time.
+
+    Args:
+        num_ps: Places of parameter servers.
+        age: Gives the seconds since a task was last heard of.
+
+    Attributes:
+        num_ps: Places of parameter servers.
+    """
+
+    def __init__(self, num_ps: int, age: Callable[[TaskRecord], float]) -> None:
+        self.num_ps = num_ps
+        self._age = age
+        self._tasks: dict[Task, TaskRecord] = {}
+
+    def get(self, task: Task) -> TaskRecord | None:
+        """The newest life of a task."""
+        return self._tasks.get(task)
+
+    def put(self, record: TaskRecord) -> None:
+        """Gives a life its place; one that had it before is forgotten."""
+        self._tasks[record.task] = record
+
+    def records(self, role: Role | None = None) -> list[TaskRecord]:
+        """The newest life of every task, by role and index."""
+        return [r for t, r in sorted(self._tasks.items()) if role in (None, t.role)]
+
+    def up(self, role: Role | None = None) -> list[TaskRecord]:
+        """The tasks that are up."""
+        return [r for r in self.records(role) if r.state is TaskState.UP]
+
+    def alive(self, role: Role | None = None) -> list[TaskRecord]:
+        """The tasks that are up, and the spares."""
+        return [r for r in self.records(role) if r.is_alive]
+
+    def asking_again(self, role: Role, index: int | None, incarnation: str) -> TaskRecord | None:
+        """The record of a task that asks again, because the answer to its first call was lost."""
+        same = (r for r in self.alive(role) if r.incarnation == incarnation)
+        return next((r for r in same if index in (None, r.task.index)), None)
+
+    def life(self, task: Task, incarnation: str) -> TaskRecord | None:
+        """The record of one life, also if it is another task by now."""
+        record = self._tasks.get(task)
+        if record is not None and record.incarnation == incarnation:
+            return record
+        same = (r for r in self.records(task.role) if r.incarnation == incarnation)
+        return next(same, None)
+
+    def find_place(self, role: Role, index: int | None, incarnation: str) -> Task:
+        """The place that a task gets: the asked one, or the lowest that is free.
+
+        Raises:
+            TaskHeld: The asked place, or every place of a parameter server, is held.
+            UsageError: The index is out of range, or the role cannot register.
+        """
+        if role not in (Role.PS, Role.WORKER):
+            raise UsageError(f"role {role!r} does not register; expected ps or worker")
+        if index is not None:
+            self._check_index(role, index)
+            held = self._tasks.get(Task(role, index))
+            if held and held.is_alive and held.incarnation != incarnation:
+                raise TaskHeld(
+                    f"{held.task} is held by {held.address}, last heard of "
+                    f"{self._age(held):.1f} s ago",
+                    [held],
+                )
+            return Task(role, index)
+        taken = {r.task.index for r in self.records(role) if r.state not in _FREE_AGAIN}
+        free = next(i for i in range(len(taken) + 1) if i not in taken)
+        if role is Role.PS and free >= self.num_ps:
+            raise TaskHeld(f"all {self.num_ps} parameter servers are there already", self.up(role))
+        return Task(role, free)
+
+    def find_spare_place(self) -> Task:
+        """The place of one more spare."""
+        taken = {r.task.index for r in self.alive(Role.PS)}
+        free = (i for i in range(self.num_ps, self.num_ps + len(taken) + 1) if i not in taken)
+        return Task(Role.PS, next(free))
+
+    def spares(self) -> list[TaskRecord]:
+        """The parameter servers that stand by."""
+        return [r for r in self.alive(Role.PS) if r.is_free_spare]
+
+    def fill(self) -> bool:
+        """Puts spares in the places of parameter servers that were lost; whether there were any."""
+        has_filled = False
+        for index in range(self.num_ps):
+            held, spares = self._tasks.get(Task(Role.PS, index)), self.spares()
+            # A place that nobody has held yet is for whoever comes at the start.
+            if held is None or held.is_alive or not spares:
+                continue
+            spare, has_filled = spares[0], True
+            del self._tasks[spare.task]
+            spare.task, spare.state = held.task, TaskState.UP
+            self.put(spare)
+        return has_filled
+
+    def resize(self, servers: Sequence[Member]) -> None:
+        """Gives the places to other servers; those that have none any more are dismissed."""
+        lives = {record.incarnation: record for record in self.records(Role.PS)}
+        for record in lives.values():
+            del self._tasks[record.task]
+        self.num_ps = len(servers)
+        for index, member in enumerate(servers):
+            record = lives.pop(member.incarnation)
+            record.task = Task(Role.PS, index)
+            record.state = TaskState.UP if record.is_alive else record.state
+            self.put(record)
+        for record in filter(lambda left: left.is_alive, lives.values()):
+            record.is_dismissed |= record.state is TaskState.UP
+            record.task, record.state = self.find_spare_place(), TaskState.SPARE
+            self.put(record)
+
+    def describe_gaps(self, ps_on_workers: bool) -> Iterator[str]:
+        """What is missing, for people: tasks, addresses, when they were last heard of."""
+        for index in range(self.num_ps):
+            record = self._tasks.get(Task(Role.PS, index))
+            name = f"ps:{index} on worker:{index}" if ps_on_workers else f"ps:{index}"
+            if record is None:
+                yield f"{name} (never heard of)"
+            elif record.state is not TaskState.UP:
+                place = (
+                    f"{record.address}, {record.state}, last heard of {self._age(record):.1f} s ago"
+                )
+                yield f"{name} ({place})"
+
+    def _check_index(self, role: Role, index: int) -> None:
+        if index < 0 or (role is Role.PS and index >= self.num_ps):
+            limit = f" below {self.num_ps} (--ps)" if role is Role.PS else ""
+            raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")

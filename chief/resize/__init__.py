@@ -1,0 +1,1 @@
+"""Changes to the number of workers and parameter servers while training."""

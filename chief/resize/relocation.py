@@ -1,0 +1,96 @@
+"""The moment in which a model moves to another number of parameter servers."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from ...cluster.deadline import Deadline, call_in_background, has_ended
+from ...cluster.runtime import TensorFlowServer, session_config
+from ...cluster.session import open_session
+from ...cluster.spec import ClusterView, Member
+from ...model.graph import container_name
+from ...reasons import reason_of
+from ..checkpoints.mirrors import RestorePoint
+from .layout import CHIEF, Layout
+from .moving import Move
+
+log = logging.getLogger(__name__)
+
+# A move that takes longer is given up: a server of it hangs.
+MOVE_SECS = 600.0
+
+
+@dataclass
+class Resized(Exception):
+    """Training has stopped between two steps, for the model to move.
+
+    Attributes:
+        servers: The parameter servers to come, by index.
+        layout: The layout to come.
+        move: What moves the model there.
+        point: Where training stands.
+    """
+
+    servers: tuple[Member, ...]
+    layout: Layout
+    move: Move
+    point: RestorePoint
+
+
+def move_model(
+    server: TensorFlowServer, view: ClusterView, resized: Resized, max_wait_secs: float
+) -> None:
+    """Copies every variable from where it is to where it will be.
+
+    The old layout keeps what it has, so that nothing is lost if this fails.
+
+    Args:
+        server: The chief's own.
+        view: The parameter servers that have the model.
+        resized: Where it goes.
+        max_wait_secs: Seconds to wait for the servers to answer.
+
+    Raises:
+        tf.errors.OpError: A parameter server is gone.
+    """
+    # One list begins with the other: servers are added, or taken away, at its end.
+    both = max(view.ps, resized.servers, key=len)
+    config = session_config(ClusterView(view.epoch, both), CHIEF, server.address)
+    deadline = Deadline.after(max_wait_secs)
+    session = open_session(server.target, resized.move.graph, config, deadline)
+    try:
+        limit = tf.compat.v1.RunOptions(timeout_in_ms=int(MOVE_SECS * 1000))
+        session.run(resized.move.op, options=limit)
+    finally:
+        session.close()
+    log.info("the model has moved to %d parameter servers", len(resized.servers))
+
+
+def drop_layout(view: ClusterView, number: int, max_wait_secs: float = 0.0) -> None:
+    """Frees what a layout held on its servers.
+
+    A step that should still run there finds nothing to update any more.
+
+    Args:
+        view: The servers.
+        number: Of the layout.
+        max_wait_secs: Seconds to wait for it; it goes on beyond them.
+    """
+
+    def drop(address: str) -> None:
+        try:
+            tf.compat.v1.Session.reset(f"grpc://{address}", [container_name(number)])
+        except tf.errors.OpError as error:
+            log.warning("%s keeps what it held before: %s", address, reason_of(error))
+
+    calls = [
+        call_in_background("drop-layout", functools.partial(drop, member.address))
+        for member in view.ps
+    ]
+    deadline = Deadline.after(max_wait_secs)
+    for call in calls:
+        has_ended(call, deadline.remaining_secs())

@@ -1,0 +1,1 @@
+"""The chief's gRPC services."""

@@ -1,0 +1,142 @@
+"""The shards service: translates between messages and `Ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import grpc
+
+from ...cluster.spec import Role, Task
+from ...errors import UsageError
+from ...model.input.file_index import FileIndex, FileQuery
+from ...model.input.shard_plan import InputPlan
+from ...protos import membership_pb2
+from ...protos import shards_pb2 as pb
+from ...protos.shards_pb2_grpc import ShardsServicer as Base
+from ..checkpoints.holds import Holds
+from ..input.file_counts import FileCounts
+from ..input.ledger import Finished, Grant, Ledger
+from ..membership.membership import Membership
+from .status_codes import with_status_codes
+
+# A worker that waits for longer is answered after so long, and asks again.
+MAX_WAIT_SECS = 1.0
+# How often a worker that watches for holds hears that the chief lives.
+HOLD_BEAT_SECS = 1.0
+
+
+class ShardsServicer(Base):
+    """Serves the shards of a job's dataset.
+
+    Args:
+        ledger: Deals them.
+        membership: Knows who is in the job; a request counts as a sign of life.
+        holds: Holds the workers while the model is saved.
+        files: Counts the input's files.
+    """
+
+    def __init__(
+        self, ledger: Ledger, membership: Membership, holds: Holds, files: FileCounts
+    ) -> None:
+        self._ledger = ledger
+        self._membership = membership
+        self._holds = holds
+        self._files = files
+
+    @with_status_codes
+    def Lease(self, request: pb.LeaseRequest, context: grpc.ServicerContext) -> pb.LeaseResponse:
+        """Gives a worker a shard."""
+        task = self._take_in(request)
+        grant = self._ledger.lease(
+            task,
+            request.incarnation,
+            held=[_grant(each) for each in request.held],
+            wait_secs=min(request.wait_secs, MAX_WAIT_SECS),
+        )
+        if grant is not None:
+            held = pb.HeldShard(lease=grant.lease, shard=grant.shard, epoch=grant.epoch)
+            lease = pb.ShardLease(held=held, batches=grant.batches, fills=grant.fills)
+            return pb.LeaseResponse(lease=lease)
+        if self._ledger.is_exhausted:
+            return pb.LeaseResponse(end=True)
+        return pb.LeaseResponse(wait=True)
+
+    @with_status_codes
+    def Report(self, request: pb.ReportRequest, context: grpc.ServicerContext) -> pb.ReportResponse:
+        """Takes back what a worker is done with."""
+        task = self._take_in(request)
+        held = [_grant(each) for each in request.held]
+        void = self._ledger.find_void(task, request.incarnation, held)
+        return pb.ReportResponse(void_leases=void)
+
+    @with_status_codes
+    def FindFiles(
+        self, request: pb.FindFilesRequest, context: grpc.ServicerContext
+    ) -> pb.FindFilesResponse:
+        """Gives a worker the index of the input's files."""
+        task = self._membership.heartbeat(_task(request.task), request.incarnation, None)
+        query = FileQuery.from_json(request.query)
+        if request.index:
+            self._files.take(query, FileIndex.from_bytes(request.index))
+        wait_secs = min(request.wait_secs, MAX_WAIT_SECS)
+        answer = self._files.answer(query, task, request.incarnation, wait_secs)
+        if isinstance(answer, FileIndex):
+            return pb.FindFilesResponse(index=answer.to_bytes())
+        return pb.FindFilesResponse(count=answer, wait=not answer)
+
+    def WatchHolds(
+        self, request: pb.WatchHoldsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.Hold]:
+        """Says when a worker is to make no step."""
+        watched = self._holds.watch(
+            _task(request.task), request.incarnation, context.is_active, HOLD_BEAT_SECS
+        )
+        for number, held in watched:
+            yield pb.Hold(number=number, held=held)
+
+    @with_status_codes
+    def AnswerHold(
+        self, request: pb.AnswerHoldRequest, context: grpc.ServicerContext
+    ) -> pb.AnswerHoldResponse:
+        """Notes that a worker makes no step."""
+        self._holds.answer(_task(request.task), request.incarnation, request.number)
+        return pb.AnswerHoldResponse()
+
+    def _take_in(self, request: pb.LeaseRequest | pb.ReportRequest) -> Task:
+        """What both kinds of request begin with."""
+        task = self._membership.heartbeat(_task(request.task), request.incarnation, None)
+        _check_dataset(request.dataset, self._ledger.plan)
+        self._ledger.finish(task, request.incarnation, _finished(request.finished))
+        return task
+
+
+def _check_dataset(theirs: pb.Dataset, plan: InputPlan) -> None:
+    """Raises UsageError if a worker reads something else than what is dealt; it says where."""
+    ours = plan.to_proto()
+    if ours == theirs:
+        return
+    names = [field.name for field in pb.Dataset.DESCRIPTOR.fields if field.name != "digest"]
+    differing = [
+        f"{name}={getattr(theirs, name)!r} instead of {getattr(ours, name)!r}"
+        for name in names
+        if getattr(theirs, name) != getattr(ours, name)
+    ]
+    what = ", ".join(differing) or "another shard_records, or other files"
+    raise UsageError(
+        f"this task reads dataset {theirs.name!r} with {what}: all tasks of a job have to give the "
+        "same arguments to task.shards() or task.file_shards()"
+    )
+
+
+def _task(task: membership_pb2.TaskId) -> Task:
+    return Task(Role.parse(task.role), task.index)
+
+
+def _grant(held: pb.HeldShard) -> Grant:
+    return Grant(held.lease, held.shard, held.epoch)
+
+
+def _finished(messages: Iterable[pb.FinishedShard]) -> list[Finished]:
+    return [
+        Finished(_grant(each.held), each.missed, each.error, each.broken_off) for each in messages
+    ]

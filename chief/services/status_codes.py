@@ -1,0 +1,56 @@
+"""The one place where exceptions become gRPC statuses."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+import tensorflow as tf
+
+from ...errors import ParamserveError, UsageError
+from ...reasons import reason_of
+from ..input.ledger import NoDataset
+from ..membership.membership import JobClosed, UnknownTask
+from ..membership.places import TaskHeld
+from ..state import NotTraining
+
+log = logging.getLogger(__name__)
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+STATUS_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (TaskHeld, grpc.StatusCode.ALREADY_EXISTS),
+    (JobClosed, grpc.StatusCode.FAILED_PRECONDITION),
+    (NotTraining, grpc.StatusCode.FAILED_PRECONDITION),
+    (NoDataset, grpc.StatusCode.FAILED_PRECONDITION),
+    (UnknownTask, grpc.StatusCode.NOT_FOUND),
+    (UsageError, grpc.StatusCode.INVALID_ARGUMENT),
+    (ValueError, grpc.StatusCode.INVALID_ARGUMENT),
+    (ParamserveError, grpc.StatusCode.ABORTED),
+    (tf.errors.OpError, grpc.StatusCode.ABORTED),
+)
+
+
+def status_code(error: Exception) -> grpc.StatusCode:
+    """The status that a caller gets for an exception of ours; INTERNAL for any other."""
+    matches = (code for kind, code in STATUS_CODES if isinstance(error, kind))
+    return next(matches, grpc.StatusCode.INTERNAL)
+
+
+def with_status_codes(method: Method) -> Method:
+    """Makes a servicer's method answer exceptions with their status."""
+
+    @functools.wraps(method)
+    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(self, request, context)
+        except Exception as error:
+            code = status_code(error)
+            if code is grpc.StatusCode.INTERNAL:
+                log.exception("%s failed", method.__name__)
+            return context.abort(code, reason_of(error))
+
+    return answer  # type: ignore[return-value]

@@ -1,0 +1,40 @@
+"""The end of a job for its tasks: each hears of it, also one that was cut off."""
+
+from __future__ import annotations
+
+from ..cluster.spec import Role
+from .membership.membership import Membership
+from .recovery import is_refused
+
+# Beyond what heartbeats and leases allow for.
+MARGIN_SECS = 5.0
+_LOOK_SECS = 0.2
+
+
+def dismiss_all(membership: Membership, heartbeat_secs: float, lease_secs: float) -> None:
+    """Tells all tasks that the job is over, and returns once they have gone, or cannot hear it.
+
+    One that is cut off or frozen hears of it when it is back, and else would look for a chief.
+
+    Args:
+        membership: The tasks of the job.
+        heartbeat_secs: Seconds between two signs of life.
+        lease_secs: Seconds after which a silent task is taken as gone. Who is silent for twice as
+            long, and the margin, is not waited for.
+    """
+    membership.begin_stop(Role.WORKER)
+    membership.await_gone(Role.WORKER, 2 * heartbeat_secs + MARGIN_SECS)
+    membership.begin_stop(Role.PS)
+    patience_secs = 2 * lease_secs + MARGIN_SECS
+    membership.await_gone(Role.PS, patience_secs)
+    while _may_be_back(membership, patience_secs):
+        with membership.changed:
+            membership.changed.wait(_LOOK_SECS)
+
+
+def _may_be_back(membership: Membership, patience_secs: float) -> bool:
+    """Whether someone whose lease ran out has a process still, as far as can be seen."""
+    return any(
+        membership.heartbeat_age(record) < patience_secs and not is_refused(record.address)
+        for record in membership.unaware()
+    )

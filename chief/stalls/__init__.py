@@ -1,0 +1,1 @@
+"""Detection, explanation and resolution of stalls."""

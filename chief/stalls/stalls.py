@@ -1,0 +1,223 @@
+"""Finds out that no step is made, who waits for whom, and what to do about it.
+
+Pure bookkeeping: no network, no TensorFlow, and the clock is a parameter.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...cluster.spec import Task
+from ...protos import membership_pb2 as pb
+from .clocks import FIRST_FACTOR, Life, ProgressClock
+from .diagnosis import GradientSight, WorkerSight, describe
+
+__all__ = ["GradientSight", "Remedy", "StallWatch", "Verdict", "WorkerSight"]
+
+# Something is done about a stall after so many times as long as it is reported after.
+REMEDY_FACTOR = 2.0
+MAX_STALLS = 3
+_DOING = pb.WorkerReport
+# Whoever is at this waits for somebody else.
+_WAITING = (_DOING.TOKEN, _DOING.SLOWER)
+# A session that is not there yet cannot be left.
+_WITHOUT_SESSION = (_DOING.UNKNOWN, _DOING.OPENING)
+
+
+class Remedy(enum.StrEnum):
+    """What is to be done.
+
+    ::
+
+        NONE -> REOPEN (or RENEW, if it is all of them) -> LOSE -> FAIL
+    """
+
+    NONE = "none"
+    REOPEN = "reopen"  # The workers open their sessions anew.
+    RENEW = "renew"  # Everybody does: a new epoch begins.
+    LOSE = "lose"  # The workers are taken as lost.
+    FAIL = "fail"  # The job ends.
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one look has shown.
+
+    Attributes:
+        diagnosis: Who makes no step and who waits for whom; empty: all goes well.
+        is_new: Whether it is the first look that shows this stall.
+        remedy: What is to be done now.
+        workers: Whom the remedy is for.
+    """
+
+    diagnosis: str = ""
+    is_new: bool = False
+    remedy: Remedy = Remedy.NONE
+    workers: tuple[WorkerSight, ...] = ()
+
+
+class StallWatch:
+    """Watches the steps of a job and of each of its workers.
+
+    A worker hangs when it makes no step for `stall_secs`, or for three times as long as its steps
+    take, and waits for nobody. It has more time for its first steps, and between steps. The job
+    hangs when there is no global step for so long; that no worker is at fault, if all wait.
+
+    A stall is reported at once. If it lasts twice as long, its workers open their sessions anew. A
+    worker that hangs again in the same life is taken as lost. One that hangs for the third time
+    without a step in between fails the job, if that cannot go on without it.
+
+    Example::
+
+        watch = StallWatch(60.0, sync=True)
+        verdict = watch.look(steps, sights, paused=False, gradients=ask_the_server)
+
+    Args:
+        stall_secs: Seconds without a step after which a stall is reported.
+        sync: Whether gradients are aggregated: then all wait for each.
+        clock: Seconds from any origin.
+    """
+
+    def __init__(
+        self, stall_secs: float, *, sync: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stall_secs = stall_secs
+        self._sync = sync
+        self._clock = clock
+        self._job = ProgressClock(clock())
+        self._lives: dict[tuple[Task, str], Life] = {}
+        self._strikes: dict[Task, int] = {}
+        self._struck_at: dict[Task, int | None] = {}
+        self._job_strikes = 0
+        self._is_stalled = False
+
+    def restart(self) -> None:
+        """Begins to wait anew: for a new epoch, or after training was held."""
+        now = self._clock()
+        self._job.restart(now)
+        self._job.is_first = True
+        for life in self._lives.values():
+            life.restart(now)
+
+    def look(
+        self,
+        made: int,
+        workers: Sequence[WorkerSight],
+        *,
+        paused: bool,
+        gradients: Callable[[], GradientSight | None],
+    ) -> Verdict:
+        """Takes in how far everybody is.
+
+        Args:
+            made: Steps made together: global steps, or in sync mode means of gradients.
+            workers: Those that are up.
+            paused: Whether training is held, for a checkpoint or a restore point.
+            gradients: Sync mode: asks which gradients of the step under way are there; called only
+                when something may hang. Gives None in async mode.
+        """
+        now = self._clock()
+        if self._job.note(now, made):
+            self._job_strikes = 0
+        lives = self._take(now, workers)
+        for worker, life in lives.items():
+            if paused or worker.doing in _WAITING or worker.starved:
+                life.restart(now)
+        if paused:
+            self._job.restart(now)
+        late = [worker for worker, life in lives.items() if self._is_late(life, now)]
+        is_job_late = bool(workers) and self._job.age(now) >= self._patience_of_job
+        if not late and not is_job_late:
+            self._is_stalled = False
+            return Verdict()
+        return self._judge(now, lives, late, is_job_late, gradients())
+
+    # -- inner workings
+
+    def _take(self, now: float, workers: Sequence[WorkerSight]) -> dict[WorkerSight, Life]:
+        known = {}
+        for worker in workers:
+            key = worker.task, worker.incarnation
+            life = self._lives.get(key) or Life(now)
+            known[key] = life
+            if life.note(now, worker):
+                self._strikes.pop(worker.task, None)
+        self._lives = known
+        return {worker: known[worker.task, worker.incarnation] for worker in workers}
+
+    def _judge(
+        self,
+        now: float,
+        lives: Mapping[WorkerSight, Life],
+        late: Sequence[WorkerSight],
+        is_job_late: bool,
+        gradients: GradientSight | None,
+    ) -> Verdict:
+        given = gradients.given if gradients is not None else frozenset()
+        waiting = [w for w in lives if w.doing in _WAITING or w.starved or w.task.index in given]
+        for worker in waiting:  # What keeps the others says nothing of these.
+            lives[worker].restart(now)
+        culprits = [worker for worker in late if worker not in waiting]
+        if not culprits and not is_job_late:
+            return Verdict()
+        suspects = [worker for worker in lives if worker not in waiting]
+        diagnosis = describe(
+            self._job.age(now) if is_job_late else None,
+            {worker: lives[worker].age(now) for worker in culprits or suspects},
+            waiting,
+            gradients,
+        )
+        is_new, self._is_stalled = not self._is_stalled, True
+        due = [w for w in culprits if lives[w].age(now) >= REMEDY_FACTOR * self._patience(lives[w])]
+        remedy, whom = Remedy.NONE, due
+        if due:
+            remedy, whom = self._treat(now, due, lives)
+        elif not suspects and self._job.age(now) >= REMEDY_FACTOR * self._patience_of_job:
+            remedy = self._treat_job(now)
+        return Verdict(diagnosis, is_new, remedy, tuple(whom))
+
+    def _treat(
+        self, now: float, due: list[WorkerSight], lives: Mapping[WorkerSight, Life]
+    ) -> tuple[Remedy, list[WorkerSight]]:
+        """Chooses the worst remedy that one of them needs, for those that need it."""
+        remedies = {worker: self._strike(worker, lives[worker]) for worker in due}
+        order = (Remedy.FAIL, Remedy.LOSE, Remedy.REOPEN)
+        worst = next(remedy for remedy in order if remedy in remedies.values())
+        whom = [worker for worker, remedy in remedies.items() if remedy is worst]
+        for worker in whom:
+            lives[worker].restart(now)
+            lives[worker].was_reopened = True
+        if worst is Remedy.REOPEN and len(whom) == len(lives) > 1:
+            # Not all hang by themselves at the same time: it is what they have in common.
+            worst = Remedy.RENEW
+        return worst, whom
+
+    def _strike(self, worker: WorkerSight, life: Life) -> Remedy:
+        task = worker.task
+        strikes = self._strikes[task] = self._strikes.get(task, 0) + 1
+        if strikes == 1:
+            self._struck_at[task] = self._job.count
+        if strikes >= MAX_STALLS and (self._sync or self._job.count == self._struck_at[task]):
+            return Remedy.FAIL
+        can_leave = worker.doing not in _WITHOUT_SESSION
+        return Remedy.REOPEN if can_leave and not life.was_reopened else Remedy.LOSE
+
+    def _treat_job(self, now: float) -> Remedy:
+        self._job_strikes += 1
+        self._job.restart(now)
+        return Remedy.FAIL if self._job_strikes >= MAX_STALLS else Remedy.RENEW
+
+    def _is_late(self, life: Life, now: float) -> bool:
+        return life.age(now) >= self._patience(life)
+
+    def _patience(self, life: Life) -> float:
+        return life.patience(self._stall_secs)
+
+    @property
+    def _patience_of_job(self) -> float:
+        # The first step of all workers together; each has its own patience besides.
+        factor = FIRST_FACTOR if self._job.is_first else 1.0
+        return max(factor * self._stall_secs, self._job.usual_secs)

@@ -1,0 +1,89 @@
+"""What a chief leaves behind for the one that follows it: who is in the job, in the log directory.
+
+Parameter servers and workers outlive their chief. One that is started again with the same job's
+identifier finds them there, and goes on with the model that they hold.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..cluster.spec import Role, Task
+from .membership.membership import Membership
+from .membership.tasks import TaskRecord, TaskState
+from .resize.plan import Plan
+
+
+def to_json(job_id: str, membership: Membership, plan: Plan) -> str:
+    """Who is in a job, and how many workers it should have, for `adopt`."""
+    with membership.changed:
+        tasks = [
+            {
+                "role": str(record.task.role),
+                "index": record.task.index,
+                "state": str(record.state),
+                "address": record.address,
+                "incarnation": record.incarnation,
+                "metrics_address": record.metrics_address,
+                "pid": record.pid,
+            }
+            for record in membership.records()
+        ]
+        job = {
+            "job_id": job_id,
+            "epoch": membership.epoch,
+            "num_ps": membership.num_ps,
+            "layout": membership.layout,
+            "workers": plan.workers if plan.limits_workers else None,
+            "tasks": tasks,
+        }
+        return json.dumps(job, indent=2)
+
+
+def adopt(text: str | None, job_id: str, membership: Membership, plan: Plan) -> bool:
+    """Takes over the tasks that an earlier chief of the same job had.
+
+    Args:
+        text: What `to_json` gave; None if there is nothing.
+        job_id: The job's identifier.
+        membership: Where they are put; nobody is in it yet.
+        plan: Is told what was asked of the earlier chief.
+
+    Returns:
+        Whether there was a job to take over: it had parameter servers, all of them.
+    """
+    left = _read(text)
+    if left.get("job_id") != job_id:
+        return False
+    try:
+        records, workers = [_record(each) for each in left["tasks"]], left["workers"]
+        is_found = membership.adopt(
+            int(left["epoch"]), records, int(left["num_ps"]), int(left["layout"])
+        )
+        plan.ps = membership.num_ps
+        if is_found and workers is not None:
+            plan.ask(workers=int(workers))
+        return is_found
+    except (KeyError, TypeError, ValueError):
+        return False  # Of another version: the job starts from its checkpoint.
+
+
+def _read(text: str | None) -> dict[str, Any]:
+    try:
+        left = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return left if isinstance(left, dict) else {}
+
+
+def _record(each: dict[str, Any]) -> TaskRecord:
+    return TaskRecord(
+        task=Task(Role.parse(each["role"]), int(each["index"])),
+        address=str(each["address"]),
+        incarnation=str(each["incarnation"]),
+        metrics_address=str(each["metrics_address"]),
+        pid=int(each["pid"]),
+        heard=0.0,
+        state=TaskState(each["state"]),
+    )

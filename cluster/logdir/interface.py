@@ -1,0 +1,82 @@
+"""The log directory, wherever it lies: read and written in place, or by way of this machine."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import tensorflow as tf
+
+from .direct import DirectStorage
+from .staged import StagedStorage
+
+
+class Storage(Protocol):
+    """A log directory.
+
+    TensorFlow writes and reads under `directory`, which is the log directory itself or a place on
+    this machine; `publish` and `fetch` see to it that both have the same files. Every method may
+    raise one of `STORAGE_ERRORS`.
+
+    Attributes:
+        logdir: The log directory, as it was named.
+    """
+
+    logdir: str
+
+    @property
+    def directory(self) -> str:
+        """Where TensorFlow writes and reads in this process."""
+
+    def prepare(self) -> None:
+        """Creates the log directory, if it is not there."""
+
+    def names(self) -> list[str]:
+        """Names of the files in the log directory; none when it does not exist."""
+
+    def modified(self, name: str) -> float:
+        """When a file was written, Unix time in seconds."""
+
+    def read_text(self, name: str) -> str | None:
+        """The content of a small file; None when there is none."""
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a small file: it appears whole or not at all, also to those who read now."""
+
+    def fetch(self, *names: str) -> None:
+        """Has these files of the log directory also in `directory`."""
+
+    def publish(self, *names: str) -> None:
+        """Has these files of `directory` also in the log directory, in this order."""
+
+    def release(self, *names: str) -> None:
+        """`directory` need not keep these published files."""
+
+    def remove(self, *names: str) -> None:
+        """Removes files or folders, in this order; one that does not exist is no error."""
+
+    def move(self, name: str, folder: str) -> None:
+        """Moves a file into a folder of the log directory, which is created if need be."""
+
+    def close(self) -> None:
+        """Ends the use of it; of a place on this machine nothing is left that was published."""
+
+
+def open_storage(logdir: str | Storage) -> Storage:
+    """The storage behind a path or a URL; a storage is returned as it is.
+
+    Args:
+        logdir: A path, a URL of a file system that TensorFlow has (`gs://`), or a URL of one that
+            fsspec has (`s3://`, `abfs://`, `sftp://`).
+
+    Raises:
+        UsageError: Nobody knows the URL's scheme, or a package for it is not installed.
+    """
+    if not isinstance(logdir, str):
+        return logdir
+    return DirectStorage(logdir) if is_direct(logdir) else StagedStorage(logdir)
+
+
+def is_direct(logdir: str) -> bool:
+    """Whether TensorFlow itself reads and writes a log directory."""
+    scheme, separator, _ = logdir.partition("://")
+    return not separator or scheme in tf.io.gfile.get_registered_schemes()

@@ -1,0 +1,1 @@
+"""Tensors that cross between workers and parameter servers, and where parameters are stored."""

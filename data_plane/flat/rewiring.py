@@ -1,0 +1,88 @@
+"""Who uses variables and their updates goes on with what they are stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..placed_graph import Op, PlacedGraph, Tensor
+from .conditions import CONDITIONALS
+from .rules import READS
+from .variable import FlatVariable, Part
+
+
+def hand_over_order(ops: set[Op], applies: dict[Op, Op]) -> None:
+    """Has what waited for one of the old ops wait for the one that stands for it.
+
+    Args:
+        ops: Those that may wait.
+        applies: The new op for each of the old ones. It waits for all that they waited for.
+    """
+    for old, new in applies.items():
+        new._add_control_inputs(
+            [
+                op
+                for op in dict.fromkeys(applies.get(op, op) for op in old.control_inputs)
+                if op not in set(new.control_inputs)
+            ]
+        )
+    waiting = {op for old in applies for op in old._control_outputs if op in ops}
+    for op in waiting:
+        others = list(dict.fromkeys(applies.get(other, other) for other in op.control_inputs))
+        op._remove_all_control_inputs()
+        op._add_control_inputs(others)
+
+
+def redirect(
+    placed: PlacedGraph, in_step: set[Op], op: Op, variable: FlatVariable, part: Part
+) -> None:
+    """Has an op that uses a logical variable do the same with what is stored.
+
+    Args:
+        placed: The graph.
+        in_step: The ops of the training steps.
+        op: What uses the variable.
+        variable: Where it is stored.
+        part: Which part of that it is.
+    """
+    after = op.control_inputs
+    if op.type == "VarIsInitializedOp":
+        op._update_input(0, variable.flag(part))
+    elif op.type == "DisableCopyOnRead":
+        op._update_input(0, variable.to_be_saved(part))
+    elif op.type == "AssignVariableOp":
+        written = variable.write(part, op.inputs[1], after)
+        op._update_input(0, variable.nowhere(part))
+        op._add_control_input(written)
+    elif op.type in READS:
+        if op.type == "ReadVariableOp" and op in in_step:
+            _redirect_uses(placed, in_step, op.outputs[0], variable, part, after)
+        # The op itself stays what it was: it can be fetched, and others may use it.
+        handle, ready = variable.stand_in(part, after)
+        op._update_input(0, handle)
+        op._add_control_input(ready)
+    elif op.type in CONDITIONALS:
+        # Such as `initialized_value()`, which reads only what is initialized.
+        handle, ready = variable.stand_in_if_set(part, after)
+        for index, tensor in enumerate(op.inputs):
+            if tensor is part.handle.outputs[0]:
+                op._update_input(index, handle)
+        op._add_control_input(ready)
+    else:
+        raise AssertionError(f"{op.name!r} ({op.type}) uses {part.handle.name!r}")
+
+
+def _redirect_uses(
+    placed: PlacedGraph,
+    in_step: set[Op],
+    tensor: Tensor,
+    variable: FlatVariable,
+    part: Part,
+    after: Sequence[Any],
+) -> None:
+    for op in dict.fromkeys(tensor.consumers()):
+        if op in in_step:
+            value = variable.value(part, after, placed.device(placed.task(op)))
+            for index, each in enumerate(op.inputs):
+                if each is tensor:
+                    op._update_input(index, value)

@@ -1,0 +1,88 @@
+"""`StoredTables`: one stored variable whose rows are those of several tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from ..placed_graph import Op, Tensor
+from .table_ids import shift
+from .variable import FlatVariable, Part
+
+v1 = tf.compat.v1
+raw = tf.raw_ops
+
+# TensorFlow puts variables at multiples of this. Where tables begin at such multiples too, each row
+# is treated with the same vector instructions as in a table alone.
+_ALIGNMENT = 64
+
+
+def lay_out(tables: Sequence[Sequence[Op]], role: int) -> list[Part]:
+    """Returns where tables, or one kind of their slots, lie in a stored variable.
+
+    Args:
+        tables: The handle ops of each table and its slots.
+        role: Which of these; tables lie alike for each.
+    """
+    parts, begin = [], 0
+    for handles in tables:
+        rows, width = tf.TensorShape(handles[role].get_attr("shape")).as_list()
+        end = begin + padded_rows(handles[role])
+        parts.append(Part(handles[role], begin, end, rows * width))
+        begin = end
+    return parts
+
+
+def padded_rows(handle: Op) -> int:
+    """Rows that a table takes, some of them empty."""
+    rows, width = tf.TensorShape(handle.get_attr("shape")).as_list()
+    step = _ALIGNMENT // math.gcd(_ALIGNMENT, width * int(handle.get_attr("dtype").size))
+    return -(-rows // step) * step
+
+
+class StoredTables(FlatVariable):
+    """A stored variable that is never read in whole, except by an update of all of its rows.
+
+    TensorFlow copies a variable of which single rows are written whenever it is read. So what reads
+    a table takes the table's rows, and leaves those of the others.
+    """
+
+    def to_be_saved(self, part: Part) -> Tensor:
+        """The handle of a small variable, since only rows are read of the stored one."""
+        return self.flag(part)
+
+    def look_up(self, ids: Tensor, name: str) -> Tensor:
+        """Returns rows of the stored variable by their numbers in it, [n, width]."""
+        with v1.device(self._device):
+            return raw.ResourceGather(
+                resource=self.handle, indices=ids, dtype=self.dtype, name=name
+            )
+
+    def redirect_lookup(self, part: Part, lookup: Op) -> None:
+        """Has an op that looks up rows of a logical variable find them here.
+
+        It fails if the logical variable is not initialized, or an id is not in it.
+        """
+        ids = lookup.inputs[1]
+        with v1.device(self._device):
+            shape = raw.ReadVariableOp(resource=self.flag(part), dtype=tf.int32)
+            lookup._update_input(1, shift(ids, part.begin, tf.cast(shape[0], ids.dtype)))
+        lookup._update_input(0, self.handle)
+
+    def _settle(self, written: Op) -> Op:
+        return written
+
+    def _read_part(self, part: Part, after: Iterable[Op]) -> Tensor:
+        with v1.device(self._device), tf.control_dependencies(list(after)):
+            return self._gather(part)
+
+    def _read_part_now(self, part: Part, after: Op) -> Tensor:
+        with tf.control_dependencies([after]):
+            return self._gather(part)
+
+    def _gather(self, part: Part) -> Any:
+        ids = tf.range(part.begin, part.begin + part.size // self.width)
+        return raw.ResourceGather(resource=self.handle, indices=ids, dtype=self.dtype)

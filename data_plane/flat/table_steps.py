@@ -1,0 +1,116 @@
+"""One update in place of those of each of the tables that are stored together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from ..placed_graph import Op, PlacedGraph, Tensor
+from .rows import StoredTables
+from .table_ids import Sizes, TableIds
+from .table_layout import TableGroup
+from .table_updates import Kind
+
+v1 = tf.compat.v1
+
+# From as many ids on, TensorFlow's threads share a scatter. What several ids add to one row is then
+# added in any order.
+_UNORDERED_IDS = 1024
+
+
+def join_updates(
+    graph: tf.Graph,
+    placed: PlacedGraph,
+    group: TableGroup,
+    variables: Sequence[StoredTables],
+    ids: TableIds,
+) -> dict[Op, Op]:
+    """Makes the ops of one table's update once more, for all tables.
+
+    Args:
+        graph: The graph.
+        placed: What its training steps run.
+        group: The tables.
+        variables: Where they are stored, and their slots.
+        ids: Joins ids.
+
+    Returns:
+        For each op of the old updates the one that stands for it.
+    """
+    first, updates = group.updates[0], group.updates
+    device = _device(placed, [update.ids for update in updates])
+    joined, sizes = ids.join(variables[0].parts, [update.ids for update in updates], device)
+    with v1.device(_device(placed, [update.values for update in updates])):
+        values = tf.concat([update.values for update in updates], 0)
+    made = {first.ids.ref(): joined, first.values.ref(): values}
+    for handle, variable in zip(first.handles, variables, strict=True):
+        made[handle.outputs[0].ref()] = variable.handle
+    stands_for: dict[Op, Op] = {}
+    for place, op in enumerate(first.ops):
+        inputs = [made.get(tensor.ref(), tensor) for tensor in op.inputs]
+        kinds = [first.kinds[tensor.ref()] for tensor in op.inputs]
+        with v1.device(group.device):
+            if op.type.startswith("ResourceScatter") and Kind.IDS in kinds:
+                new = _scatter_in_order(graph, op, inputs, sizes, len(updates))
+            else:
+                new = [_copy(graph, op, inputs)] * len(updates)
+                for old_output, output in zip(op.outputs, new[0].outputs, strict=True):
+                    made[old_output.ref()] = output
+        stands_for |= zip((update.ops[place] for update in updates), new, strict=True)
+    return stands_for
+
+
+def _device(placed: PlacedGraph, tensors: Iterable[Tensor]) -> str:
+    """Where most of some tensors are made."""
+    tasks = Counter(placed.task(tensor.op) for tensor in tensors)
+    return placed.device(tasks.most_common(1)[0][0])
+
+
+def _copy(graph: tf.Graph, op: Op, inputs: Sequence[Tensor]) -> Op:
+    attributes = {name: value for name, value in op.node_def.attr.items() if name != "_class"}
+    return graph.create_op(op.type, inputs, [], attrs=attributes)
+
+
+def _scatter_in_order(
+    graph: tf.Graph, op: Op, inputs: Sequence[Tensor], sizes: Sizes, count: int
+) -> list[Op]:
+    """Scatters rows, among which several may be for one id, in the order in which they are.
+
+    Returns:
+        The op that does it, for each of the tables.
+    """
+    table, ids, values = inputs
+    batches = _batches(sizes, count)
+    if len(batches) == 1:
+        return [_copy(graph, op, inputs)] * count
+    lengths: Any = sizes
+    if not tf.is_tensor(sizes):
+        lengths = [sum(sizes[index] for index in batch) for batch in batches]
+    pieces = zip(
+        tf.split(ids, lengths, num=len(batches)),
+        tf.split(values, lengths, num=len(batches)),
+        strict=True,
+    )
+    return [
+        scatter
+        for batch, (of_ids, of_values) in zip(batches, pieces, strict=True)
+        for scatter in [_copy(graph, op, [table, of_ids, of_values])] * len(batch)
+    ]
+
+
+def _batches(sizes: Sizes, count: int) -> list[list[int]]:
+    """Which tables are scattered together: as many as TensorFlow leaves to one thread."""
+    if tf.is_tensor(sizes):
+        return [[index] for index in range(count)]
+    batches: list[list[int]] = []
+    filled = 0
+    for index, size in enumerate(sizes):
+        if not batches or filled + size >= _UNORDERED_IDS:
+            batches.append([])
+            filled = 0
+        batches[-1].append(index)
+        filled += size
+    return batches

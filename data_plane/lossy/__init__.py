@@ -1,0 +1,1 @@
+"""Options that change numerics to reduce traffic or waiting."""

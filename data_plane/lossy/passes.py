@@ -1,0 +1,103 @@
+"""The options that change numerics: their passes before coalescing, their hooks, and a check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from ...errors import UsageError
+from ..options import DataPlane, async_only, check_combination
+from ..placed_graph import Op
+from .local_state import start
+from .local_steps import LocalStepsHook, keep_copies
+from .staleness import LEASE_SECS, StalenessHook, count_steps
+from .top_k import send_largest
+from .wire import narrow
+
+
+def lose(
+    graph: tf.Graph, options: DataPlane, roots: Sequence[Op], unchanged: Iterable[Op]
+) -> list[Op]:
+    """Does to a graph what comes before coalescing.
+
+    Args:
+        graph: The graph, changed in place.
+        options: What to do; by default nothing.
+        roots: The training steps.
+        unchanged: Ops that are run at other times, with what they need.
+
+    Returns:
+        Ops that are run between steps now, and whose tensors cross as those of the steps do.
+
+    Raises:
+        UsageError: The graph's optimizer cannot do what is asked for, or aggregates gradients of
+            several workers, with which some options make no sense.
+    """
+    is_sync = any("ConditionalAccumulator" in op.type for op in graph.get_operations())
+    check_combination(options, sync=is_sync)
+    wire_dtype = tf.as_dtype(options.wire_dtype)
+    added = []
+    if options.local_steps > 1:
+        exchange = keep_copies(graph, roots, unchanged)
+        added += [] if exchange is None else [exchange]
+    if options.max_staleness is not None:
+        count_steps(graph, roots)
+    if options.top_k is not None:
+        send_largest(graph, roots, unchanged, options.top_k, wire_dtype)
+    if wire_dtype == tf.bfloat16:
+        narrow(graph, [*roots, *added], unchanged)
+    return added
+
+
+def check_without_hooks(options: DataPlane) -> None:
+    """Refuses options that need hooks, where sessions have none.
+
+    Raises:
+        UsageError: The message names the option and the remedy.
+    """
+    values = {
+        "local_steps": options.local_steps if options.local_steps > 1 else None,
+        "max_staleness": options.max_staleness,
+    }
+    for name, value in values.items():
+        if value is not None:
+            raise UsageError(
+                f"{name}={value} needs a session with hooks: use a MonitoredTrainingSession"
+            )
+
+
+def transfer_hooks(
+    options: DataPlane,
+    *,
+    lease_secs: float = LEASE_SECS,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> list[Any]:
+    """Returns the hooks that the options need; none if they change no numerics.
+
+    They belong before all hooks that look at parameters.
+
+    Args:
+        options: How tensors cross.
+        lease_secs: Seconds that a worker may make no step while others wait for it.
+        cancelled: Whether this worker has to stop.
+    """
+    hooks: list[Any] = []
+    if async_only(options):
+        hooks.append(StartHook())
+    if options.local_steps > 1:
+        hooks.append(LocalStepsHook(options.local_steps))
+    if options.max_staleness is not None:
+        hooks.append(
+            StalenessHook(options.max_staleness, lease_secs=lease_secs, cancelled=cancelled)
+        )
+    return hooks
+
+
+class StartHook(tf.compat.v1.train.SessionRunHook):
+    """Fills what the worker keeps for itself, in each new session."""
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Called once the model is ready."""
+        start(session)

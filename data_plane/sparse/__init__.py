@@ -1,0 +1,1 @@
+"""Rows of embedding tables: equal ids and their gradients cross once."""

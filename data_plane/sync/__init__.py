@@ -1,0 +1,1 @@
+"""Synchronous steps: tokens, gradient accumulators, and the graph around them."""

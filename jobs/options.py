@@ -1,0 +1,242 @@
+"""`JobOptions`: what one training job is asked to do, checked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data_plane.options import DataPlane, check_combination
+from ..errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What one training job is asked to do.
+
+    Attributes:
+        model: Reference to the build function, as MODULE:FUNCTION or FILE.py:FUNCTION.
+        logdir: Directory of checkpoints, events and the job's own files.
+        num_ps: Parameter servers, at least 1; None: 1, or with `ps_on_workers` the number of
+            workers.
+        num_workers: Workers the job waits for and plans with, at least 1.
+        sync: Aggregate the gradients of the workers into common steps.
+        replicas_to_aggregate: Gradients per global step in sync mode; None: as many as workers are
+            planned, whoever computes them. Fewer leaves the rest as backup workers. "all": one of
+            each worker that is there, so that a step is of fewer while one is gone.
+        max_steps: Global step at which training ends; None: when the input ends.
+        ps_on_workers: Whether the planned workers hold the parameters themselves, a shard each,
+            in place of parameter servers in processes of their own.
+        chief_trains: Whether the chief's process runs a worker as well; it holds no shard.
+        save_checkpoint_secs: Seconds between two checkpoints; None: none by time.
+        save_checkpoint_steps: Global steps between two checkpoints; None: none by steps.
+        keep_checkpoints: Newest checkpoints to keep; 0 keeps all.
+        save_summaries_steps: Global steps between two summaries; 0: none.
+        max_wait_secs: Seconds that anything is waited for before the job fails.
+        heartbeat_secs: Seconds between two signs of life of a task.
+        lease_secs: Seconds of silence after which a task is taken as gone.
+        mirror_secs: Seconds of steps that the loss of a parameter server may cost: restore points
+            are taken in memory that often, and its variables copied to its neighbour; None: a lost
+            one goes back to a checkpoint.
+        recovery: When a parameter server is lost, "rollback": all go back to one restore point;
+            or "partial" (async): only the new one does.
+        stall_secs: Seconds without a step after which the job, or a worker, is said to hang, and
+            after twice as long something is done about it; None: 60 or three leases, whichever is
+            more; 0: never.
+        max_bad_records: Records of an input in shards that may be left out because they cannot be
+            read or trained on; one more ends the job as failed.
+        evaluate: Whether to evaluate the final checkpoint, if the model says how.
+        data_plane: How parameters are stored and cross between tasks.
+        params: Handed to the build function as `task.params`.
+
+    Raises:
+        UsageError: A value is out of range; the message names it.
+    """
+
+    model: str
+    logdir: str
+    num_ps: int = None  # type: ignore[assignment]  # Replaced by a number at once.
+    num_workers: int = 1
+    sync: bool = True
+    replicas_to_aggregate: int | str | None = None
+    max_steps: int | None = None
+    ps_on_workers: bool = False
+    chief_trains: bool = False
+    save_checkpoint_secs: float | None = 600.0
+    save_checkpoint_steps: int | None = None
+    keep_checkpoints: int = 5
+    save_summaries_steps: int = 100
+    max_wait_secs: float = 600.0
+    heartbeat_secs: float = 1.0
+    lease_secs: float = 10.0
+    mirror_secs: float | None = None
+    recovery: str = "rollback"
+    stall_secs: float = None  # type: ignore[assignment]  # Replaced by a number at once.
+    max_bad_records: int = 0
+    evaluate: bool = True
+    data_plane: DataPlane = field(default_factory=DataPlane)
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.num_ps is None:
+            object.__setattr__(self, "num_ps", self.num_workers if self.ps_on_workers else 1)
+        self._at_least("workers", self.num_workers, 0 if self.chief_trains else 1)
+        self._check_shards()
+        self._at_least("ps", self.num_ps, 1)
+        self._check_replicas()
+        self._at_least("max-steps", self.max_steps, 1)
+        self._at_least("save-checkpoint-steps", self.save_checkpoint_steps, 1)
+        self._at_least("keep-checkpoints", self.keep_checkpoints, 0)
+        self._at_least("save-summaries-steps", self.save_summaries_steps, 0)
+        self._at_least("max-bad-records", self.max_bad_records, 0)
+        self._positive("save-checkpoint-secs", self.save_checkpoint_secs)
+        self._positive("max-wait-secs", self.max_wait_secs)
+        self._positive("heartbeat-secs", self.heartbeat_secs)
+        self._positive("mirror-secs", self.mirror_secs)
+        self._check_recovery()
+        if self.lease_secs < 2 * self.heartbeat_secs:
+            raise UsageError(
+                f"--lease-secs {self.lease_secs:g} with --heartbeat-secs {self.heartbeat_secs:g}: "
+                "a lease has to outlast two heartbeats"
+            )
+        self._check_stall_secs()
+        check_combination(self.data_plane, self.sync)
+        if not self.logdir:
+            raise UsageError("--logdir is empty: name a directory for checkpoints and events")
+        scheme, is_url, place = self.logdir.partition("://")
+        if is_url and not place.strip("/"):
+            raise UsageError(
+                f"--logdir {self.logdir!r} has only a scheme: expected {scheme}://PLACE/DIRECTORY"
+            )
+
+    @property
+    def trainers(self) -> int:
+        """Tasks that compute gradients, as planned."""
+        return self.num_workers + (1 if self.chief_trains else 0)
+
+    @property
+    def aggregate(self) -> int:
+        """Gradients per global step in sync mode; 0: one of each worker that is there."""
+        if self.replicas_to_aggregate == ALL:
+            return 0
+        return int(self.replicas_to_aggregate or self.trainers)
+
+    def _check_shards(self) -> None:
+        if not self.ps_on_workers:
+            return
+        if self.num_workers == 0:
+            raise UsageError(
+                "--ps-on-workers with --workers 0: the parameters need a worker to lie on"
+            )
+        if self.num_ps != self.num_workers:
+            raise UsageError(
+                f"--ps {self.num_ps} with --ps-on-workers and --workers {self.num_workers}: each "
+                "worker holds one shard of the parameters; leave --ps out"
+            )
+        # These treat what lies on a parameter server in one way, and what lies here in another.
+        for name, value, neutral in (
+            ("local-steps", self.data_plane.local_steps, 1),
+            ("max-staleness", self.data_plane.max_staleness, None),
+        ):
+            if value != neutral:
+                raise UsageError(
+                    f"--{name} {value} with --ps-on-workers: a worker's own shard has no copies "
+                    "that lag behind; leave one of them out"
+                )
+
+    def _check_replicas(self) -> None:
+        replicas = self.replicas_to_aggregate
+        if isinstance(replicas, str) and replicas != ALL:
+            raise UsageError(f"--replicas-to-aggregate {replicas!r}: expected a number or {ALL}")
+        if isinstance(replicas, int):
+            self._at_least("replicas-to-aggregate", replicas, 1)
+
+    def _check_stall_secs(self) -> None:
+        if self.stall_secs is None:
+            object.__setattr__(self, "stall_secs", max(STALL_SECS, STALL_LEASES * self.lease_secs))
+        # Before that a worker that is gone may not have been missed yet.
+        if self.stall_secs and not self.stall_secs > self.lease_secs:
+            raise UsageError(
+                f"--stall-secs {self.stall_secs:g} with --lease-secs {self.lease_secs:g}: a stall "
+                "has to outlast a lease; give more, or 0 to wait for ever"
+            )
+
+    def _check_recovery(self) -> None:
+        if self.recovery not in RECOVERIES:
+            raise UsageError(f"--recovery {self.recovery!r}: expected {' or '.join(RECOVERIES)}")
+        if self.recovery == "partial" and self.sync:
+            raise UsageError(
+                "--recovery partial with --sync: there all parameters are of one step; leave it "
+                "out, or give --async"
+            )
+
+    @staticmethod
+    def _at_least(name: str, value: int | None, least: int) -> None:
+        if value is not None and value < least:
+            raise UsageError(f"--{name} {value}: expected at least {least}")
+
+    @staticmethod
+    def _positive(name: str, value: float | None) -> None:
+        if value is not None and not value > 0:
+            raise UsageError(f"--{name} {value:g}: expected a positive number of seconds")
+
+
+def new_job_id() -> str:
+    """An identifier that no other run has."""
+    return os.urandom(6).hex()
+
+
+# Of replicas to aggregate.
+ALL = "all"
+RECOVERIES = ("rollback", "partial")
+# What `stall_secs` is by default, at least, and in leases.
+STALL_SECS = 60.0
+STALL_LEASES = 3
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended; `LOGDIR/result.json` holds the same.
+
+    Attributes:
+        global_step: Updates of the parameters, over the model's whole life.
+        loss: The newest loss, averaged over the workers; None when no step was made.
+        examples: Examples applied, over the model's whole life.
+        seconds: From the first step of this run to its last.
+        steps_per_second: Global steps per second, in this run.
+        eval: Evaluation metrics of the final checkpoint, by name; empty without evaluation.
+        checkpoint: Path of the final checkpoint.
+        workers: Workers planned.
+        ps: Parameter servers.
+        sync: Whether gradients were aggregated.
+        reason: Why training ended: "max_steps", "end_of_input", "stopped" or "failed".
+        logdir: The job's directory.
+        bad_records: Records of an input in shards that were set aside: not read any more, or not
+            in one epoch, because they failed again and again.
+        set_aside: Which ones, the newest 100 ranges, with the fields of `SetAside` in status.proto.
+        error: Why the job failed, if it did.
+        job_id: Unique to the run.
+    """
+
+    global_step: int
+    loss: float | None
+    examples: int
+    seconds: float
+    steps_per_second: float
+    eval: Mapping[str, float]
+    checkpoint: str
+    workers: int
+    ps: int
+    sync: bool
+    reason: str
+    logdir: str
+    bad_records: int = 0
+    set_aside: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    error: str = ""
+    job_id: str = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JobResult:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**values)

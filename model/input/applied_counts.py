@@ -1,0 +1,186 @@
+"""The model's own count of what it has been trained on: how often each batch has been applied.
+
+It is a variable beside the examples', counted in the same step as the update. So whatever is saved,
+mirrored, moved or restored as the model says by itself what it has seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from ...data_plane.sync.sparse_mean import Leftover
+from ...errors import UsageError
+from ..spec import Operation, Tensor, Variable
+from .shard_plan import PLANS, InputPlan
+
+v1 = tf.compat.v1
+
+# The service's own variable: how often each batch of the dataset has been applied.
+APPLIED = "paramserve/input"
+
+
+class InputCounts:
+    """Counts applied batches.
+
+    Args:
+        plan: What is read.
+        position: What this worker's step reads: an int64 tensor whose last axis is as in
+            `model.input.POSITION`, of shape [3], or [batches, 3] for several in a step.
+        device: The parameter server that counts.
+
+    Attributes:
+        plan: What is read.
+        applied: int32 variable of shape [batches of the dataset]: how often each was applied.
+        batches: int64 of shape [batches]: those of this worker's step.
+        times: int64 of shape [batches]: how often each counts, which is once, or not at all if it
+            only fills up a step.
+    """
+
+    def __init__(self, plan: InputPlan, position: Tensor, device: str) -> None:
+        self._device = device
+        with v1.device(device):
+            # Not `get_variable`, which would cut a large one into pieces where that is asked for.
+            self.applied: Variable = v1.Variable(
+                lambda: tf.zeros([plan.num_batches], tf.int32),
+                name=APPLIED,
+                use_resource=True,
+                trainable=False,
+            )
+        self.plan = plan
+        positions = tf.reshape(position, [-1, 3])
+        self.batches: Tensor = positions[:, 0]
+        self.times: Tensor = tf.cast(positions[:, 1] >= 0, tf.int64)
+
+    def of_those_that_count(self, examples: Tensor) -> Tensor:
+        """The part of a step's examples that counts; int64 scalars."""
+        return examples * tf.reduce_sum(self.times) // tf.size(self.times, tf.int64)
+
+    def add(self, batches: Tensor, times: Tensor | int = 1) -> Operation:
+        """Counts batches; int64 of shape [batches]."""
+        with v1.device(self._device):
+            updates = tf.cast(tf.broadcast_to(times, tf.shape(batches)), tf.int32)
+            return tf.raw_ops.ResourceScatterAdd(
+                resource=self.applied.handle, indices=batches, updates=updates
+            )
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What is counted of the updates, on one parameter server.
+
+    Attributes:
+        global_step: int64 scalar variable: updates.
+        examples: int64 scalar variable: examples applied.
+        input: Batches applied, if the input is read in shards.
+    """
+
+    global_step: Variable
+    examples: Variable
+    input: InputCounts | None = None
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All of them."""
+        own = [self.global_step, self.examples]
+        return own if self.input is None else [*own, self.input.applied]
+
+
+class BatchTally:
+    """Sync mode: which batches the gradients of a step are of, by the accumulators' own rule.
+
+    They are pushed with the gradients and dropped as those are: a batch whose gradient came too
+    late is not counted.
+
+    Args:
+        counts: Where applied ones are counted.
+        device: Where they meet.
+        name: What the accumulator's shared name begins with.
+    """
+
+    def __init__(self, counts: InputCounts, device: str, name: str) -> None:
+        self._counts, self._device = counts, device
+        with v1.device(device):
+            self._accumulator = v1.SparseConditionalAccumulator(
+                tf.float64, shape=None, shared_name=f"{name}/batches", reduction_type="SUM"
+            )
+            # The newest step for which each batch was pushed; `start` sets it.
+            self._pushed: Variable = v1.Variable(
+                lambda: self._never(), use_resource=True, trainable=False, collections=[]
+            )
+
+    def waiting(self, global_step: Tensor) -> Tensor:
+        """The batches whose gradients were pushed for a step or a later one; int64 of shape [k]."""
+        with v1.device(self._device):
+            return tf.where(self._pushed.read_value() >= global_step)[:, 0]
+
+    def push(self, step: Tensor) -> Operation:
+        """Hands over the batches of this worker's gradient for a step, an int64 scalar."""
+        # Both cross as one tensor.
+        read = tf.stack([self._counts.batches, self._counts.times])
+        with v1.device(self._device):
+            batches, times = tf.unstack(read, 2)
+            # What has come in is found among those that wait as long as it does.
+            noted = tf.raw_ops.ResourceScatterMax(
+                resource=self._pushed.handle,
+                indices=batches,
+                updates=tf.fill(tf.shape(batches), step),
+            )
+            # The accumulator wants each index once and in order.
+            once, places = tf.unique(tf.sort(batches))
+            in_order = tf.gather(times, tf.argsort(batches, stable=True))
+            sums = tf.math.unsorted_segment_sum(in_order, places, tf.size(once))
+            slices = tf.IndexedSlices(tf.cast(sums, tf.float64)[:, tf.newaxis], once)
+            with tf.control_dependencies([noted]):
+                return self._accumulator.apply_indexed_slices_grad(slices, local_step=step)
+
+    def apply(self, replicas: int | Tensor) -> Operation:
+        """Counts the batches of a step, once there are `replicas` gradients."""
+        with v1.device(self._device):
+            taken = self._accumulator.take_indexed_slices_grad(replicas)
+        return self._counts.add(taken.indices, taken.values[:, 0])
+
+    def start(self, step: Tensor) -> Operation:
+        """As the gradients' accumulators."""
+        with v1.device(self._device):
+            forgotten = self._pushed.assign(self._never(), read_value=False)
+            return tf.group(self._accumulator.set_global_step(step), forgotten)
+
+    def leftover(self) -> Leftover:
+        """As the gradients' accumulators."""
+        with v1.device(self._device):
+            drop = self._accumulator.take_indexed_slices_grad(1).indices.op
+            return Leftover(self._accumulator.num_accumulated(), drop)
+
+    def _never(self) -> Tensor:
+        return tf.fill([self._counts.plan.num_batches], tf.constant(-1, tf.int64))
+
+
+def find_counts(graph: Any, position: Tensor | None, device: str) -> InputCounts | None:
+    """The counts for what a build function reads; None if it reads nothing that is leased.
+
+    Args:
+        graph: The graph in which the build function has made its input.
+        position: As in `InputCounts`; None: not given.
+        device: The parameter server that counts.
+
+    Raises:
+        UsageError: The position is missing, or is given for nothing, or there are two datasets.
+    """
+    plans = graph.get_collection(PLANS)
+    if len(plans) > 1:
+        names = ", ".join(repr(plan.name) for plan in plans)
+        raise UsageError(f"the model reads the datasets {names} in shards, expected one at most")
+    if plans and position is None:
+        raise UsageError(
+            "TrainSpec.position is missing: give it the first part of what the dataset of "
+            "task.shards() or task.file_shards() yields, so that what was read is counted"
+        )
+    if not plans and position is not None:
+        raise UsageError(
+            "TrainSpec.position is given, but the build function has made no dataset with "
+            "task.shards() or task.file_shards()"
+        )
+    return InputCounts(plans[0], position, device) if plans else None

@@ -1,0 +1,227 @@
+"""The input of a build function as a `tf.data.Dataset` whose shards a source deals.
+
+In a worker of a job the source is the chief; anywhere else each process reads all of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...errors import UsageError
+from ...reasons import reason_of
+from .files import Files
+from .read_errors import find_trouble
+from .shard_plan import PLANS, InputPlan
+from .source import InputSource, Lease, Read
+
+# Batches that are made ahead of the steps.
+READ_AHEAD = 2
+# In place of the epoch: of a batch that fills up a step, and does not count.
+UNCOUNTED = -1
+# In place of a batch: there are more records than there should be.
+_SURPLUS = -1
+
+
+def make_dataset(
+    plan: InputPlan,
+    source: InputSource,
+    *,
+    read: Read | None = None,
+    files: Files | None = None,
+) -> Any:
+    """Makes the dataset of `(position, batch)` in the current graph, and notes the plan there.
+
+    A position is an int64 tensor of shape [3]: the batch's number in the dataset, its epoch or
+    `UNCOUNTED`, and the number of the lease. What cannot be read is left out, and the source is
+    told.
+
+    Args:
+        plan: What is read.
+        source: Deals the shards.
+        read: Makes a batch; None: the record numbers, or the file's records, are the batch.
+        files: Opens the files, if the plan has any.
+    """
+    tf.compat.v1.get_default_graph().add_to_collection(PLANS, plan)
+    return _LeasedDataset(plan, source, read, files).make().prefetch(READ_AHEAD)
+
+
+class _LeasedDataset:
+    """The leases, their batches, and the batches that could not be read."""
+
+    def __init__(
+        self, plan: InputPlan, source: InputSource, read: Read | None, files: Files | None
+    ) -> None:
+        self._plan = plan
+        self._source = source
+        self._read = read
+        self._files = files
+        # The batches that could be read, by the number of their lease.
+        self._marks: dict[int, set[int]] = {}
+
+    def make(self) -> Any:
+        """The dataset of `(position, batch)`."""
+        numbers = [tf.TensorSpec([3], tf.int64), tf.TensorSpec([None], tf.int64)]
+        content = [tf.TensorSpec([None], tf.int64)]
+        if self._files is not None:
+            dtypes = (tf.string, tf.int64, tf.int64, tf.int64)
+            content = [tf.TensorSpec([], dtype) for dtype in dtypes]
+        leases = tf.data.Dataset.from_generator(self._leases, output_signature=(*numbers, *content))
+        if not self._can_fail:
+            return leases.flat_map(self._raw_batches)
+        return leases.flat_map(
+            lambda *lease: self._batches(*lease).ignore_errors(log_warning=True).map(self._marked)
+        )
+
+    @property
+    def _can_fail(self) -> bool:
+        return self._read is not None or self._files is not None
+
+    # -- leases
+
+    def _leases(self) -> Iterator[tuple[Any, ...]]:
+        """Yields leases as arrays; when it is asked for the next one, the last was read.
+
+        They are what the lease's positions have in common (the position of batch 0), its batches,
+        and the records' numbers; or where in which file to begin (see `Files.locate`), and how
+        many records the shard has.
+        """
+        for lease in self._source.leases(self._plan):
+            self._marks[lease.number] = set()
+            trouble: Exception | None = None
+            try:
+                arrays = self._arrays(lease)
+            except (UsageError, OSError, tf.errors.OpError) as error:
+                trouble = error
+            else:
+                yield arrays
+            marked = self._marks.pop(lease.number, set())
+            if self._can_fail:
+                self._note_unread(lease, marked, trouble)
+
+    def _note_unread(self, lease: Lease, marked: set[int], trouble: Exception | None) -> None:
+        first = int(self._plan.first_batches[lease.shard])
+        leased = {first + batch for batch in lease.batches}
+        if marked != leased:
+            unread = sorted(leased - marked)
+            explain = functools.partial(self._explain, lease, [n - first for n in unread], trouble)
+            self._source.note_unread(lease.number, unread, explain)
+
+    def _arrays(self, lease: Lease) -> tuple[Any, ...]:
+        epoch = UNCOUNTED if lease.fills else lease.epoch
+        start = np.array([self._plan.first_batches[lease.shard], epoch, lease.number], np.int64)
+        batches = np.array(lease.batches, np.int64)
+        if self._files is None:
+            return start, batches, self._plan.records(lease.shard, lease.epoch)
+        part, record = self._plan.files[lease.shard], lease.batches[0] * self._plan.batch_size
+        return start, batches, *self._files.locate(part, record), part.records
+
+    # -- what could not be read
+
+    def _explain(self, lease: Lease, unread: list[int], trouble: Exception | None) -> str:
+        """Says why the first one of some batches could not be read.
+
+        Raises:
+            UsageError: The file is not what it was said to be.
+        """
+        if isinstance(trouble, UsageError):
+            raise trouble
+        if trouble is not None:
+            return reason_of(trouble)
+        reason = self._try_again(lease, unread[0]) if unread else None
+        try:
+            if reason is None and self._files is not None:
+                self._files.check(self._plan.files[lease.shard])
+        except (OSError, tf.errors.OpError) as error:
+            reason = reason_of(error)
+        return reason or "the input could not read it, see the log of the worker"
+
+    def _try_again(self, lease: Lease, batch: int) -> str | None:
+        """Reads a batch by itself; says what fails, if anything does."""
+        arrays = self._arrays(Lease(lease.number, lease.shard, lease.epoch, (batch,)))
+
+        def records() -> Any:
+            # As in `make`: at the top level, some datasets of TensorFlow's fail to be optimized.
+            lease = tf.data.Dataset.from_tensors(tuple(map(np.asarray, arrays)))
+            return lease.flat_map(self._raw_batches).map(lambda _, raw: raw).unbatch()
+
+        found = find_trouble(records, self._read, self._plan.batch_size)
+        if found is None:
+            return None
+        if found.record is None:
+            return found.reason
+        number = batch * self._plan.batch_size + found.record
+        if self._files is None:
+            return f"record {self._plan.records(lease.shard, lease.epoch)[number]}: {found.reason}"
+        return f"record {self._plan.files[lease.shard].first + number}: {found.reason}"
+
+    # -- batches, in the graph
+
+    def _batches(self, *lease: Any) -> Any:
+        batches, read = self._raw_batches(*lease), self._read
+        if read is None:
+            return batches
+        return batches.map(
+            lambda position, batch: (position, read(batch)), num_parallel_calls=READ_AHEAD
+        )
+
+    def _raw_batches(self, start: Any, batches: Any, *content: Any) -> Any:
+        if self._files is not None:
+            return self._batches_of_file(start, batches, *content)
+        (records,) = content
+
+        def batch_of(number: Any) -> tuple[Any, Any]:
+            first = number * self._plan.batch_size
+            return start + tf.stack([number, 0, 0]), records[first : first + self._plan.batch_size]
+
+        return tf.data.Dataset.from_tensor_slices(batches).map(batch_of)
+
+    def _batches_of_file(
+        self, start: Any, batches: Any, name: Any, begin: Any, skipped: Any, records: Any
+    ) -> Any:
+        """Reads from the first batch that is wanted to the last.
+
+        After a record that cannot be read, the rest does not fall into the same batches any more:
+        it is left out. One record more than the file is said to have is noted, and left out too.
+        """
+        assert self._files is not None
+        size = tf.constant(self._plan.batch_size, tf.int64)
+
+        def note_surplus() -> Any:
+            return tf.numpy_function(self._mark_surplus, [start], tf.bool)
+
+        def is_wanted(numbers: Any, _: Any) -> Any:
+            whole = tf.equal(tf.size(numbers, tf.int64), tf.minimum(size, records - numbers[0]))
+            is_aligned = tf.equal(numbers[0] % size, 0)
+            wanted = whole & is_aligned & tf.reduce_any(tf.equal(batches, numbers[0] // size))
+            return tf.cond(numbers[0] < records, lambda: wanted, note_surplus)
+
+        first = batches[0] * size
+        end = (batches[-1] + 1) * size
+        # Where it is not known, one more shows that there is one more.
+        end = tf.minimum(end, records) if self._files.are_counted else end + 1
+        dataset = self._files.open(name, begin).skip(skipped).enumerate(first).take(end - first)
+        return (
+            dataset.batch(self._plan.batch_size)
+            .filter(is_wanted)
+            .map(lambda numbers, batch: (start + tf.stack([numbers[0] // size, 0, 0]), batch))
+        )
+
+    def _mark_surplus(self, start: Any) -> Any:
+        """Notes a record that the file should not have, as a batch that does not exist."""
+        self._marks.get(int(start[2]), set()).add(_SURPLUS)
+        return np.bool_(False)
+
+    def _marked(self, position: Any, batch: Any) -> tuple[Any, Any]:
+        """Notes, and passes on, what could be read."""
+
+        def mark(position: Any) -> Any:
+            self._marks.get(int(position[2]), set()).add(int(position[0]))
+            return position
+
+        noted = tf.numpy_function(mark, [position], tf.int64)
+        return tf.ensure_shape(noted, [3]), batch

@@ -1,0 +1,137 @@
+"""The files of an input in shards, as a task reads them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from ...errors import UsageError
+from ..iterators import untuned
+from .shard_plan import FilePart
+from .source import OpenFile
+
+v1 = tf.compat.v1
+
+# Files that are looked at, or counted, at a time: what takes time is to wait for the storage.
+THREADS = 16
+# A message names so many files, and counts the others.
+_SOME = 3
+# What is said of a file that is not there, or may not be read, or is a folder.
+GONE = (
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+)
+
+
+class Files(Protocol):
+    """Opens the files of a plan.
+
+    Attributes:
+        are_counted: Whether their records were counted here; else a user says how many there are.
+    """
+
+    are_counted: bool
+
+    def locate(self, part: FilePart, record: int) -> tuple[str, int, int]:
+        """Finds a record, on this host, outside of the graph.
+
+        Args:
+            part: What of which file.
+            record: Number within the part.
+
+        Returns:
+            What `open` has to be given, and how many records are to be skipped then.
+
+        Raises:
+            UsageError: The file is not there, or another one than was counted.
+            OSError, tf.errors.OpError: It cannot be read now.
+        """
+
+    def open(self, name: Any, begin: Any) -> Any:
+        """Makes the dataset of a file's records; string and int64 scalars, in the graph."""
+
+    def check(self, part: FilePart) -> None:
+        """Compares how many records a file has with how many it should have.
+
+        Raises:
+            UsageError: They differ.
+        """
+
+
+class GivenFiles:
+    """Files whose numbers of records the user gives, each a shard.
+
+    Args:
+        open_file: Makes the dataset of a file.
+    """
+
+    are_counted = False
+
+    def __init__(self, open_file: OpenFile) -> None:
+        self._open_file = open_file
+
+    def locate(self, part: FilePart, record: int) -> tuple[str, int, int]:
+        """The records before it have to be skipped: nothing is known of where it begins."""
+        if not _is_readable(part.name):
+            raise UsageError(_describe_missing([part.name]))
+        return part.name, 0, record
+
+    def open(self, name: Any, begin: Any) -> Any:
+        """The user's own dataset."""
+        return self._open_file(name)
+
+    def check(self, part: FilePart) -> None:
+        """Counts the records."""
+        with tf.Graph().as_default() as graph, untuned():
+            dataset = self._open_file(tf.constant(part.name))
+            count = dataset.reduce(np.int64(0), lambda number, *_: number + 1)
+            with v1.Session(graph=graph, config=v1.ConfigProto(device_count={"GPU": 0})) as session:
+                records = int(session.run(count))
+        if records != part.records:
+            raise UsageError(
+                f"file {part.name!r} has {records:,} records, but task.file_shards() was given "
+                f"{part.records:,}: give the right number, or have task.files() count"
+            )
+
+
+def check_presence(files: Sequence[str]) -> None:
+    """Looks at once whether all files can be read here, and not only when each has its turn.
+
+    Raises:
+        UsageError: Some cannot; it names them.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = zip(files, pool.map(_is_readable, files), strict=True)
+        missing = [name for name, is_there in found if not is_there]
+    if missing:
+        raise UsageError(_describe_missing(missing))
+
+
+def _describe_missing(names: Sequence[str]) -> str:
+    some = ", ".join(map(repr, names[:_SOME]))
+    more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
+    what = f"the file {some} does" if len(names) == 1 else f"the files {some}{more} do"
+    return f"{what} not exist, or cannot be read, on {socket.gethostname()}"
+
+
+def _is_readable(name: str) -> bool:
+    """Whether a file can be opened; TensorFlow's datasets would try that without end.
+
+    Raises:
+        tf.errors.OpError: It may be there, but its storage does not answer.
+    """
+    try:
+        with tf.io.gfile.GFile(name, "rb") as file:
+            file.read(1)
+    except GONE:
+        return False
+    return True

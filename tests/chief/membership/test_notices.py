@@ -1,0 +1,135 @@
+"""Tasks that have to go: who is kept, and what becomes of their places."""
+
+import threading
+
+import pytest
+
+from paramserve.chief.membership.membership import Membership
+from paramserve.chief.membership.notices import Notices
+from paramserve.chief.membership.tasks import TaskState
+from paramserve.cluster.spec import Role, Task
+from paramserve.protos import membership_pb2 as pb
+
+PS, WORKER = Role.PS, Role.WORKER
+A = Task(PS, 0)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def membership(clock):
+    """Two parameter servers, "a" and "b", and worker 0, "w"."""
+    made = Membership(num_ps=2, lease_secs=10.0, clock=clock)
+    for role, life in ((PS, "a"), (PS, "b"), (WORKER, "w")):
+        join(made, role, life)
+    return made
+
+
+@pytest.fixture
+def notices(membership, clock):
+    return Notices(membership, clock)
+
+
+def join(membership, role, life, **more):
+    return membership.register(role, address=f"{life}.host:2222", incarnation=life, **more)
+
+
+def pending(notices):
+    return [(n.record.task, n.deadline.remaining_secs()) for n in notices.pending()]
+
+
+def test_a_server_that_gave_notice_is_in_the_job_until_it_is_let_go(membership, notices, clock):
+    view = membership.view
+    notices.give(A, "a", 30.0)
+    clock.now += 10.0
+    assert pending(notices) == [(A, 20.0)]
+    assert notices.remaining_secs(membership.up(PS)[0]) == 20.0
+    assert membership.view == view
+    assert not notices.await_release(A, "a", 0.0)
+
+    notices.release(notices.pending())
+    assert notices.await_release(A, "a", 0.0)
+    assert pending(notices) == []
+    assert membership.view is None
+    assert membership.await_over(0, 0.0) == view.epoch
+    assert membership.records(PS)[0].state is TaskState.PREEMPTED
+
+
+def test_who_waits_to_be_let_go_learns_it_at_once(notices):
+    notices.give(A, "a", 30.0)
+    threading.Timer(0.05, lambda: notices.release(notices.pending())).start()
+    assert notices.await_release(A, "a", 30.0)
+
+
+def test_of_two_notices_the_first_counts(notices, clock):
+    notices.give(A, "a", 30.0)
+    clock.now += 10.0
+    notices.give(A, "a", 30.0)
+    assert pending(notices) == [(A, 20.0)]
+
+
+def test_a_spare_takes_the_place_of_who_was_let_go(membership, notices):
+    join(membership, PS, "s", spare=True)
+    notices.give(A, "a", 30.0)
+    epoch = membership.epoch
+    notices.release(notices.pending())
+    assert [m.incarnation for m in membership.view.ps] == ["s", "b"]
+    assert membership.epoch == epoch + 1
+    assert notices.await_release(A, "a", 0.0), "the place is held again, but not by this life"
+    assert pending(notices) == []
+    notices.give(A, "a", 30.0)  # It asks once more, as the answer was lost.
+    assert pending(notices) == []
+
+
+def test_a_spare_that_has_become_a_server_is_kept_like_one(membership, notices):
+    spare = join(membership, PS, "s", spare=True)
+    membership.leave(A, "a", pb.LeaveRequest.PREEMPTED)
+    notices.give(spare, "s", 30.0)  # It has not heard yet what it is now.
+    assert pending(notices) == [(A, 30.0)]
+
+
+def test_who_holds_nothing_may_go_at_once(membership, notices):
+    spare = join(membership, PS, "s", spare=True)
+    for task, life in ((spare, "s"), (Task(WORKER, 0), "w")):
+        notices.give(task, life, 30.0)
+        assert notices.await_release(task, life, 0.0)
+    assert pending(notices) == []
+    assert membership.view is not None
+
+
+def test_before_there_is_a_model_a_server_may_go_at_once(clock):
+    membership = Membership(num_ps=2, lease_secs=10.0, clock=clock)
+    notices = Notices(membership, clock)
+    join(membership, PS, "a")
+    notices.give(A, "a", 30.0)
+    assert notices.await_release(A, "a", 0.0)
+
+
+def test_a_life_that_is_not_in_the_job_may_go(notices):
+    notices.give(A, "of yesterday", 30.0)
+    assert notices.await_release(A, "of yesterday", 0.0)
+    assert pending(notices) == []
+
+
+def test_preempted_tasks_are_counted_apart_and_leave_their_places_free(membership):
+    membership.leave(Task(WORKER, 0), "w", pb.LeaveRequest.PREEMPTED)
+    membership.leave(Task(WORKER, 0), "w", pb.LeaveRequest.PREEMPTED)
+    assert membership.preemptions == {"worker": 1}
+    assert membership.failures() == []
+    assert join(membership, WORKER, "x") == Task(WORKER, 0)
+
+
+def test_at_the_end_of_the_job_nobody_is_preempted(membership):
+    membership.begin_stop(WORKER)
+    membership.leave(Task(WORKER, 0), "w", pb.LeaveRequest.PREEMPTED)
+    assert membership.preemptions == {}

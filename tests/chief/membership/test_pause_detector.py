@@ -1,0 +1,74 @@
+"""A chief that was stopped for a while does not hold it against those whom it could not hear."""
+
+import time
+
+import pytest
+
+from paramserve.chief.membership.membership import Membership
+from paramserve.chief.membership.pause_detector import Standstill
+from paramserve.cluster.spec import Role
+
+LEASE_SECS = 10.0
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, secs):
+        self.now += secs
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def standstill(clock):
+    return Standstill(clock)
+
+
+def test_only_long_gaps_between_two_beats_are_standstills(clock, standstill):
+    for _ in range(100):
+        clock.advance(0.3)
+        assert standstill.total_secs() == 0.0
+    clock.advance(30.0)
+    assert standstill.total_secs() == 30.0
+    clock.advance(0.3)
+    assert standstill.total_secs() == 30.0
+
+
+def test_leases_do_not_run_while_the_chief_stands_still(clock, standstill):
+    membership = Membership(
+        num_ps=1, lease_secs=LEASE_SECS, clock=clock, stood_still_secs=standstill.total_secs
+    )
+    task = membership.register(Role.PS, address="a:1", incarnation="a")
+    for _ in range(16):
+        clock.advance(0.5)
+        assert membership.expire() == []
+
+    clock.advance(60.0)
+    assert membership.expire() == [], "it was heard of 8 s ago, not 68"
+    for _ in range(3):
+        clock.advance(0.5)
+        assert membership.expire() == []
+    clock.advance(0.9)
+    assert membership.expire() == [task]
+
+
+def test_a_running_process_never_stands_still():
+    standstill = Standstill()
+    standstill.start()
+    try:
+        time.sleep(0.6)
+        assert standstill.is_running
+        assert standstill.total_secs() == 0.0
+    finally:
+        standstill.stop()
+    assert not standstill.is_running
