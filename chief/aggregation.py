@@ -15,12 +15,13 @@ from ..data_plane.sync.builder import SyncOps
 from ..data_plane.sync.stall_clock import StallClock
 from ..data_plane.sync.tokens import SyncCounters, count_up, deal, newest_rounds
 from .checkpoints.holds import LOOK_SECS, given_up_error
-from .stalls.diagnosis import GradientSight
+from .stalls.diagnosis import StepObservation
 from .stalls.lost_tokens import LostTokens, NewSession
 
 log = logging.getLogger(__name__)
 
-# What drops a token of an earlier epoch waits for ever if somebody else takes it at that moment.
+# What drops a token of an earlier generation waits for ever if somebody else takes it at that
+# moment.
 _CLEAR_TIMEOUT_MS = 2_000
 # A parameter server that gives no answer for so long is gone.
 _ANSWER_TIMEOUT_MS = 10_000
@@ -49,22 +50,23 @@ class Aggregator:
         self._shares = deal((), ops.queues, ops.tokens_per_step)
         self._reissued = 0
         self._before: SyncCounters | None = None
-        # What each worker had pushed before this epoch, and when it last did in an earlier one.
+        # What each worker had pushed before this generation, and when it last did in an earlier
+        # one.
         self._pushed_before: dict[int, tuple[int, int]] = {}
         self._lost_tokens = LostTokens()
         # With a step's number of gradients that follows the workers: those who were there when its
         # tokens were dealt, and what was seen of it when somebody had come or gone.
         self._computing: set[int] = set()
         self._must_refill, self._refill_at = False, 0
-        self._seen: tuple[GradientSight, list[int]] | None = None
+        self._seen: tuple[StepObservation, list[int]] | None = None
 
     def start(self, num_workers: int = 0, workers: Mapping[int, str] | None = None) -> None:
         """Brings queues and accumulators to the model's global step, issues tokens, starts.
 
         Args:
-            num_workers: Workers that may still wait for a token in a session of an earlier epoch.
-                If the queue's parameter server lives on they do so unharmed, and would take a token
-                of this epoch with them when that session ends at last.
+            num_workers: Workers that may still wait for a token in a session of an earlier
+                generation. If the queue's parameter server lives on they do so unharmed, and would
+                take a token of this generation with them when that session ends at last.
             workers: The workers that tokens are for, as in `set_workers`; None: those that were
                 planned.
         """
@@ -99,7 +101,7 @@ class Aggregator:
 
     @property
     def rounds(self) -> int:
-        """Means that the optimizer was given in this epoch, whatever it made of them."""
+        """Means that the optimizer was given in this generation, whatever it made of them."""
         return self._rounds
 
     def check(self) -> None:
@@ -176,12 +178,12 @@ class Aggregator:
             counts[queues[index]] += 1
         self._reissue(counts)
 
-    def sight(self) -> GradientSight:
+    def sight(self) -> StepObservation:
         """Which gradients of the step under way are there; asks the parameter server."""
         return self._look()[0]
 
     def counters(self) -> SyncCounters:
-        """What became of the gradients in this epoch; asks the parameter server."""
+        """What became of the gradients in this generation; asks the parameter server."""
         (_, rows), waiting = self._ask([self._ops.ledger, self._ops.waiting])
         now, before = count_up(rows, int(waiting)), self._before or SyncCounters(0, 0, 0)
         return SyncCounters(
@@ -235,7 +237,7 @@ class Aggregator:
             counts[queue] = max(1, counts[queue])
         return counts
 
-    def _look(self) -> tuple[GradientSight, list[int]]:
+    def _look(self) -> tuple[StepObservation, list[int]]:
         """What is there of the step under way, and how many tokens each queue has."""
         ops = self._ops
         (keys, rows), waiting, sizes, number, step, replicas = self._ask(
@@ -247,7 +249,7 @@ class Aggregator:
             # Of a model that was put back meanwhile the number of the round says nothing.
             if pushed[1] == number and pushed != self._pushed_before.get(index)
         )
-        sight = GradientSight(int(step), int(waiting), int(replicas), given)
+        sight = StepObservation(int(step), int(waiting), int(replicas), given)
         return sight, [int(size) for size in sizes]
 
     def _refill(self) -> None:
@@ -315,7 +317,7 @@ class Aggregator:
             self._set(self._ops.issue_tokens, counts)
 
     def _clear(self) -> None:
-        """Drops the gradients and tokens of an earlier epoch."""
+        """Drops the gradients and tokens of an earlier generation."""
         counts = self._session.run([each.count for each in self._ops.leftovers])
         left = [each.drop for each, n in zip(self._ops.leftovers, counts, strict=True) if n]
         options = tf.compat.v1.RunOptions(timeout_in_ms=_CLEAR_TIMEOUT_MS)

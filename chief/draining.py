@@ -1,8 +1,8 @@
 """Processes that have to go: what parameter servers hold is made safe, then they are let go.
 
-A session names its parameter servers, so an epoch ends with one of them in any case. It ends here
-at a moment of the chief's choice: between two steps, once a restore point of just that moment is
-there, and if possible not before another server stands by.
+A session names its parameter servers, so a generation ends with one of them in any case. It ends
+here at a moment of the chief's choice: between two steps, once a restore point of just that moment
+is there, and if possible not before another server stands by.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Departures:
         checkpoints: Saves the model, if it is not mirrored.
         mirrors: Restore points in memory, if there are any.
         paused: Makes a context in which no step is applied, given how long to wait for it; None:
-            workers are not held, and are told instead that their epoch is over.
+            workers are not held, and are told instead that their generation is over.
         awaits_replacement: Whether somebody starts another server as soon as one gave notice.
     """
 
@@ -74,7 +74,7 @@ class Departures:
     def see_off(self, before_saving: Callable[[], None]) -> str:
         """Makes safe what the servers hold that gave notice, and lets them go.
 
-        Training over this epoch is over with that.
+        Training over this generation is over with that.
 
         Args:
             before_saving: Called when no step is applied any more.

@@ -30,7 +30,7 @@ _TOKENLESS_SECS = 0.3
 
 
 class Ending:
-    """Winds an epoch down.
+    """Winds a generation down.
 
     Args:
         state: The job.

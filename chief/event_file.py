@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.logdir.errors import STORAGE_ERRORS
-from ..cluster.logdir.interface import Storage
+from ..cluster.logdir.errors import LOGDIR_ERRORS
+from ..cluster.logdir.interface import LogDirectory
 
 PREFIX = "events.out.tfevents."
 
@@ -29,7 +29,7 @@ class EventFiles:
         first: Events that each new file begins with.
     """
 
-    def __init__(self, storage: Storage, first: list[Any]) -> None:
+    def __init__(self, storage: LogDirectory, first: list[Any]) -> None:
         self._storage = storage
         self._first = first
         self._name = ""
@@ -40,7 +40,7 @@ class EventFiles:
         """Opens a file, unless one is open.
 
         Raises:
-            One of `STORAGE_ERRORS`: It could not be created.
+            One of `LOGDIR_ERRORS`: It could not be created.
         """
         if self._writer is None:
             with self._giving_up_on_errors():
@@ -50,7 +50,7 @@ class EventFiles:
         """Writes a `tf.compat.v1.Event`.
 
         Raises:
-            One of `STORAGE_ERRORS`: It could not be written.
+            One of `LOGDIR_ERRORS`: It could not be written.
         """
         self.open()
         with self._giving_up_on_errors():
@@ -60,7 +60,7 @@ class EventFiles:
         """Has everything in the log directory that was written.
 
         Raises:
-            One of `STORAGE_ERRORS`: Something was lost; what it was is not known.
+            One of `LOGDIR_ERRORS`: Something was lost; what it was is not known.
         """
         if self._writer is None:
             return
@@ -75,7 +75,7 @@ class EventFiles:
         """Flushes and closes the file.
 
         Raises:
-            One of `STORAGE_ERRORS`: As of `flush`.
+            One of `LOGDIR_ERRORS`: As of `flush`.
         """
         try:
             self.flush()
@@ -98,12 +98,12 @@ class EventFiles:
     def _giving_up_on_errors(self) -> Any:
         try:
             yield
-        except STORAGE_ERRORS:
+        except LOGDIR_ERRORS:
             self._give_up()
             raise
 
     def _give_up(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            with contextlib.suppress(*STORAGE_ERRORS):
+            with contextlib.suppress(*LOGDIR_ERRORS):
                 writer.close()

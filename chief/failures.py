@@ -1,4 +1,4 @@
-"""What ends an epoch before its time."""
+"""What ends a generation before its time."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..cluster.deadline import Deadline
 from ..cluster.leavable_session import LeavableSession
-from ..cluster.logdir.interface import Storage
+from ..cluster.logdir.interface import LogDirectory
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role
@@ -29,8 +29,8 @@ from .training import Training
 log = logging.getLogger(__name__)
 
 
-class Epochs:
-    """The epochs of a job: each ends when a parameter server is lost, or another number is wanted.
+class Generations:
+    """The generations of a job: each ends when a server is lost, or another number is wanted.
 
     Args:
         state: The job.
@@ -50,7 +50,7 @@ class Epochs:
         layout: Layout,
         build_layout: Callable[[int, int], Layout],
         server: TensorFlowServer,
-        storage: Storage,
+        storage: LogDirectory,
         summaries: SummaryService,
         metrics: ChiefMetrics,
         interrupted: Callable[[], bool],
@@ -77,17 +77,17 @@ class Epochs:
         Raises:
             JobFailed, WaitTimeout, HandedOver: As `Training.run`.
         """
-        epoch = 1
+        generation = 1
         self._restorer.is_attached = is_attached
         if is_attached:
             log.info("the tasks of an earlier chief of this job are taken over")
             if self._options.sync:
                 # Its tokens are out, and gradients of them half counted: workers begin anew.
-                self._membership.renew_epoch()
+                self._membership.renew_generation()
         self._state.restore_step = self._newest_restore_step
         while True:
             view = self._membership.await_view(
-                epoch, self._options.max_wait_secs, self._interrupted
+                generation, self._options.max_wait_secs, self._interrupted
             )
             self._state.raise_if_failed()
             if view is None and self._state.is_handing_over():
@@ -101,11 +101,11 @@ class Epochs:
             except Resized as resized:
                 self._resize(view, resized)
             except LOST_ERRORS as error:
-                log.warning("epoch %d is lost: %s", view.epoch, reason_of(error))
+                log.warning("generation %d is lost: %s", view.generation, reason_of(error))
                 self._restorer.keeps_whole = isinstance(error, Stalled)
                 # A server that was lost would have been missed long before a stall was.
                 self._recover(view, 0.0 if self._restorer.keeps_whole else self._options.lease_secs)
-            epoch = view.epoch + 1
+            generation = view.generation + 1
 
     def _take(self, layout: Layout) -> None:
         self._layout = layout
@@ -176,11 +176,11 @@ class Epochs:
         find_lost(self._membership, view, look_secs, self._interrupted)
         # What a worker still adds to the old model must not end up in the one that is restored.
         for task in self._membership.await_no_sessions(self._options.lease_secs):
-            log.warning("%s has not given up its step over epoch %d", task, view.epoch)
+            log.warning("%s has not given up its step over generation %d", task, view.generation)
 
     def _call_workers_back(self, view: ClusterView) -> None:
         """The model was lost after training had ended, and before it was saved."""
-        self._membership.mark_unready(view.epoch)
+        self._membership.mark_unready(view.generation)
         self._membership.await_gone(Role.WORKER, self._options.lease_secs)
         self._membership.reopen()
 

@@ -9,8 +9,8 @@ import os
 import uuid
 from typing import Any
 
-from ..cluster.logdir.errors import STORAGE_ERRORS, remedy_for
-from ..cluster.logdir.interface import Storage, open_storage
+from ..cluster.logdir.errors import LOGDIR_ERRORS, remedy_for
+from ..cluster.logdir.interface import LogDirectory, open_logdir
 from ..cluster.spec import Role
 from ..cluster.status_client import JOB_FILE, RESULT_FILE
 from ..errors import JobFailed, UsageError
@@ -31,8 +31,8 @@ class JobFiles:
         logdir: The log directory: a path, a URL or an open storage.
     """
 
-    def __init__(self, logdir: str | Storage) -> None:
-        self._storage = open_storage(logdir)
+    def __init__(self, logdir: str | LogDirectory) -> None:
+        self._storage = open_logdir(logdir)
 
     def prepare(self) -> None:
         """Creates the directory and tries to write into it.
@@ -45,7 +45,7 @@ class JobFiles:
             self._storage.prepare()
             self._storage.write_text(probe, "")
             self._storage.remove(probe)
-        except STORAGE_ERRORS as error:
+        except LOGDIR_ERRORS as error:
             raise UsageError(
                 f"--logdir {self._storage.logdir!r} is not writable: {reason_of(error)}"
             ) from error
@@ -72,7 +72,7 @@ class JobFiles:
         """Takes back what was said of a running job: nothing runs any more."""
         try:
             self._storage.remove(JOB_FILE, TARGETS_FILE, MEMBERS_FILE)
-        except STORAGE_ERRORS as error:
+        except LOGDIR_ERRORS as error:
             log.warning("%s stays in %s: %s", JOB_FILE, self._storage.logdir, reason_of(error))
 
     def write_targets(self, job_id: str, chief: str, membership: Membership) -> None:
@@ -99,7 +99,7 @@ class JobFiles:
         """
         try:
             self._write(RESULT_FILE, dataclasses.asdict(result))
-        except STORAGE_ERRORS as error:
+        except LOGDIR_ERRORS as error:
             raise JobFailed(
                 f"the job trained to its end, but {RESULT_FILE} was not written: "
                 f"{reason_of(error)}{remedy_for(error)}; the model is in {result.checkpoint}"
@@ -109,7 +109,7 @@ class JobFiles:
         """Writes how a job that failed ended; that it cannot be written is only logged."""
         try:
             self._write(RESULT_FILE, dataclasses.asdict(result))
-        except STORAGE_ERRORS as error:
+        except LOGDIR_ERRORS as error:
             log.warning("%s was not written: %s", RESULT_FILE, reason_of(error))
 
     def _write(self, name: str, value: Any) -> None:

@@ -26,7 +26,7 @@ class ChiefMetrics:
         self.loss = gauge("loss", "Newest loss, averaged over the workers")
         # Not `role`: that is the label of the process that is scraped, here always the chief's.
         self.tasks_up = gauge("tasks_up", "Tasks that hold their lease", ("task_role",))
-        self.epoch = gauge("epoch", "Changes of the set of parameter servers, from 1")
+        self.generation = gauge("generation", "Changes of the set of parameter servers, from 1")
         self.parameter_bytes = gauge("parameter_bytes", "Variables and slots, by server", ("ps",))
         self.traffic_bytes = gauge(
             "step_traffic_bytes", "Crossing in one step of a worker", ("ps", "direction")
@@ -107,11 +107,11 @@ class ChiefMetrics:
         self.gradients.labels(outcome="dropped").inc(max(0, more.dropped))
         self.tokens_reissued.inc(max(0, more.reissued))
 
-    def show_tasks(self, up: Mapping[str, int], epoch: int) -> None:
+    def show_tasks(self, up: Mapping[str, int], generation: int) -> None:
         """Takes over how many tasks are up."""
         for role, count in up.items():
             self.tasks_up.labels(task_role=role).set(count)
-        self.epoch.set(epoch)
+        self.generation.set(generation)
 
     def show_preemptions(self, preemptions: Mapping[str, int]) -> None:
         """Takes over how many tasks were preempted so far, by role."""

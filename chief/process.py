@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from ..cluster.address import join_address
-from ..cluster.logdir.interface import Storage, open_storage
+from ..cluster.logdir.interface import LogDirectory, open_logdir
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.signals import GRACE_SECS
 from ..cluster.status_client import refuse_live_job
 from ..jobs.options import JobOptions, JobResult
-from ..loops.loop import Task as LoopTask
+from ..loops.loop import LoopContext
 from ..model.graph import TrainGraph
 from ..model.input.source import WholeInput
 from ..model.loading import load_build
@@ -26,11 +26,11 @@ from ..reasons import as_failure, reason_of
 from .checkpoints.files import find_checkpoints, local_path
 from .draining import HandedOver
 from .evaluation import evaluate
-from .generations import Epochs
+from .generations import Generations
 from .input.file_counts import FileCounts
 from .job_files import JobFiles
 from .membership.membership import Membership
-from .membership.pause_detector import Standstill
+from .membership.pause_detector import PauseDetector
 from .metrics import ChiefMetrics
 from .resize.layout import Layout, build_layout
 from .services.membership_servicer import MembershipServicer
@@ -83,7 +83,7 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
         ParamserveError: The job failed; every task has been told to end.
         HandedOver: It goes on under another chief.
     """
-    storage = open_storage(config.options.logdir)
+    storage = open_logdir(config.options.logdir)
     files = JobFiles(storage)
     files.prepare()
     refuse_live_job(config.options.logdir)
@@ -113,7 +113,7 @@ class _Chief:
         self,
         config: ChiefConfig,
         build: BuildFn,
-        storage: Storage,
+        storage: LogDirectory,
         files: JobFiles,
         stop: threading.Event,
     ) -> None:
@@ -123,7 +123,7 @@ class _Chief:
         self._storage = storage
         self._files = files
         self._stop = stop
-        self._standstill = Standstill()
+        self._standstill = PauseDetector()
         self._membership = Membership(
             num_ps=options.num_ps,
             lease_secs=options.lease_secs,
@@ -187,7 +187,7 @@ class _Chief:
                 daemon=True,
             ).start()
         try:
-            epochs = Epochs(
+            generations = Generations(
                 self._state,
                 layout,
                 self._build_layout,
@@ -198,7 +198,7 @@ class _Chief:
                 self._is_interrupted,
                 self._write_targets,
             )
-            reason = epochs.train(is_attached=self._is_attached)
+            reason = generations.train(is_attached=self._is_attached)
             # The servers stay: if this process is lost now, the next one takes them over as after
             # any loss, finds that training is over, and evaluates.
             metrics = self._evaluate(built, reason, summaries)
@@ -224,7 +224,7 @@ class _Chief:
         self._storage.close()
 
     def _build_layout(self, num_ps: int, number: int) -> Layout:
-        task = LoopTask(logdir=self._storage.directory, start_step=self._start_step)
+        task = LoopContext(logdir=self._storage.directory, start_step=self._start_step)
         source = WholeInput(self._file_counts.find)
         return build_layout(self._build, self._config.options, num_ps, number, task, source)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..cluster.address import parse_address
-from ..cluster.logdir.interface import Storage
+from ..cluster.logdir.interface import LogDirectory
 from ..cluster.spec import ClusterView
 from ..data_plane.sync.tokens import newest_rounds
 from ..model.graph import TrainGraph
@@ -35,7 +35,7 @@ def find_lost(
 
     A server whose process is gone refuses connections, and is taken as gone at once; one that is
     frozen or cut off is taken as gone when its lease runs out. If all of them live, only sessions
-    broke; then an epoch of the same servers begins.
+    broke; then a generation of the same servers begins.
 
     Args:
         membership: The tasks of the job.
@@ -43,7 +43,7 @@ def find_lost(
         lease_secs: Seconds after which a silent server is taken as gone.
         interrupted: Whether to give up.
     """
-    membership.mark_unready(view.epoch)
+    membership.mark_unready(view.generation)
     deadline = time.monotonic() + lease_secs + 1.0
     while membership.view == view and time.monotonic() < deadline and not interrupted():
         for member in view.ps:
@@ -54,7 +54,7 @@ def find_lost(
             if membership.view == view:
                 membership.changed.wait(_LOOK_SECS)
     if membership.view == view:
-        membership.renew_epoch()
+        membership.renew_generation()
 
 
 def is_refused(address: str) -> bool:
@@ -89,7 +89,7 @@ def is_whole(built: TrainGraph, session: Any) -> bool:
 
 
 class Restorer:
-    """Gives the model its values at the start of each epoch.
+    """Gives the model its values at the start of each generation.
 
     Args:
         built: The chief's graph.
@@ -110,7 +110,7 @@ class Restorer:
     def __init__(
         self,
         built: TrainGraph,
-        logdir: str | Storage,
+        logdir: str | LogDirectory,
         mirrors: Mirrors | None,
         recovery: str,
         on_passed_over: Callable[[str], None] = lambda _: None,

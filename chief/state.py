@@ -19,12 +19,12 @@ from ..jobs.options import JobOptions
 from ..protos import status_pb2 as pb
 from .checkpoints.files import Checkpoint
 from .checkpoints.holds import Holds
-from .input.ledger import Ledger, NoDataset
+from .input.ledger import NoDataset, ShardLedger
 from .membership.membership import Membership
 from .membership.notices import Notices
 from .membership.tasks import TaskRecord, TaskState
 from .progress import Progress
-from .resize.plan import Plan
+from .resize.plan import ScaleTarget
 from .stalls.stalls import StallWatch
 
 # Ranges of records that a status lists.
@@ -73,7 +73,7 @@ class JobState:
         is_supervised: Whether somebody starts tasks again that are gone, the chief too.
         grace_secs: How long this process can stay once it is asked to end.
         is_handing_over: Whether it has to go, and another chief is to follow.
-        stall_watch: Finds out that no step is made, over all epochs.
+        stall_watch: Finds out that no step is made, over all generations.
         last_step: Global step at which training ends; None: when the input does.
         phase: Where it is.
         detail: For people: what it waits for, or why it failed.
@@ -132,16 +132,18 @@ class JobState:
     grace_secs: float = GRACE_SECS
     is_handing_over: Callable[[], bool] = lambda: False
 
-    ledger: Ledger = field(init=False)
+    ledger: ShardLedger = field(init=False)
     holds: Holds = field(init=False)
     notices: Notices = field(init=False)
-    plan: Plan = field(init=False)
+    plan: ScaleTarget = field(init=False)
     stall_watch: StallWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.plan = Plan(self.options, self.membership.num_ps)
+        self.plan = ScaleTarget(self.options, self.membership.num_ps)
         self.notices = Notices(self.membership)
-        self.ledger = Ledger(sync=self.options.sync, max_bad_records=self.options.max_bad_records)
+        self.ledger = ShardLedger(
+            sync=self.options.sync, max_bad_records=self.options.max_bad_records
+        )
         self.stall_watch = StallWatch(self.options.stall_secs, sync=self.options.sync)
         self.holds = Holds(
             lambda: {(r.task, r.incarnation) for r in self.membership.up(Role.WORKER)}
@@ -212,7 +214,7 @@ class JobState:
         status = pb.JobStatus(
             phase=self.phase,
             detail=self._detail(),
-            epoch=self.membership.epoch,
+            generation=self.membership.generation,
             global_step=progress.global_step,
             max_steps=self.last_step or self.options.max_steps or 0,
             steps_per_second=progress.steps_per_second,

@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.logdir.errors import STORAGE_ERRORS, remedy_for
-from ..cluster.logdir.interface import Storage, open_storage
+from ..cluster.logdir.errors import LOGDIR_ERRORS, remedy_for
+from ..cluster.logdir.interface import LogDirectory, open_logdir
 from ..reasons import reason_of
 from .event_file import EventFiles
 from .progress import Snapshot
@@ -46,13 +46,13 @@ class SummaryService:
 
     def __init__(
         self,
-        logdir: str | Storage,
+        logdir: str | LogDirectory,
         graph: Any,
         every_steps: int,
         *,
         retry_secs: float = RETRY_SECS,
     ) -> None:
-        self._storage = open_storage(logdir)
+        self._storage = open_logdir(logdir)
         definition = graph.as_graph_def(add_shapes=True).SerializeToString()
         first = v1.Event(wall_time=time.time(), graph_def=definition)
         self._files = EventFiles(self._storage, [first])
@@ -147,7 +147,7 @@ class SummaryService:
     def _do(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except STORAGE_ERRORS as error:
+        except LOGDIR_ERRORS as error:
             if self._retry_at is None:
                 log.warning(
                     "events are not written to %s: %s%s; training goes on without",

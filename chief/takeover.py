@@ -12,10 +12,10 @@ from typing import Any
 from ..cluster.spec import Role, Task
 from .membership.membership import Membership
 from .membership.tasks import TaskRecord, TaskState
-from .resize.plan import Plan
+from .resize.plan import ScaleTarget
 
 
-def to_json(job_id: str, membership: Membership, plan: Plan) -> str:
+def to_json(job_id: str, membership: Membership, plan: ScaleTarget) -> str:
     """Who is in a job, and how many workers it should have, for `adopt`."""
     with membership.changed:
         tasks = [
@@ -32,7 +32,7 @@ def to_json(job_id: str, membership: Membership, plan: Plan) -> str:
         ]
         job = {
             "job_id": job_id,
-            "epoch": membership.epoch,
+            "generation": membership.generation,
             "num_ps": membership.num_ps,
             "layout": membership.layout,
             "workers": plan.workers if plan.limits_workers else None,
@@ -41,7 +41,7 @@ def to_json(job_id: str, membership: Membership, plan: Plan) -> str:
         return json.dumps(job, indent=2)
 
 
-def adopt(text: str | None, job_id: str, membership: Membership, plan: Plan) -> bool:
+def adopt(text: str | None, job_id: str, membership: Membership, plan: ScaleTarget) -> bool:
     """Takes over the tasks that an earlier chief of the same job had.
 
     Args:
@@ -59,7 +59,7 @@ def adopt(text: str | None, job_id: str, membership: Membership, plan: Plan) -> 
     try:
         records, workers = [_record(each) for each in left["tasks"]], left["workers"]
         is_found = membership.adopt(
-            int(left["epoch"]), records, int(left["num_ps"]), int(left["layout"])
+            int(left["generation"]), records, int(left["num_ps"]), int(left["layout"])
         )
         plan.ps = membership.num_ps
         if is_found and workers is not None:

@@ -1,4 +1,4 @@
-"""One epoch of a job on the chief: from an initialized model until training ends or breaks."""
+"""One generation of a job on the chief: from an initialized model until training ends or breaks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.logdir.interface import Storage
+from ..cluster.logdir.interface import LogDirectory
 from ..cluster.session import BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
 from ..data_plane.sync.tokens import SyncCounters
@@ -73,7 +73,7 @@ class Training:
         layout: Layout,
         session: BoundedCloseSession,
         view: ClusterView,
-        storage: Storage,
+        storage: LogDirectory,
         restorer: Restorer,
         resizing: Resizing,
         summaries: SummaryService,
@@ -162,7 +162,7 @@ class Training:
         last_step = self._state.last_step
         end = "the input ends" if last_step is None else f"global step {last_step}"
         log.info("training until %s", end)
-        self._state.membership.mark_ready(self._view.epoch)
+        self._state.membership.mark_ready(self._view.generation)
         try:
             return self._train_to_the_end()
         except LOST_ERRORS:
@@ -318,7 +318,7 @@ class Training:
             self._aggregator.watch()
         counts = {str(role): len(membership.up(role)) for role in (Role.PS, Role.WORKER)}
         counts["spare"] = len(membership.alive(Role.PS)) - counts[Role.PS]
-        self._metrics.show_tasks(counts, membership.epoch)
+        self._metrics.show_tasks(counts, membership.generation)
         self._metrics.show_preemptions(membership.preemptions)
 
     def _token_holders(self) -> dict[int, str]:

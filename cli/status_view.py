@@ -46,7 +46,7 @@ def _describe_progress(answer: pb.JobStatus) -> str:
     return (
         f"global step {answer.global_step:,}{limit}, {answer.steps_per_second:.1f} steps/s, "
         f"{answer.examples_per_second:,.0f} examples/s, loss {loss}, "
-        f"{'sync' if answer.sync else 'async'}, epoch {answer.epoch}"
+        f"{'sync' if answer.sync else 'async'}, generation {answer.generation}"
     )
 
 

@@ -79,7 +79,7 @@ class MembershipClient:
 
         client = MembershipClient("localhost:7077")
         client.register(Role.WORKER, address=server.address, max_wait_secs=60.0)
-        view = client.await_ready(min_epoch=1, max_wait_secs=600.0)
+        view = client.await_ready(min_generation=1, max_wait_secs=600.0)
     """
 
     def __init__(self, address: str) -> None:
@@ -206,21 +206,21 @@ class MembershipClient:
     def await_ready(
         self,
         *,
-        min_epoch: int,
+        min_generation: int,
         max_wait_secs: float,
-        lost_epoch: int = 0,
+        lost_generation: int = 0,
         before_ready: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> ClusterView:
-        """Waits until the model is initialized on the parameter servers of a new enough epoch.
+        """Waits until the model is initialized on the parameter servers of a new enough generation.
 
         Args:
-            min_epoch: The oldest epoch of use to the caller.
+            min_generation: The oldest generation of use to the caller.
             max_wait_secs: Seconds to wait at most.
-            lost_epoch: The epoch in which the caller's session broke, for the chief to look into;
-                0: none did.
-            before_ready: Whether to return as soon as the servers of a later epoch are there; the
-                caller asks again before it uses the model.
+            lost_generation: The generation in which the caller's session broke, for the chief to
+                look into; 0: none did.
+            before_ready: Whether to return as soon as the servers of a later generation are there;
+                the caller asks again before it uses the model.
             cancelled: Asked now and then; true ends the wait.
 
         Raises:
@@ -236,9 +236,9 @@ class MembershipClient:
             wait = min(left, POLL_SECS)
             request = pb.AwaitReadyRequest(
                 task=self._task(),
-                min_epoch=min_epoch,
+                min_generation=min_generation,
                 timeout_secs=wait,
-                lost_epoch=lost_epoch,
+                lost_generation=lost_generation,
                 before_ready=before_ready,
             )
             try:
@@ -255,18 +255,18 @@ class MembershipClient:
             missing = reply.missing
         raise JobStopping
 
-    def watch_epochs(self, on_over: Callable[[int], None]) -> None:
-        """Calls `on_over` with each epoch that is over, in a thread, until the client is closed."""
+    def watch_generations(self, on_over: Callable[[int], None]) -> None:
+        """Calls `on_over` in a thread with each generation that ends, until `close`."""
 
         def watch() -> None:
             while not self._closed.wait(_WATCH_PAUSE_SECS):
                 try:
-                    for over in self._stub.WatchEpochs(pb.WatchEpochsRequest()):
-                        on_over(over.epoch)
+                    for over in self._stub.WatchGenerations(pb.WatchGenerationsRequest()):
+                        on_over(over.generation)
                 except (grpc.RpcError, ValueError) as error:  # The latter: the channel is closed.
-                    log.debug("the watch of epochs broke: %s", error)
+                    log.debug("the watch of generations broke: %s", error)
 
-        threading.Thread(target=watch, name="epoch-watch", daemon=True).start()
+        threading.Thread(target=watch, name="generation-watch", daemon=True).start()
 
     def give_notice(self, grace_secs: float, timeout_secs: float) -> bool:
         """Says that this task has to go, and waits a while until it may; see `leave_on_notice`.
@@ -335,4 +335,4 @@ class MembershipClient:
 
 def _view(view: Any) -> ClusterView:
     servers = tuple(Member(p.address, p.incarnation) for p in view.ps)
-    return ClusterView(view.epoch, servers, view.layout)
+    return ClusterView(view.generation, servers, view.layout)

@@ -16,7 +16,7 @@ from .spec import Role, Task
 log = logging.getLogger(__name__)
 
 
-class ShardHost:
+class ParameterHost:
     """This process's place among the parameter servers of a job.
 
     The process has a TensorFlow server already, and is in the job as something else; here it is

@@ -62,7 +62,9 @@ def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -
     server = start_server(config.host, config.port)
     registry = make_registry()
     metrics = MetricsServer(registry, config.host, config.metrics_port)
-    epoch = Gauge("paramserve_ps_epoch", "Epoch this server last heard of", registry=registry)
+    generation = Gauge(
+        "paramserve_ps_generation", "Generation this server last heard of", registry=registry
+    )
     client = MembershipClient(config.chief)
     try:
         registration = client.register(
@@ -80,7 +82,7 @@ def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -
         return stop.is_set()
     log.info("%s serves on %s", registration.task, server.address)
     heartbeat = Heartbeat(client, max_silence_secs=config.max_wait_secs)
-    epoch.set_function(lambda: float(heartbeat.latest.epoch))
+    generation.set_function(lambda: float(heartbeat.latest.generation))
     heartbeat.start()
     was_asked = _wait(heartbeat, stop)
     has_left = was_asked and leave_on_notice(client, heartbeat.stopping, config.grace_secs)

@@ -76,7 +76,7 @@ def session_config(view: ClusterView, task: Task, address: str, *, optimize: boo
     tasks they belong to; parameter servers need to know nobody.
 
     Args:
-        view: The epoch's parameter servers.
+        view: The generation's parameter servers.
         task: The task that opens the session.
         address: `host:port` of that task's own server. If it is one of the parameter servers, the
             session knows it as such and by no other name.

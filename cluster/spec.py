@@ -98,18 +98,20 @@ class ClusterView:
     """The parameter servers that make up the job at one time, as the chief hands them out.
 
     Attributes:
-        epoch: Counts changes of the parameter servers.
+        generation: Counts changes of the parameter servers.
         ps: Every parameter server, in the order of its task index.
         layout: Counts changes of their number, and so of how the model is spread over them.
     """
 
-    epoch: int
+    generation: int
     ps: tuple[Member, ...]
     layout: int = 0
 
     def __post_init__(self) -> None:
-        if self.epoch < 0:
-            raise ValueError(f"epoch={self.epoch} is negative: epochs count up from 0")
+        if self.generation < 0:
+            raise ValueError(
+                f"generation={self.generation} is negative: generations count up from 0"
+            )
         _check_addresses(
             (Task(Role.PS, index), member.address) for index, member in enumerate(self.ps)
         )

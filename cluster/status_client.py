@@ -77,12 +77,12 @@ def read_job_file(logdir: str, name: str) -> str | None:
     """
     if "://" in logdir:
         # Takes TensorFlow along, which commands do without.
-        from .logdir.errors import STORAGE_ERRORS
-        from .logdir.interface import open_storage
+        from .logdir.errors import LOGDIR_ERRORS
+        from .logdir.interface import open_logdir
 
         try:
-            return open_storage(logdir).read_text(name)
-        except STORAGE_ERRORS as error:
+            return open_logdir(logdir).read_text(name)
+        except LOGDIR_ERRORS as error:
             raise OSError(reason_of(error)) from error
     try:
         return Path(logdir, name).read_text()

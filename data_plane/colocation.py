@@ -43,8 +43,8 @@ def on_workers(
             contrib.training.train(train_op, logdir, master=server.target, is_chief=index == 0)
         stay_until_all_are_done(server.target, len(addresses), index)
 
-    Enter it inside `tf.Graph().as_default()`; `paramserve.data_plane.placement.on_cluster` tells what
-    goes where, and how large variables are cut, which balances few of them. A
+    Enter it inside `tf.Graph().as_default()`; `paramserve.data_plane.placement.on_cluster` tells
+    what goes where, and how large variables are cut, which balances few of them. A
     `SyncReplicasOptimizer` with `one_gradient_per_worker` has to be told the `worker_index`, since
     there is no job "worker" to take it from.
 

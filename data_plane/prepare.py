@@ -11,7 +11,7 @@ from .coalescing import coalesce
 from .flat.storage import flatten
 from .flat.tables import fuse_tables
 from .graph_collections import runnable
-from .lossy.passes import lose
+from .lossy.passes import apply_lossy_passes
 from .lossy.stale_pull import read_ahead
 from .options import BUCKET_BYTES, DataPlane
 from .sparse.deduplication import deduplicate
@@ -39,7 +39,7 @@ def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) 
             fuse_tables(graph, roots)
         if options.transfer_bucket_bytes:
             deduplicate(graph, roots, _initializers(graph))
-        roots += lose(graph, options, roots, _initializers(graph))
+        roots += apply_lossy_passes(graph, options, roots, _initializers(graph))
         if options.transfer_bucket_bytes:
             coalesce(graph, roots, _initializers(graph), options.transfer_bucket_bytes)
         if options.stale_pull:

@@ -22,7 +22,7 @@ from .launch.restarts import MAX_RESTARTS, WINDOW_SECS, RestartBudget
 from .nesting import refuse_nested_job
 from .options import JobResult, new_job_id
 from .processes import JobProcesses
-from .supervisor import Supervisor
+from .supervisor import JobSupervisor
 from .tracebacks import hide_own_frames
 
 
@@ -122,7 +122,9 @@ class Job:
             self._open_launcher() as (launcher, processes),
             nullcontext(on_status) if on_status else _showing_progress() as show,
         ):
-            supervisor = Supervisor(processes, launcher, self._restarts, stop or threading.Event())
+            supervisor = JobSupervisor(
+                processes, launcher, self._restarts, stop or threading.Event()
+            )
             return supervisor.run(show)
 
     @contextmanager

@@ -48,9 +48,9 @@ def _job_of(content: str | None) -> Any:
 def _write(logdir: str, result: str) -> None:
     """Writes the result, and takes away what says that a job runs."""
     if "://" in logdir:
-        from ..cluster.logdir.interface import open_storage  # Takes TensorFlow along.
+        from ..cluster.logdir.interface import open_logdir  # Takes TensorFlow along.
 
-        storage = open_storage(logdir)
+        storage = open_logdir(logdir)
         storage.write_text(RESULT_FILE, result)
         storage.remove(JOB_FILE)
         return

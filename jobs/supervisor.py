@@ -46,7 +46,7 @@ _LEAST_BYTES = 64 * 1024
 _RUNNING = ("waiting", "initializing", "training", "recovering", "scaling")
 
 
-class Supervisor:
+class JobSupervisor:
     """Sees one run of a job through: its processes, and what became of them.
 
     Args:

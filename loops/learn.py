@@ -11,7 +11,7 @@ from .fetches import output_key, read_late, resolve
 from .global_step import read_after
 from .hooks import StopAtLimitHook
 from .learn_steps import LearnFetches, LearnSteps
-from .loop import Loop, Services, Task
+from .loop import Loop, LoopContext, Services
 from .monitoring import Monitors
 
 v1 = tf.compat.v1
@@ -25,7 +25,7 @@ def learn_loop(
     loss_op: Any,
     *,
     global_step: Any,
-    task: Task,
+    task: LoopContext,
     init_op: Any = None,
     init_feed_dict: Mapping[Any, Any] | None = None,
     init_fn: Callable[[tf.compat.v1.Session], None] | None = None,

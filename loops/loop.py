@@ -104,7 +104,7 @@ class Loop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class LoopContext:
     """Where a loop runs: what its maker has to know of it.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from .defaults import USE_DEFAULT
-from .loop import Loop, Task
+from .loop import Loop, LoopContext
 from .slim import slim_loop
 from .slim_step import TrainStepFunction
 from .train_step import train_step
@@ -21,7 +21,7 @@ def pruning_loop(
     mask_update_op: Any,
     *,
     global_step: Any,
-    task: Task,
+    task: LoopContext,
     train_step_fn: TrainStepFunction = train_step,
     train_step_kwargs: Any = USE_DEFAULT,
     log_every_n_steps: int | None = 1,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from .defaults import USE_DEFAULT, is_default
 from .hooks import StartupDelayHook, StopAtLimitHook
-from .loop import Loop, Services, Task
+from .loop import Loop, LoopContext, Services
 from .slim_step import SlimStep, TrainStepFunction
 from .sync import (
     SyncChiefHook,
@@ -28,7 +28,7 @@ def slim_loop(
     train_op: Any,
     *,
     global_step: Any,
-    task: Task,
+    task: LoopContext,
     after_step: Callable[[tf.compat.v1.Session], None] | None = None,
     train_step_fn: TrainStepFunction = train_step,
     train_step_kwargs: Any = USE_DEFAULT,

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from .defaults import is_default
-from .loop import Task
+from .loop import LoopContext
 from .step_session import Decision
 from .train_step import EveryN
 
@@ -33,7 +33,7 @@ def make_train_step_kwargs(
     given: Any,
     *,
     global_step: Any,
-    task: Task,
+    task: LoopContext,
     log_every_n_steps: int | None,
     number_of_steps: int | None,
     trace_every_n_steps: int | None,

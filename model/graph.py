@@ -19,8 +19,9 @@ from ..data_plane.graph_collections import forget_unrunnable, merge_summaries
 from ..data_plane.options import DataPlane
 from ..data_plane.placement import ServerLoad, on_cluster, server_loads
 from ..data_plane.sync.builder import SyncOps, synchronize
+from ..data_plane.tensors import GradientsAndVariables, Operation, Tensor, Variable
 from ..errors import ParamserveError, UsageError
-from ..loops.loop import Loop, Task
+from ..loops.loop import Loop, LoopContext
 from ..reasons import as_failure
 from .eager_calls import refused_eager_calls
 from .input.applied_counts import Counters, InputCounts, find_counts
@@ -29,15 +30,7 @@ from .keras_updates import collect_updates, constant_writes, reset_names, traina
 from .loops import JobDefaults, make_loop
 from .own_sync import refuse_sync_replicas, refuse_sync_steps
 from .savers import JobSaver, make_saver
-from .spec import (
-    BuildFn,
-    GradientsAndVariables,
-    Operation,
-    TaskContext,
-    Tensor,
-    TrainSpec,
-    Variable,
-)
+from .spec import BuildFn, TaskContext, TrainSpec
 
 v1 = tf.compat.v1
 
@@ -123,7 +116,7 @@ def build_train_graph(
     *,
     worker_device: str,
     replicas_to_aggregate: int,
-    task: Task | None = None,
+    task: LoopContext | None = None,
     defaults: JobDefaults | None = None,
     data_plane: DataPlane | None = None,
     layout: int = 0,
@@ -145,7 +138,7 @@ def build_train_graph(
         UsageError: The build function raised, returned something else than a `TrainSpec`, or
             the model has nothing to train.
     """
-    task, defaults = task or Task(), defaults or JobDefaults()
+    task, defaults = task or LoopContext(), defaults or JobDefaults()
     data_plane = data_plane or DataPlane()
     is_chief = context.role == Role.CHIEF
     reset_names()

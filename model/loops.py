@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..data_plane.tensors import Tensor, Variable
 from ..errors import UsageError
 from ..loops.learn import learn_loop
-from ..loops.loop import Loop, Task
+from ..loops.loop import Loop, LoopContext
 from ..loops.model_pruning import pruning_loop
 from ..loops.training import training_loop
-from .spec import Tensor, TrainSpec, Variable
+from .spec import TrainSpec
 
 # Set by the service: what a model cannot give among `loop_args`.
 _PLACED = frozenset({"train_op", "loss_op", "global_step", "task", "sync_optimizer", "step_after"})
@@ -38,7 +39,7 @@ def make_loop(
     *,
     train_op: Tensor,
     global_step: Variable,
-    task: Task,
+    task: LoopContext,
     defaults: JobDefaults,
 ) -> Loop:
     """Makes the loop that `spec` names, in the current graph.

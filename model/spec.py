@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..data_plane.tensors import GradientsAndVariables, Operation, Tensor, Variable
 from ..errors import UsageError
 from .input.source import InputSource, OpenFile, Read, WholeInput
 
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# TensorFlow and Keras are untyped; these names only tell a reader what is meant.
-Tensor = Any
-Operation = Any
-Variable = Any
-GradientsAndVariables = Sequence[tuple[Tensor, Variable]]
 EvalMetrics = Mapping[str, tuple[Tensor, Tensor]]
 
 LOOPS = ("training", "learn", "model_pruning")

@@ -156,36 +156,36 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("epoch", "stop", "write_summaries", "task", "next_layout", "next_num_ps", "leave_session")
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("generation", "stop", "write_summaries", "task", "next_layout", "next_num_ps", "leave_session")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     WRITE_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     NEXT_LAYOUT_FIELD_NUMBER: _ClassVar[int]
     NEXT_NUM_PS_FIELD_NUMBER: _ClassVar[int]
     LEAVE_SESSION_FIELD_NUMBER: _ClassVar[int]
-    epoch: int
+    generation: int
     stop: bool
     write_summaries: bool
     task: TaskId
     next_layout: int
     next_num_ps: int
     leave_session: int
-    def __init__(self, epoch: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ..., leave_session: _Optional[int] = ...) -> None: ...
+    def __init__(self, generation: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ..., leave_session: _Optional[int] = ...) -> None: ...
 
 class AwaitReadyRequest(_message.Message):
-    __slots__ = ("task", "min_epoch", "timeout_secs", "lost_epoch", "before_ready")
+    __slots__ = ("task", "min_generation", "timeout_secs", "lost_generation", "before_ready")
     TASK_FIELD_NUMBER: _ClassVar[int]
-    MIN_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    MIN_GENERATION_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_SECS_FIELD_NUMBER: _ClassVar[int]
-    LOST_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LOST_GENERATION_FIELD_NUMBER: _ClassVar[int]
     BEFORE_READY_FIELD_NUMBER: _ClassVar[int]
     task: TaskId
-    min_epoch: int
+    min_generation: int
     timeout_secs: float
-    lost_epoch: int
+    lost_generation: int
     before_ready: bool
-    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., min_epoch: _Optional[int] = ..., timeout_secs: _Optional[float] = ..., lost_epoch: _Optional[int] = ..., before_ready: bool = ...) -> None: ...
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., min_generation: _Optional[int] = ..., timeout_secs: _Optional[float] = ..., lost_generation: _Optional[int] = ..., before_ready: bool = ...) -> None: ...
 
 class ParameterServer(_message.Message):
     __slots__ = ("address", "incarnation")
@@ -196,14 +196,14 @@ class ParameterServer(_message.Message):
     def __init__(self, address: _Optional[str] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class View(_message.Message):
-    __slots__ = ("epoch", "ps", "layout")
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("generation", "ps", "layout")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     PS_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
-    epoch: int
+    generation: int
     ps: _containers.RepeatedCompositeFieldContainer[ParameterServer]
     layout: int
-    def __init__(self, epoch: _Optional[int] = ..., ps: _Optional[_Iterable[_Union[ParameterServer, _Mapping]]] = ..., layout: _Optional[int] = ...) -> None: ...
+    def __init__(self, generation: _Optional[int] = ..., ps: _Optional[_Iterable[_Union[ParameterServer, _Mapping]]] = ..., layout: _Optional[int] = ...) -> None: ...
 
 class AwaitReadyResponse(_message.Message):
     __slots__ = ("ready", "view", "missing", "stop")
@@ -217,15 +217,15 @@ class AwaitReadyResponse(_message.Message):
     stop: bool
     def __init__(self, ready: bool = ..., view: _Optional[_Union[View, _Mapping]] = ..., missing: _Optional[str] = ..., stop: bool = ...) -> None: ...
 
-class WatchEpochsRequest(_message.Message):
+class WatchGenerationsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class EpochOver(_message.Message):
-    __slots__ = ("epoch",)
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    epoch: int
-    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+class GenerationOver(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    def __init__(self, generation: _Optional[int] = ...) -> None: ...
 
 class LeaveRequest(_message.Message):
     __slots__ = ("task", "incarnation", "reason", "error", "report")

@@ -49,10 +49,10 @@ class MembershipStub(object):
                 request_serializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.FromString,
                 _registered_method=True)
-        self.WatchEpochs = channel.unary_stream(
-                '/paramserve.Membership/WatchEpochs',
-                request_serializer=paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.SerializeToString,
-                response_deserializer=paramserve_dot_protos_dot_membership__pb2.EpochOver.FromString,
+        self.WatchGenerations = channel.unary_stream(
+                '/paramserve.Membership/WatchGenerations',
+                request_serializer=paramserve_dot_protos_dot_membership__pb2.WatchGenerationsRequest.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_membership__pb2.GenerationOver.FromString,
                 _registered_method=True)
         self.GiveNotice = channel.unary_unary(
                 '/paramserve.Membership/GiveNotice',
@@ -93,8 +93,8 @@ class MembershipServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AwaitReady(self, request, context):
-        """Waits until the model is initialized on the parameter servers of an epoch of at least
-        `min_epoch`, or until `timeout_secs` have passed: then `ready` is false and `missing` says
+        """Waits until the model is initialized on the parameter servers of a generation of at least
+        `min_generation`, or until `timeout_secs` have passed: then `ready` is false and `missing` says
         what the job waits for. A worker whose session broke says so, and the chief looks at once.
         With `before_ready` it waits for the servers only: what a session needs can be made ready over
         them while the chief initializes the model.
@@ -103,8 +103,8 @@ class MembershipServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def WatchEpochs(self, request, context):
-        """Says, as soon as it is so, that an epoch is over: a step over its parameter servers should be
+    def WatchGenerations(self, request, context):
+        """Says, as soon as it is so, that a generation is over: a step over its parameter servers should be
         given up, whatever it waits for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -152,10 +152,10 @@ def add_MembershipServicer_to_server(servicer, server):
                     request_deserializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.SerializeToString,
             ),
-            'WatchEpochs': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchEpochs,
-                    request_deserializer=paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.FromString,
-                    response_serializer=paramserve_dot_protos_dot_membership__pb2.EpochOver.SerializeToString,
+            'WatchGenerations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchGenerations,
+                    request_deserializer=paramserve_dot_protos_dot_membership__pb2.WatchGenerationsRequest.FromString,
+                    response_serializer=paramserve_dot_protos_dot_membership__pb2.GenerationOver.SerializeToString,
             ),
             'GiveNotice': grpc.unary_unary_rpc_method_handler(
                     servicer.GiveNotice,
@@ -265,7 +265,7 @@ class Membership(object):
             _registered_method=True)
 
     @staticmethod
-    def WatchEpochs(request,
+    def WatchGenerations(request,
             target,
             options=(),
             channel_credentials=None,
@@ -278,9 +278,9 @@ class Membership(object):
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/paramserve.Membership/WatchEpochs',
-            paramserve_dot_protos_dot_membership__pb2.WatchEpochsRequest.SerializeToString,
-            paramserve_dot_protos_dot_membership__pb2.EpochOver.FromString,
+            '/paramserve.Membership/WatchGenerations',
+            paramserve_dot_protos_dot_membership__pb2.WatchGenerationsRequest.SerializeToString,
+            paramserve_dot_protos_dot_membership__pb2.GenerationOver.FromString,
             options,
             channel_credentials,
             insecure,

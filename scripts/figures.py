@@ -144,7 +144,7 @@ def print_options(modules: list[Module]) -> None:
 
 
 def _places(tree: ast.Module, name: str) -> int:
-    """Places that pass an option on: parameters, keywords, fields, strings; not where it is read."""
+    """Places that pass an option on: parameters, keywords, fields, strings; not reads."""
     flag = re.compile(rf"--{name.replace('_', '-')}(?![a-z-])")
     return sum(
         (isinstance(node, ast.arg | ast.keyword) and node.arg == name)

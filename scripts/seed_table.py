@@ -2,7 +2,7 @@
 """Prints docs/original_api.md: every documented item of the original API, and what shows it.
 
 The items are read from the API's own documents in tests/data/seeds, the tests from their
-`@pytest.mark.seed("KEY")`, and what differs from docs/differences.md.
+`@pytest.mark.original_api("KEY")`, and what differs from docs/differences.md.
 """
 
 from __future__ import annotations
@@ -156,13 +156,13 @@ def _bullets(text: str) -> list[tuple[str, str]]:
 
 
 def _keys(node: ast.AST) -> list[str]:
-    """The literal keys of every `pytest.mark.seed(...)` below a node."""
+    """The literal keys of every `pytest.mark.original_api(...)` below a node."""
     return [
         argument.value
         for call in ast.walk(node)
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
-        and call.func.attr == "seed"
+        and call.func.attr == "original_api"
         for argument in call.args
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     ]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ..data_plane.options import BUCKET_BYTES
 from ..data_plane.sync.accumulators import GradientAccumulators, Tally
-from ..data_plane.sync.tokens import Ledger, SyncCounters, TokenQueues, count_up
+from ..data_plane.sync.tokens import GradientLedger, SyncCounters, TokenQueues, count_up
 from ..loops.sync import SyncReplicasHook
 from .sync_steps import ChiefOps, ChiefQueueRunner, SyncControls
 
@@ -248,7 +248,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         shared = f"{self._name}_{zlib.crc32(names.encode()):08x}"
         self._gradients = GradientAccumulators(pairs, bucket_bytes=self._bucket_bytes, name=shared)
         self._tally = Tally(1, device, shared)
-        self._ledger = Ledger(device, shared)
+        self._ledger = GradientLedger(device, shared)
         self._tokens = TokenQueues(self._total if self._has_own_queues else 1, device, shared)
         if not self._has_own_queues:
             self._shares = tf.constant([self._tokens_per_step])

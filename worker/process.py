@@ -15,7 +15,7 @@ from ..cluster.chief_client import JobStopping, MembershipClient, Registration, 
 from ..cluster.heartbeat import Heartbeat
 from ..cluster.logdir.interface import is_direct
 from ..cluster.metrics import MetricsServer, make_registry
-from ..cluster.parameter_host import ShardHost
+from ..cluster.parameter_host import ParameterHost
 from ..cluster.runtime import TensorFlowServer, start_server
 from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import Role
@@ -23,7 +23,7 @@ from ..data_plane.lossy.passes import transfer_hooks
 from ..data_plane.options import DataPlane
 from ..data_plane.placed_graph import set_home
 from ..errors import ParamserveError
-from ..loops.loop import STOP_GRACE_SECS, Task, run_loop
+from ..loops.loop import STOP_GRACE_SECS, LoopContext, run_loop
 from ..loops.service_hooks import SummaryHook
 from ..loops.static_sessions import ReleaseThreadsHook
 from ..model.graph import TrainGraph, build_train_graph
@@ -132,7 +132,7 @@ class _Worker:
         self._server = server
         self._stop = stop
         self._data_plane = DataPlane.from_proto(registration.job.data_plane)
-        self._shard: ShardHost | None = None
+        self._parameter_host: ParameterHost | None = None
         self._device = registration.task.device
         self._activity = Activity()
         self._report = ReportHook(metrics, self._activity)
@@ -154,7 +154,7 @@ class _Worker:
             client,
             report=self._report.report,
             max_silence_secs=config.max_wait_secs,
-            on_answer=self._heed,
+            on_answer=self._handle_answer,
             on_end=lambda error: self._leave_session(str(error)),
         )
         self._notice = NoticeWatch(
@@ -171,8 +171,8 @@ class _Worker:
         try:
             self._train_and_leave()
         finally:
-            if self._shard is not None:
-                self._shard.serve(self._stop, self._notice.remaining_secs)
+            if self._parameter_host is not None:
+                self._parameter_host.serve(self._stop, self._notice.remaining_secs)
 
     @property
     def has_to_go(self) -> bool:
@@ -192,9 +192,9 @@ class _Worker:
     def _train_until_told(self) -> pb.LeaveRequest.Reason:
         job = self._registration.job
         num_ps, layout = job.num_ps, job.layout
-        self._client.watch_epochs(self._note_over)
+        self._client.watch_generations(self._note_over)
         try:
-            self._take_shard()
+            self._take_parameter_host()
             while True:
                 try:
                     return self._train(self._graphs.take(num_ps, layout))
@@ -206,16 +206,16 @@ class _Worker:
         finally:
             self._notice.stop()
 
-    def _take_shard(self) -> None:
+    def _take_parameter_host(self) -> None:
         """Becomes a parameter server too, where the planned workers are."""
         registration = self._registration
         index, job = registration.task.index, registration.job
         if not job.ps_on_workers or index >= job.num_ps:
             return
-        host = ShardHost(self._config.chief, self._config.max_wait_secs)
+        host = ParameterHost(self._config.chief, self._config.max_wait_secs)
         address, incarnation = self._server.address, registration.incarnation
         self._device = host.join(index, address, incarnation, self._stop).device
-        self._shard = host
+        self._parameter_host = host
 
     def _train(self, built: TrainGraph) -> pb.LeaveRequest.Reason:
         """Trains on one layout of the model."""
@@ -263,9 +263,9 @@ class _Worker:
     def _is_first(self) -> bool:
         return self._registration.task.index == 0
 
-    def _note_over(self, epoch: int) -> None:
+    def _note_over(self, generation: int) -> None:
         if self._creator is not None:
-            self._creator.notice(epoch)
+            self._creator.notice(generation)
 
     def _is_left(self) -> bool:
         return self._creator is not None and self._creator.is_left
@@ -282,7 +282,7 @@ class _Worker:
             worker_device=self._device,
             replicas_to_aggregate=job.replicas_to_aggregate,
             data_plane=self._data_plane,
-            task=Task(
+            task=LoopContext(
                 is_chief=self._is_first,
                 logdir=job.logdir if self._is_first and is_direct(job.logdir) else None,
                 start_step=job.start_step,
@@ -319,7 +319,7 @@ class _Worker:
     def _told_to_stop(self) -> bool:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()
 
-    def _heed(self, answer: pb.HeartbeatResponse) -> None:
+    def _handle_answer(self, answer: pb.HeartbeatResponse) -> None:
         """Does what the chief says with a heartbeat."""
         if answer.next_num_ps:
             self._graphs.foresee(answer.next_num_ps, answer.next_layout)

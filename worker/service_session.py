@@ -76,23 +76,23 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._cancelled = cancelled
         self._activity = activity
         self._session: LeavableSession | None = None
-        self._epoch = 0
+        self._generation = 0
         self._over = 0
         self._lock = threading.Lock()
 
-    def notice(self, epoch: int) -> None:
-        """Has a step over the parameter servers of an epoch fail, even one that waits for ever.
+    def notice(self, generation: int) -> None:
+        """Has a step over the parameter servers of a generation fail, even one that waits for ever.
 
         May be called from any thread.
 
         Args:
-            epoch: The newest epoch that is over.
+            generation: The newest generation that is over.
         """
         with self._lock:
-            self._over = max(self._over, epoch)
+            self._over = max(self._over, generation)
             session = self._session
-        if session is not None and self._epoch <= epoch:
-            session.leave(f"epoch {self._epoch} is over")
+        if session is not None and self._generation <= generation:
+            session.leave(f"generation {self._generation} is over")
 
     @property
     def is_left(self) -> bool:
@@ -126,33 +126,40 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._activity.open_session()
         deadline = Deadline.after(self._max_wait_secs)
         attempt_secs = FIRST_ATTEMPT_SECS
-        lost_epoch, before, self._session = self._epoch, self._session, None
+        lost_generation, before, self._session = self._generation, self._session, None
         step = before.newest_run if before is not None else None
         for pause in growing_pauses():
             wait_secs = max(deadline.remaining_secs(), pause)
-            view = self._await(max(1, lost_epoch), lost_epoch, wait_secs, before_ready=True)
+            view = self._await(
+                max(1, lost_generation), lost_generation, wait_secs, before_ready=True
+            )
             if view.layout != self._built.layout:
                 raise LayoutChanged(view)
             session = self._open(view, step, Deadline.after(attempt_secs))
             attempt_secs = min(2 * attempt_secs, LAST_ATTEMPT_SECS)
-            if session is not None and self._begin(session, view, lost_epoch, wait_secs):
+            if session is not None and self._begin(session, view, lost_generation, wait_secs):
                 return session
-            lost_epoch = view.epoch
+            lost_generation = view.generation
             if not deadline.remaining_secs():
                 raise WaitTimeout(
-                    f"max_wait_secs={self._max_wait_secs:g} ran out: no session over epoch "
-                    f"{view.epoch} ({', '.join(member.address for member in view.ps)})"
+                    f"max_wait_secs={self._max_wait_secs:g} ran out: no session over generation "
+                    f"{view.generation} ({', '.join(member.address for member in view.ps)})"
                 )
             deadline.sleep(pause)
         raise AssertionError("the pauses never end")
 
     def _await(
-        self, min_epoch: int, lost_epoch: int, max_wait_secs: float, *, before_ready: bool = False
+        self,
+        min_generation: int,
+        lost_generation: int,
+        max_wait_secs: float,
+        *,
+        before_ready: bool = False,
     ) -> ClusterView:
         return self._client.await_ready(
-            min_epoch=min_epoch,
+            min_generation=min_generation,
             max_wait_secs=max_wait_secs,
-            lost_epoch=lost_epoch,
+            lost_generation=lost_generation,
             before_ready=before_ready,
             cancelled=self._cancelled,
         )
@@ -178,9 +185,9 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             return None
         assert isinstance(session, LeavableSession)
         with self._lock:
-            self._epoch, self._session = view.epoch, session
-            if view.epoch <= self._over:
-                session.leave(f"epoch {view.epoch} is over")
+            self._generation, self._session = view.generation, session
+            if view.generation <= self._over:
+                session.leave(f"generation {view.generation} is over")
         try:
             if step is not None:
                 session.register_run(step)
@@ -191,16 +198,20 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
             return None
 
     def _begin(
-        self, session: LeavableSession, view: ClusterView, lost_epoch: int, max_wait_secs: float
+        self,
+        session: LeavableSession,
+        view: ClusterView,
+        lost_generation: int,
+        max_wait_secs: float,
     ) -> bool:
         """Waits for the model, and makes the worker's own state; False: the view is out of date."""
         is_begun = False
         try:
-            is_of_now = self._await(view.epoch, lost_epoch, max_wait_secs) == view
+            is_of_now = self._await(view.generation, lost_generation, max_wait_secs) == view
             # A server that came back at the same address is empty until the chief has noticed.
             if is_of_now and session.run(self._built.uninitialized).size == 0:
                 session.run(self._built.local_init_with_tables)
-                log.info("session over epoch %d", view.epoch)
+                log.info("session over generation %d", view.generation)
                 is_begun = True
         except PREEMPTION_ERRORS as error:
             self._note_failed(view, error)
@@ -210,6 +221,6 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         return is_begun
 
     def _note_failed(self, view: ClusterView, error: Exception) -> None:
-        log.warning("no session over epoch %d: %s", view.epoch, reason_of(error))
+        log.warning("no session over generation %d: %s", view.generation, reason_of(error))
         if self._cancelled():
             raise JobStopping

@@ -13,9 +13,9 @@ from typing import Any
 import tensorflow as tf
 
 from ...cluster.deadline import Deadline, call_in_background, has_ended
-from ...cluster.logdir.direct import DirectStorage
-from ...cluster.logdir.errors import STORAGE_ERRORS, remedy_for
-from ...cluster.logdir.interface import Storage, open_storage
+from ...cluster.logdir.direct import DirectLogDirectory
+from ...cluster.logdir.errors import LOGDIR_ERRORS, remedy_for
+from ...cluster.logdir.interface import LogDirectory, open_logdir
 from ...cluster.session import PREEMPTION_ERRORS
 from ...errors import JobFailed
 from ...loops.service_hooks import BASENAME
@@ -71,7 +71,7 @@ class CheckpointService:
         self,
         built: TrainGraph,
         session: Any,
-        logdir: str | Storage,
+        logdir: str | LogDirectory,
         *,
         every_secs: float | None,
         every_steps: int | None,
@@ -85,7 +85,7 @@ class CheckpointService:
     ) -> None:
         self._built = built
         self._session = session
-        self._storage = open_storage(logdir)
+        self._storage = open_logdir(logdir)
         self._every_secs = every_secs
         self._every_steps = every_steps
         self._global_step = global_step
@@ -144,7 +144,7 @@ class CheckpointService:
             return self._save(quiet, deadline)
         except (*PREEMPTION_ERRORS, tf.errors.CancelledError):
             raise  # A parameter server or the session is gone: for whoever recovers from that.
-        except (*STORAGE_ERRORS, ValueError, TypeError) as error:
+        except (*LOGDIR_ERRORS, ValueError, TypeError) as error:
             failure = self._failure(error)
             self._retries.note_failure()
             self._on_failed(failure)
@@ -188,7 +188,7 @@ class CheckpointService:
 
     def _write_here(self, step: int, sidecar: Mapping[str, Any] | None) -> None:
         """Writes a checkpoint where TensorFlow can."""
-        directory = DirectStorage(self._storage.directory)
+        directory = DirectLogDirectory(self._storage.directory)
         directory.prepare()
         if self._is_here(step):
             # Else a save that is cut off would leave the parts of two checkpoints under one name.

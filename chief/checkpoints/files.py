@@ -12,9 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.logdir.direct import DirectStorage
-from ...cluster.logdir.errors import STORAGE_ERRORS
-from ...cluster.logdir.interface import Storage, open_storage
+from ...cluster.logdir.direct import DirectLogDirectory
+from ...cluster.logdir.errors import LOGDIR_ERRORS
+from ...cluster.logdir.interface import LogDirectory, open_logdir
 from ...loops.service_hooks import BASENAME
 from ...reasons import reason_of
 
@@ -57,13 +57,13 @@ class CorruptFile(ValueError):
     """A file that goes with a checkpoint is damaged."""
 
 
-def find_checkpoints(logdir: str | Storage) -> list[tuple[int, str]]:
+def find_checkpoints(logdir: str | LogDirectory) -> list[tuple[int, str]]:
     """`(global step, path)` of the checkpoints in a log directory, newest first.
 
     A checkpoint's index is written last, and is renamed or copied into place, so what has an index
     was written to its end.
     """
-    storage = open_storage(logdir)
+    storage = open_logdir(logdir)
     found = (_NAME.match(name) for name in storage.names())
     steps = sorted({int(m[1]) for m in found if m and m[2] == "index"}, reverse=True)
     return [(step, str(tf.io.gfile.join(storage.logdir, name_of(step)))) for step in steps]
@@ -79,7 +79,7 @@ def step_of(path: str) -> int:
     return int(path.rpartition("-")[2])
 
 
-def local_path(storage: Storage, step: int) -> str:
+def local_path(storage: LogDirectory, step: int) -> str:
     """Where TensorFlow's readers and writers have a checkpoint in this process."""
     return str(tf.io.gfile.join(storage.directory, name_of(step)))
 
@@ -91,14 +91,14 @@ def files_of(step: int, names: list[str]) -> list[str]:
     return sorted(files, key=lambda name: (name.endswith(".index"), name))
 
 
-def write_sidecar(storage: DirectStorage, step: int, sidecar: Mapping[str, Any]) -> None:
+def write_sidecar(storage: DirectLogDirectory, step: int, sidecar: Mapping[str, Any]) -> None:
     """Writes the job's state for a checkpoint that is about to be written."""
     content = json.dumps(sidecar, sort_keys=True)
     text = json.dumps({"crc32": zlib.crc32(content.encode()), "job": sidecar}, indent=2)
     storage.write_text(_sidecar_file(step), text + "\n")
 
 
-def read_sidecar(storage: Storage, step: int) -> Mapping[str, Any] | None:
+def read_sidecar(storage: LogDirectory, step: int) -> Mapping[str, Any] | None:
     """The job's state of a checkpoint; None when it was saved without.
 
     Raises:
@@ -117,28 +117,28 @@ def read_sidecar(storage: Storage, step: int) -> Mapping[str, Any] | None:
     return dict(kept["job"])
 
 
-def publish(storage: Storage, step: int) -> None:
+def publish(storage: LogDirectory, step: int) -> None:
     """Has a checkpoint that was just written in the log directory, its index last.
 
     Those before it need no place on this machine any more.
     """
-    here = DirectStorage(storage.directory).names()
+    here = DirectLogDirectory(storage.directory).names()
     files = files_of(step, here)
     storage.publish(*files, *({STATE_FILE} & set(here)))
     storage.release(*(name for name in here if _NAME.match(name) and name not in files))
 
 
-def drop(storage: Storage, steps: list[int]) -> None:
+def drop(storage: LogDirectory, steps: list[int]) -> None:
     """Removes all files of checkpoints that are not to be kept, each one's index first."""
     try:
         names = storage.names() if steps else []
         for step in steps:
             storage.remove(*reversed(files_of(step, names)))
-    except STORAGE_ERRORS as error:
+    except LOGDIR_ERRORS as error:
         log.warning("old checkpoints in %s were not removed: %s", storage.logdir, reason_of(error))
 
 
-def remove_leftovers(storage: Storage) -> list[str]:
+def remove_leftovers(storage: LogDirectory) -> list[str]:
     """Removes what saves that were cut off have left, and returns the names.
 
     To be called while nobody else writes into the directory. What cannot be removed stays: it is
@@ -149,7 +149,7 @@ def remove_leftovers(storage: Storage) -> list[str]:
         whole = {int(m[1]) for m in map(_NAME.match, names) if m and m[2] == "index"}
         left = [name for name in names if _is_leftover(name, whole)]
         storage.remove(*left)
-    except STORAGE_ERRORS as error:
+    except LOGDIR_ERRORS as error:
         log.warning("leftovers in %s were not removed: %s", storage.logdir, reason_of(error))
         return []
     if left:
@@ -157,25 +157,25 @@ def remove_leftovers(storage: Storage) -> list[str]:
     return left
 
 
-def set_aside(storage: Storage, step: int) -> bool:
+def set_aside(storage: LogDirectory, step: int) -> bool:
     """Moves a corrupt checkpoint into `CORRUPT_FOLDER`, its index first; says whether it could."""
     files = files_of(step, storage.names())
     try:
         for name in reversed(files):
             storage.move(name, CORRUPT_FOLDER)
-    except STORAGE_ERRORS as error:
+    except LOGDIR_ERRORS as error:
         log.warning("%s stays where it is: %s", name_of(step), reason_of(error))
         return False
     return True
 
 
-def write_state(storage: Storage, steps: list[int]) -> None:
+def write_state(storage: LogDirectory, steps: list[int]) -> None:
     """Tells TensorFlow's readers which checkpoints there are, oldest first."""
     lines = [f'model_checkpoint_path: "{name_of(steps[-1])}"']
     lines += [f'all_model_checkpoint_paths: "{name_of(step)}"' for step in steps]
     try:
         storage.write_text(STATE_FILE, "\n".join(lines) + "\n")
-    except STORAGE_ERRORS as error:
+    except LOGDIR_ERRORS as error:
         log.warning("%s was not brought up to date: %s", STATE_FILE, reason_of(error))
 
 

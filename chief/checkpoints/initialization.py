@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...cluster.logdir.errors import STORAGE_ERRORS
-from ...cluster.logdir.interface import Storage, open_storage
+from ...cluster.logdir.errors import LOGDIR_ERRORS
+from ...cluster.logdir.interface import LogDirectory, open_logdir
 from ...cluster.session import PREEMPTION_ERRORS
 from ...errors import JobFailed
 from ...model.graph import TrainGraph
@@ -57,7 +57,7 @@ class _PassedOver:
 def initialize(
     built: TrainGraph,
     session: Any,
-    logdir: str | Storage,
+    logdir: str | LogDirectory,
     *,
     on_passed_over: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint | None:
@@ -77,7 +77,7 @@ def initialize(
         JobFailed: There are checkpoints, but none fits or none is whole; or a variable is left
             without a value.
     """
-    storage = open_storage(logdir)
+    storage = open_logdir(logdir)
     remove_leftovers(storage)
     restored = _restore_newest(built, session, storage, on_passed_over)
     if restored is None:
@@ -90,7 +90,7 @@ def initialize(
     return restored
 
 
-def adopt(built: TrainGraph, logdir: str | Storage) -> Checkpoint | None:
+def adopt(built: TrainGraph, logdir: str | LogDirectory) -> Checkpoint | None:
     """Takes over the checkpoints of an earlier chief whose model is still there.
 
     Nothing is restored; the saver learns which checkpoints there are, to delete old ones in turn.
@@ -102,7 +102,7 @@ def adopt(built: TrainGraph, logdir: str | Storage) -> Checkpoint | None:
     Returns:
         The newest checkpoint, if there is one. Whether it can be read is not known.
     """
-    storage = open_storage(logdir)
+    storage = open_logdir(logdir)
     remove_leftovers(storage)
     found = find_checkpoints(storage)
     _tell_saver(built, storage, [step for step, _ in reversed(found)])
@@ -123,7 +123,7 @@ def _initialize_afresh(built: TrainGraph, session: Any) -> None:
 
 
 def _restore_newest(
-    built: TrainGraph, session: Any, storage: Storage, on_passed_over: Callable[[str], None]
+    built: TrainGraph, session: Any, storage: LogDirectory, on_passed_over: Callable[[str], None]
 ) -> Checkpoint | None:
     found = find_checkpoints(storage)
     passed_over: list[_PassedOver] = []
@@ -132,7 +132,7 @@ def _restore_newest(
             sidecar = _restore(built, session, storage, step)
         except PREEMPTION_ERRORS:
             raise  # A parameter server is gone; the checkpoint is not to blame.
-        except (*STORAGE_ERRORS, ValueError) as error:
+        except (*LOGDIR_ERRORS, ValueError) as error:
             # What it may have assigned already, the next one overwrites: it has every variable.
             reason = reason_of(error)
             log.warning("checkpoint %s cannot be used: %s", path, reason)
@@ -149,7 +149,7 @@ def _restore_newest(
 
 
 def _restore(
-    built: TrainGraph, session: Any, storage: Storage, step: int
+    built: TrainGraph, session: Any, storage: LogDirectory, step: int
 ) -> Mapping[str, Any] | None:
     """Restores a checkpoint; returns the job's state at that step."""
     storage.fetch(*files_of(step, storage.names()))
@@ -161,7 +161,7 @@ def _restore(
 
 
 def _settle(
-    built: TrainGraph, storage: Storage, steps: list[int], passed_over: list[_PassedOver]
+    built: TrainGraph, storage: LogDirectory, steps: list[int], passed_over: list[_PassedOver]
 ) -> None:
     """Puts corrupt checkpoints out of the way; the saver will delete old ones in turn.
 
@@ -176,7 +176,7 @@ def _settle(
     _tell_saver(built, storage, whole)
 
 
-def _tell_saver(built: TrainGraph, storage: Storage, steps: list[int]) -> None:
+def _tell_saver(built: TrainGraph, storage: LogDirectory, steps: list[int]) -> None:
     """Has the saver count checkpoints, oldest first, among those that it keeps.
 
     It deletes one for each that it writes, so what an earlier run kept beyond that is deleted now.

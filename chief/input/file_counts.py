@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ...cluster.logdir.errors import STORAGE_ERRORS
-from ...cluster.logdir.interface import Storage
+from ...cluster.logdir.errors import LOGDIR_ERRORS
+from ...cluster.logdir.interface import LogDirectory
 from ...cluster.spec import Task
 from ...errors import UsageError, WaitTimeout
 from ...model.input.file_access import NothingFound
@@ -38,7 +38,7 @@ class FileCounts:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: LogDirectory,
         membership: Membership,
         *,
         is_resumed: bool,
@@ -161,14 +161,14 @@ class FileCounts:
         try:
             text = self._storage.read_text(_file_of(query))
             return FileIndex.from_json(text) if text is not None else None
-        except (*STORAGE_ERRORS, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (*LOGDIR_ERRORS, json.JSONDecodeError, KeyError, TypeError) as error:
             log.warning("the index of the input's files is made again: %s", reason_of(error))
             return None
 
     def _write(self, query: FileQuery, index: FileIndex) -> None:
         try:
             self._storage.write_text(_file_of(query), index.to_json() + "\n")
-        except STORAGE_ERRORS as error:
+        except LOGDIR_ERRORS as error:
             log.warning("the index of the input's files is not kept: %s", reason_of(error))
 
 

@@ -27,7 +27,7 @@ from .counts import WITHOUT_END, BatchCounts
 from .failures import Failures, SetAside
 from .leases import Closed, Finished, Grant, Held, LedgerProgress, NoDataset
 
-__all__ = ["Finished", "Grant", "Ledger", "LedgerProgress", "NoDataset"]
+__all__ = ["Finished", "Grant", "LedgerProgress", "NoDataset", "ShardLedger"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ MAX_FAILURES = 3
 READER_SECS = 60.0
 
 
-class Ledger:
+class ShardLedger:
     """Deals the shards of one dataset.
 
     Every method may be called from any thread. `changed` is notified when a shard may have become
@@ -48,7 +48,7 @@ class Ledger:
 
     Example::
 
-        ledger = Ledger(sync=False)
+        ledger = ShardLedger(sync=False)
         ledger.declare(plan)
         ledger.restore(saved, counts_of_the_restored_model)
         grant = ledger.lease(task, incarnation)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ...model.graph import TrainGraph
 from ..membership.membership import Membership
 from ..membership.tasks import TaskState
-from .ledger import Ledger
+from .ledger import ShardLedger
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class ShardWatch:
     """
 
     def __init__(
-        self, ledger: Ledger, membership: Membership, built: TrainGraph, session: Any
+        self, ledger: ShardLedger, membership: Membership, built: TrainGraph, session: Any
     ) -> None:
         self._ledger = ledger
         self._membership = membership
@@ -49,7 +49,7 @@ class ShardWatch:
         Args:
             saved: What `snapshot` gave with the checkpoint, or the restore point, that the model
                 was restored from; None: a fresh start, or a model that was found alive.
-            adopt_secs: See `Ledger.restore`: for a model that was found alive.
+            adopt_secs: See `ShardLedger.restore`: for a model that was found alive.
 
         Raises:
             UsageError: The checkpoint counts other batches.

@@ -1,4 +1,4 @@
-"""Who is in the job: registration, leases, the epoch, and readiness.
+"""Who is in the job: registration, leases, the generation, and readiness.
 
 Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -29,7 +29,7 @@ _LEFT_WELL = (TaskState.DONE, TaskState.END_OF_INPUT)
 
 
 class Membership:
-    """The tasks of a job and the epoch they are in.
+    """The tasks of a job and the generation they are in.
 
     Every method may be called from any thread. `changed` is notified whenever something that a
     waiter may wait for has changed.
@@ -54,10 +54,10 @@ class Membership:
         self._clock = clock
         self._stood_still_secs = stood_still_secs
         self._forgiven_secs = 0.0
-        self._epoch = 0
+        self._generation = 0
         self._layout = 0
         self._view: ClusterView | None = None
-        self._ready_epoch = 0
+        self._ready_generation = 0
         self._suspected = False
         self._over = 0
         self._stopping: set[Role] = set()
@@ -151,22 +151,22 @@ class Membership:
 
     def await_ready(
         self,
-        min_epoch: int,
+        min_generation: int,
         timeout_secs: float,
         *,
-        lost_epoch: int = 0,
+        lost_generation: int = 0,
         before_ready: bool = False,
         task: Task | None = None,
     ) -> ClusterView | None:
-        """Waits until an epoch of at least `min_epoch` is ready; None when time ran out.
+        """Waits until a generation of at least `min_generation` is ready; None when time ran out.
 
         Args:
-            min_epoch: The oldest epoch of use to the caller.
+            min_generation: The oldest generation of use to the caller.
             timeout_secs: How long to wait.
-            lost_epoch: The epoch in which the caller's session broke; 0: none did. If it is this
-                one, nothing is ready until the chief has looked (`cleared`).
-            before_ready: Whether to wait for the servers of a later epoch only, and not until the
-                model is initialized there; the caller asks again for that.
+            lost_generation: The generation in which the caller's session broke; 0: none did. If it
+                is this one, nothing is ready until the chief has looked (`cleared`).
+            before_ready: Whether to wait for the servers of a later generation only, and not until
+                the model is initialized there; the caller asks again for that.
             task: Who asks, and has no session now.
 
         Raises:
@@ -175,16 +175,20 @@ class Membership:
         with self.changed:
             record = self._places.get(task) if task is not None else None
             if record is not None:
-                record.session_epoch = 0
-            if lost_epoch and lost_epoch == self._ready_epoch:
+                record.session_generation = 0
+            if lost_generation and lost_generation == self._ready_generation:
                 self._suspected = True
             self.changed.notify_all()
-            early_epoch = max(min_epoch, lost_epoch + 1)
+            early_generation = max(min_generation, lost_generation + 1)
 
             def found() -> ClusterView | None:
-                if before_ready and self._view is not None and self._view.epoch >= early_epoch:
+                if (
+                    before_ready
+                    and self._view is not None
+                    and self._view.generation >= early_generation
+                ):
                     return self._view
-                return self._view if self._is_ready(min_epoch) else None
+                return self._view if self._is_ready(min_generation) else None
 
             self.changed.wait_for(
                 lambda: self._is_over_for(record) or found() is not None, timeout=timeout_secs
@@ -192,32 +196,32 @@ class Membership:
             if self._is_over_for(record):
                 raise JobClosed("the job is ending")
             if record is not None and not before_ready and found() is not None:
-                record.session_epoch = self._epoch
+                record.session_generation = self._generation
             return found()
 
-    def await_over(self, epoch: int, timeout_secs: float) -> int:
-        """Waits until an epoch above `epoch` is over, and returns the newest that is."""
+    def await_over(self, generation: int, timeout_secs: float) -> int:
+        """Waits until a generation above `generation` is over, and returns the newest that is."""
         with self.changed:
-            self.changed.wait_for(lambda: self._over > epoch, timeout=timeout_secs)
+            self.changed.wait_for(lambda: self._over > generation, timeout=timeout_secs)
             return self._over
 
     # -- what the chief does
 
     def adopt(
-        self, epoch: int, records: list[TaskRecord], num_ps: int | None = None, layout: int = 0
+        self, generation: int, records: list[TaskRecord], num_ps: int | None = None, layout: int = 0
     ) -> bool:
         """Takes over the tasks of an earlier chief, with a whole lease each.
 
         Returns:
-            Whether its epoch goes on: all parameter servers were there.
+            Whether its generation goes on: all parameter servers were there.
         """
         with self.changed:
             self._places.num_ps, self._layout = num_ps or self.num_ps, layout
             for record in records:
                 record.heard = self._clock()
-                record.session_epoch = epoch if record.task.role is Role.WORKER else 0
+                record.session_generation = generation if record.task.role is Role.WORKER else 0
                 self._places.put(record)
-            self._epoch = epoch - 1
+            self._generation = generation - 1
             self._renew_view()
             return self._view is not None
 
@@ -271,7 +275,7 @@ class Membership:
             self.changed.notify_all()
 
     def await_view(
-        self, min_epoch: int, max_wait_secs: float, cancelled: Callable[[], bool]
+        self, min_generation: int, max_wait_secs: float, cancelled: Callable[[], bool]
     ) -> ClusterView | None:
         """Waits for a whole set of parameter servers; None when cancelled.
 
@@ -282,7 +286,7 @@ class Membership:
         with self.changed:
             while not cancelled():
                 self.expire()
-                if self._view is not None and self._view.epoch >= min_epoch:
+                if self._view is not None and self._view.generation >= min_generation:
                     return self._view
                 if time.monotonic() > deadline:
                     raise WaitTimeout(
@@ -292,37 +296,37 @@ class Membership:
                 self.changed.wait(0.2)
         return None
 
-    def mark_ready(self, epoch: int) -> None:
-        """Says that the model is initialized on the parameter servers of `epoch`."""
+    def mark_ready(self, generation: int) -> None:
+        """Says that the model is initialized on the parameter servers of `generation`."""
         with self.changed:
-            self._ready_epoch = epoch
+            self._ready_generation = generation
             self._suspected = False
             self.changed.notify_all()
 
-    def mark_unready(self, epoch: int | None = None) -> None:
+    def mark_unready(self, generation: int | None = None) -> None:
         """Says that the model is lost: nobody should train on what the servers hold now.
 
         Args:
-            epoch: The epoch that is over with that; None: the newest. A spare may have begun the
-                next one already.
+            generation: The generation that is over with that; None: the newest. A spare may have
+                begun the next one already.
         """
         with self.changed:
-            self._ready_epoch = 0
-            self._over = max(self._over, self._epoch if epoch is None else epoch)
+            self._ready_generation = 0
+            self._over = max(self._over, self._generation if generation is None else generation)
             self.changed.notify_all()
 
     def await_no_sessions(self, timeout_secs: float) -> list[Task]:
-        """Waits until no worker trains over an epoch that is over; returns those that still may."""
+        """Waits until no worker trains in a past generation; returns those that still may."""
 
         def late() -> list[Task]:
-            return [r.task for r in self.up(Role.WORKER) if 0 < r.session_epoch <= self._over]
+            return [r.task for r in self.up(Role.WORKER) if 0 < r.session_generation <= self._over]
 
         with self.changed:
             self.changed.wait_for(lambda: not late(), timeout=timeout_secs)
             return late()
 
-    def renew_epoch(self) -> None:
-        """Starts a new epoch with the same parameter servers; their state is not to be used."""
+    def renew_generation(self) -> None:
+        """Starts a new generation with the same parameter servers, whose state is not used."""
         with self.changed:
             self._renew_view()
 
@@ -340,7 +344,7 @@ class Membership:
             return servers if len(servers) == num_ps else None
 
     def resize(self, servers: Sequence[Member]) -> None:
-        """Begins an epoch in which the model is spread over other servers; see `candidates`.
+        """Begins a generation in which the model is spread over other servers; see `candidates`.
 
         A spare takes the place in which it is listed, and a server that is not listed any more is
         dismissed. One that was lost meanwhile is missing in its place.
@@ -386,13 +390,13 @@ class Membership:
     # -- what is asked of it
 
     @property
-    def epoch(self) -> int:
-        """The newest epoch; 0 before all parameter servers have come for the first time."""
-        return self._epoch
+    def generation(self) -> int:
+        """The newest generation; 0 before all parameter servers have come for the first time."""
+        return self._generation
 
     @property
     def view(self) -> ClusterView | None:
-        """The parameter servers of the newest epoch; None while one is missing."""
+        """The parameter servers of the newest generation; None while one is missing."""
         return self._view
 
     @property
@@ -452,8 +456,10 @@ class Membership:
             gaps = list(self._places.describe_gaps(self._ps_on_workers))
             if gaps:
                 return "waiting for " + ", ".join(gaps)
-            if self._ready_epoch < self._epoch:
-                return f"waiting for the chief to initialize the model (epoch {self._epoch})"
+            if self._ready_generation < self._generation:
+                return (
+                    f"waiting for the chief to initialize the model (generation {self._generation})"
+                )
             return "waiting for nothing"
 
     # -- inner workings; the lock is held
@@ -461,11 +467,11 @@ class Membership:
     def _is_over_for(self, record: TaskRecord | None) -> bool:
         return bool(self._stopping) or (record is not None and record.is_dismissed)
 
-    def _is_ready(self, min_epoch: int) -> bool:
+    def _is_ready(self, min_generation: int) -> bool:
         return (
             self._view is not None
-            and self._ready_epoch == self._view.epoch
-            and self._view.epoch >= min_epoch
+            and self._ready_generation == self._view.generation
+            and self._view.generation >= min_generation
             and not self._suspected
         )
 
@@ -485,7 +491,7 @@ class Membership:
         is_in_view = record.task.role is Role.PS and record.task.index < self.num_ps
         if is_in_view and not self._stopping:
             self._view = None
-            self._over = self._epoch
+            self._over = self._generation
             self._fill_places()
         self.changed.notify_all()
 
@@ -498,7 +504,7 @@ class Membership:
         if len(servers) < self.num_ps:
             self._view = None
             return
-        self._epoch += 1
+        self._generation += 1
         members = tuple(Member(r.address, r.incarnation) for r in servers)
-        self._view = ClusterView(self._epoch, members, self._layout)
+        self._view = ClusterView(self._generation, members, self._layout)
         self.changed.notify_all()

@@ -29,7 +29,7 @@ class Notice:
 class Notices:
     """The notices of a job's parameter servers.
 
-    A server is let go by having it leave: then its place is free, and its epoch over.
+    A server is let go by having it leave: then its place is free, and its generation over.
 
     Args:
         membership: The tasks of the job; its `changed` is notified of each new notice.
@@ -91,9 +91,9 @@ class Notices:
         return next(same, None)
 
     def _holds_the_model(self, record: TaskRecord) -> bool:
-        """Before the first epoch there is no model."""
+        """Before the first generation there is no model."""
         is_server = record.task.role is Role.PS and record.state is TaskState.UP
-        return is_server and self._membership.epoch > 0
+        return is_server and self._membership.generation > 0
 
     def _let_go(self, record: TaskRecord) -> None:
         # A spare that takes its place changes the task of another record, not of this one.

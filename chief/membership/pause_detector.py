@@ -11,7 +11,7 @@ BEAT_SECS = 0.25
 STANDSTILL_SECS = 1.0
 
 
-class Standstill:
+class PauseDetector:
     """Counts the seconds in which this process did not run: stopped, swapped out, or suspended.
 
     Those who were silent meanwhile may have spoken all the time.

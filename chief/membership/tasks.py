@@ -42,7 +42,8 @@ class TaskRecord:
     """One life of a task.
 
     Attributes:
-        session_epoch: The epoch that it was last told to be ready; 0 while it asks for one.
+        session_generation: The generation that it was last told to be ready; 0 while it asks for
+            one.
         is_dismissed: Whether it is told to leave, though the job goes on.
         leave_session: A worker's session that it should give up, by the number in its report; 0:
             none.
@@ -58,7 +59,7 @@ class TaskRecord:
     state: TaskState = TaskState.UP
     report: pb.WorkerReport = field(default_factory=pb.WorkerReport)
     error: str = ""
-    session_epoch: int = 0
+    session_generation: int = 0
     is_dismissed: bool = False
     leave_session: int = 0
     is_told: bool = False

@@ -9,7 +9,7 @@ from ...cluster.spec import Role, Task
 from ...data_plane.prepare import prepare
 from ...data_plane.traffic import Traffic, find_traffic
 from ...jobs.options import JobOptions
-from ...loops.loop import Task as LoopTask
+from ...loops.loop import LoopContext
 from ...model.graph import TrainGraph, build_train_graph
 from ...model.input.source import InputSource, WholeInput
 from ...model.loops import JobDefaults
@@ -43,7 +43,7 @@ def build_layout(
     options: JobOptions,
     num_ps: int,
     number: int,
-    task: LoopTask,
+    task: LoopContext,
     source: InputSource | None = None,
 ) -> Layout:
     """Builds the chief's graph.

@@ -6,7 +6,7 @@ from ...errors import UsageError
 from ...jobs.options import JobOptions
 
 
-class Plan:
+class ScaleTarget:
     """What was asked for; may be read and changed by any thread.
 
     Args:

@@ -59,7 +59,7 @@ def move_model(
     """
     # One list begins with the other: servers are added, or taken away, at its end.
     both = max(view.ps, resized.servers, key=len)
-    config = session_config(ClusterView(view.epoch, both), CHIEF, server.address)
+    config = session_config(ClusterView(view.generation, both), CHIEF, server.address)
     deadline = Deadline.after(max_wait_secs)
     session = open_session(server.target, resized.move.graph, config, deadline)
     try:

@@ -13,7 +13,7 @@ from ...cluster.spec import ClusterView, Member, Role
 from ..membership.membership import Membership
 from .layout import Layout
 from .moving import Move, plan_move
-from .plan import Plan
+from .plan import ScaleTarget
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Resizing:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: ScaleTarget,
         membership: Membership,
         layout: Layout,
         build: Build,

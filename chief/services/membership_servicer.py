@@ -69,7 +69,7 @@ class MembershipServicer(Base):
         return pb.HeartbeatResponse(
             next_num_ps=next_num_ps,
             next_layout=next_layout,
-            epoch=self._membership.epoch,
+            generation=self._membership.generation,
             stop=self._membership.is_stopping(task),
             write_summaries=self._writes_summaries(task),
             task=pb.TaskId(role=task.role, index=task.index),
@@ -84,9 +84,9 @@ class MembershipServicer(Base):
         timeout = min(request.timeout_secs, MAX_WAIT_SECS)
         try:
             view = self._membership.await_ready(
-                request.min_epoch,
+                request.min_generation,
                 timeout,
-                lost_epoch=request.lost_epoch,
+                lost_generation=request.lost_generation,
                 before_ready=request.before_ready,
                 task=_task(request.task),
             )
@@ -96,16 +96,16 @@ class MembershipServicer(Base):
             return pb.AwaitReadyResponse(missing=self._membership.missing())
         return pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
 
-    def WatchEpochs(
-        self, request: pb.WatchEpochsRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.EpochOver]:
-        """Says when an epoch is over."""
+    def WatchGenerations(
+        self, request: pb.WatchGenerationsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.GenerationOver]:
+        """Says when a generation is over."""
         told = 0
         while context.is_active():
             over = self._membership.await_over(told, WATCH_SECS)
             if over > told:
                 told = over
-                yield pb.EpochOver(epoch=over)
+                yield pb.GenerationOver(generation=over)
 
     @with_status_codes
     def GiveNotice(
@@ -173,4 +173,4 @@ def _task(task: pb.TaskId) -> Task:
 
 def _view_proto(view: ClusterView) -> pb.View:
     servers = [pb.ParameterServer(address=m.address, incarnation=m.incarnation) for m in view.ps]
-    return pb.View(epoch=view.epoch, ps=servers, layout=view.layout)
+    return pb.View(generation=view.generation, ps=servers, layout=view.layout)

@@ -1,4 +1,4 @@
-"""The shards service: translates between messages and `Ledger`."""
+"""The shards service: translates between messages and `ShardLedger`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...protos import shards_pb2 as pb
 from ...protos.shards_pb2_grpc import ShardsServicer as Base
 from ..checkpoints.holds import Holds
 from ..input.file_counts import FileCounts
-from ..input.ledger import Finished, Grant, Ledger
+from ..input.ledger import Finished, Grant, ShardLedger
 from ..membership.membership import Membership
 from .status_codes import with_status_codes
 
@@ -36,7 +36,7 @@ class ShardsServicer(Base):
     """
 
     def __init__(
-        self, ledger: Ledger, membership: Membership, holds: Holds, files: FileCounts
+        self, ledger: ShardLedger, membership: Membership, holds: Holds, files: FileCounts
     ) -> None:
         self._ledger = ledger
         self._membership = membership

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...protos import membership_pb2 as pb
-from .diagnosis import WorkerSight
+from .diagnosis import WorkerObservation
 
 # A step may take so many times as long as those before it.
 _PATIENCE = 3.0
@@ -60,7 +60,7 @@ class ProgressClock:
         return _PATIENCE * self._longest
 
 
-class Life:
+class WorkerProgress:
     """One life of a worker.
 
     Args:
@@ -78,7 +78,7 @@ class Life:
         self._is_new_session = True
         self.was_reopened = False
 
-    def note(self, now: float, worker: WorkerSight) -> bool:
+    def note(self, now: float, worker: WorkerObservation) -> bool:
         """Takes in how far the worker is; whether it has made a step."""
         made = self._steps.note(now, worker.local_steps)
         if worker.sessions != self._sessions:

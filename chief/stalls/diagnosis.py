@@ -18,7 +18,7 @@ _AT: dict[int, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class WorkerSight:
+class WorkerObservation:
     """A worker that is up, as it is seen now.
 
     Attributes:
@@ -41,7 +41,7 @@ class WorkerSight:
 
 
 @dataclass(frozen=True)
-class GradientSight:
+class StepObservation:
     """Sync mode: the gradients of the step under way.
 
     Attributes:
@@ -59,9 +59,9 @@ class GradientSight:
 
 def describe(
     job_secs: float | None,
-    late: Mapping[WorkerSight, float],
-    waiting: Sequence[WorkerSight],
-    gradients: GradientSight | None,
+    late: Mapping[WorkerObservation, float],
+    waiting: Sequence[WorkerObservation],
+    gradients: StepObservation | None,
 ) -> str:
     """Says who makes no step, and who waits for whom.
 
@@ -80,7 +80,7 @@ def describe(
     return f"{begin}: {'; '.join(said)}"
 
 
-def _say_late(worker: WorkerSight, secs: float, gradients: GradientSight | None) -> str:
+def _say_late(worker: WorkerObservation, secs: float, gradients: StepObservation | None) -> str:
     at, cause = _AT[worker.doing if worker.doing in _AT else _DOING.STEP]
     said = at.format(f"{secs:.0f} s")
     if worker.doing == _DOING.STEP and gradients is not None:
@@ -88,7 +88,7 @@ def _say_late(worker: WorkerSight, secs: float, gradients: GradientSight | None)
     return f"{worker.task} {said} (last heard of {worker.heard_secs:.1f} s ago: {cause})"
 
 
-def _say_waiting(worker: WorkerSight, names: str) -> str:
+def _say_waiting(worker: WorkerObservation, names: str) -> str:
     if worker.starved:
         return f"waits for input{f', as {names} may read the rest of it' if names else ''}"
     return f"waits for {names or 'a token'}"

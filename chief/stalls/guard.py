@@ -12,7 +12,7 @@ from ..aggregation import Aggregator
 from ..metrics import ChiefMetrics
 from ..state import JobState
 from .lost_tokens import NewSession
-from .stalls import GradientSight, Remedy, Verdict, WorkerSight
+from .stalls import Remedy, StepObservation, Verdict, WorkerObservation
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class StallGuard:
 
         Raises:
             JobFailed: It hangs again and again.
-            Stalled: A new epoch is to begin.
+            Stalled: A new generation is to begin.
             tf.errors.OpError: A parameter server is gone.
         """
         now = time.monotonic()
@@ -95,11 +95,11 @@ class StallGuard:
         }
         self._aggregator.supply(waiting)
 
-    def _sights(self) -> list[WorkerSight]:
+    def _sights(self) -> list[WorkerObservation]:
         membership = self._state.membership
         starved = self._state.ledger.starved(self._starved_secs)
         return [
-            WorkerSight(
+            WorkerObservation(
                 task=record.task,
                 incarnation=record.incarnation,
                 local_steps=record.report.local_steps,
@@ -111,7 +111,7 @@ class StallGuard:
             for record in membership.up(Role.WORKER)
         ]
 
-    def _ask_for_gradients(self) -> GradientSight | None:
+    def _ask_for_gradients(self) -> StepObservation | None:
         return self._aggregator.sight() if self._aggregator is not None else None
 
     def _tell(self, verdict: Verdict) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from ...cluster.spec import Task
 from ...protos import membership_pb2 as pb
-from .clocks import FIRST_FACTOR, Life, ProgressClock
-from .diagnosis import GradientSight, WorkerSight, describe
+from .clocks import FIRST_FACTOR, ProgressClock, WorkerProgress
+from .diagnosis import StepObservation, WorkerObservation, describe
 
-__all__ = ["GradientSight", "Remedy", "StallWatch", "Verdict", "WorkerSight"]
+__all__ = ["Remedy", "StallWatch", "StepObservation", "Verdict", "WorkerObservation"]
 
 # Something is done about a stall after so many times as long as it is reported after.
 REMEDY_FACTOR = 2.0
@@ -37,7 +37,7 @@ class Remedy(enum.StrEnum):
 
     NONE = "none"
     REOPEN = "reopen"  # The workers open their sessions anew.
-    RENEW = "renew"  # Everybody does: a new epoch begins.
+    RENEW = "renew"  # Everybody does: a new generation begins.
     LOSE = "lose"  # The workers are taken as lost.
     FAIL = "fail"  # The job ends.
 
@@ -56,7 +56,7 @@ class Verdict:
     diagnosis: str = ""
     is_new: bool = False
     remedy: Remedy = Remedy.NONE
-    workers: tuple[WorkerSight, ...] = ()
+    workers: tuple[WorkerObservation, ...] = ()
 
 
 class StallWatch:
@@ -88,14 +88,14 @@ class StallWatch:
         self._sync = sync
         self._clock = clock
         self._job = ProgressClock(clock())
-        self._lives: dict[tuple[Task, str], Life] = {}
+        self._lives: dict[tuple[Task, str], WorkerProgress] = {}
         self._strikes: dict[Task, int] = {}
         self._struck_at: dict[Task, int | None] = {}
         self._job_strikes = 0
         self._is_stalled = False
 
     def restart(self) -> None:
-        """Begins to wait anew: for a new epoch, or after training was held."""
+        """Begins to wait anew: for a new generation, or after training was held."""
         now = self._clock()
         self._job.restart(now)
         self._job.is_first = True
@@ -105,10 +105,10 @@ class StallWatch:
     def look(
         self,
         made: int,
-        workers: Sequence[WorkerSight],
+        workers: Sequence[WorkerObservation],
         *,
         paused: bool,
-        gradients: Callable[[], GradientSight | None],
+        gradients: Callable[[], StepObservation | None],
     ) -> Verdict:
         """Takes in how far everybody is.
 
@@ -137,11 +137,13 @@ class StallWatch:
 
     # -- inner workings
 
-    def _take(self, now: float, workers: Sequence[WorkerSight]) -> dict[WorkerSight, Life]:
+    def _take(
+        self, now: float, workers: Sequence[WorkerObservation]
+    ) -> dict[WorkerObservation, WorkerProgress]:
         known = {}
         for worker in workers:
             key = worker.task, worker.incarnation
-            life = self._lives.get(key) or Life(now)
+            life = self._lives.get(key) or WorkerProgress(now)
             known[key] = life
             if life.note(now, worker):
                 self._strikes.pop(worker.task, None)
@@ -151,10 +153,10 @@ class StallWatch:
     def _judge(
         self,
         now: float,
-        lives: Mapping[WorkerSight, Life],
-        late: Sequence[WorkerSight],
+        lives: Mapping[WorkerObservation, WorkerProgress],
+        late: Sequence[WorkerObservation],
         is_job_late: bool,
-        gradients: GradientSight | None,
+        gradients: StepObservation | None,
     ) -> Verdict:
         given = gradients.given if gradients is not None else frozenset()
         waiting = [w for w in lives if w.doing in _WAITING or w.starved or w.task.index in given]
@@ -180,8 +182,11 @@ class StallWatch:
         return Verdict(diagnosis, is_new, remedy, tuple(whom))
 
     def _treat(
-        self, now: float, due: list[WorkerSight], lives: Mapping[WorkerSight, Life]
-    ) -> tuple[Remedy, list[WorkerSight]]:
+        self,
+        now: float,
+        due: list[WorkerObservation],
+        lives: Mapping[WorkerObservation, WorkerProgress],
+    ) -> tuple[Remedy, list[WorkerObservation]]:
         """Chooses the worst remedy that one of them needs, for those that need it."""
         remedies = {worker: self._strike(worker, lives[worker]) for worker in due}
         order = (Remedy.FAIL, Remedy.LOSE, Remedy.REOPEN)
@@ -195,7 +200,7 @@ class StallWatch:
             worst = Remedy.RENEW
         return worst, whom
 
-    def _strike(self, worker: WorkerSight, life: Life) -> Remedy:
+    def _strike(self, worker: WorkerObservation, life: WorkerProgress) -> Remedy:
         task = worker.task
         strikes = self._strikes[task] = self._strikes.get(task, 0) + 1
         if strikes == 1:
@@ -210,10 +215,10 @@ class StallWatch:
         self._job.restart(now)
         return Remedy.FAIL if self._job_strikes >= MAX_STALLS else Remedy.RENEW
 
-    def _is_late(self, life: Life, now: float) -> bool:
+    def _is_late(self, life: WorkerProgress, now: float) -> bool:
         return life.age(now) >= self._patience(life)
 
-    def _patience(self, life: Life) -> float:
+    def _patience(self, life: WorkerProgress) -> float:
         return life.patience(self._stall_secs)
 
     @property

@@ -7,10 +7,10 @@ import uuid
 
 import tensorflow as tf
 
-from .errors import STORAGE_ERRORS
+from .errors import LOGDIR_ERRORS
 
 
-class DirectStorage:
+class DirectLogDirectory:
     """A log directory that TensorFlow reaches by itself.
 
     Args:
@@ -56,8 +56,8 @@ class DirectStorage:
             with tf.io.gfile.GFile(temporary, "w") as file:
                 file.write(text)
             tf.io.gfile.rename(temporary, self._path(name), overwrite=True)
-        except STORAGE_ERRORS:
-            with contextlib.suppress(*STORAGE_ERRORS):
+        except LOGDIR_ERRORS:
+            with contextlib.suppress(*LOGDIR_ERRORS):
                 tf.io.gfile.remove(temporary)
             raise
 

@@ -7,7 +7,7 @@ import errno
 import tensorflow as tf
 
 # What any operation on a log directory may raise.
-STORAGE_ERRORS = (tf.errors.OpError, OSError)
+LOGDIR_ERRORS = (tf.errors.OpError, OSError)
 
 
 def remedy_for(error: Exception) -> str:

@@ -6,16 +6,16 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from .direct import DirectStorage
-from .staged import StagedStorage
+from .direct import DirectLogDirectory
+from .staged import StagedLogDirectory
 
 
-class Storage(Protocol):
+class LogDirectory(Protocol):
     """A log directory.
 
     TensorFlow writes and reads under `directory`, which is the log directory itself or a place on
     this machine; `publish` and `fetch` see to it that both have the same files. Every method may
-    raise one of `STORAGE_ERRORS`.
+    raise one of `LOGDIR_ERRORS`.
 
     Attributes:
         logdir: The log directory, as it was named.
@@ -61,7 +61,7 @@ class Storage(Protocol):
         """Ends the use of it; of a place on this machine nothing is left that was published."""
 
 
-def open_storage(logdir: str | Storage) -> Storage:
+def open_logdir(logdir: str | LogDirectory) -> LogDirectory:
     """The storage behind a path or a URL; a storage is returned as it is.
 
     Args:
@@ -73,7 +73,7 @@ def open_storage(logdir: str | Storage) -> Storage:
     """
     if not isinstance(logdir, str):
         return logdir
-    return DirectStorage(logdir) if is_direct(logdir) else StagedStorage(logdir)
+    return DirectLogDirectory(logdir) if is_direct(logdir) else StagedLogDirectory(logdir)
 
 
 def is_direct(logdir: str) -> bool:

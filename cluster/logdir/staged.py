@@ -22,7 +22,7 @@ from .direct import temporary_name
 log = logging.getLogger(__name__)
 
 
-class StagedStorage:
+class StagedLogDirectory:
     """A log directory behind any URL that fsspec knows.
 
     TensorFlow writes into a temporary directory of this machine, made at its first use; what is

@@ -14,7 +14,7 @@ from ...loops.fetches import resolve
 from ...loops.global_step import as_only_global_step
 from ...loops.learn import check_limits, learn_loop
 from ...loops.learn_steps import LearnSteps
-from ...loops.loop import Loop, Task
+from ...loops.loop import Loop, LoopContext
 from ...loops.static_cluster import check_place, run_in_static_cluster
 from .global_step import require_global_step
 from .monitors import BaseMonitor, get_default_monitors
@@ -137,7 +137,7 @@ def train(
                 train_op,
                 loss_op,
                 global_step=global_step,
-                task=Task(
+                task=LoopContext(
                     is_chief=is_chief,
                     logdir=output_dir if is_chief else None,
                     start_step=_saved_step(output_dir, global_step),

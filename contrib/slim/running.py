@@ -14,7 +14,7 @@ from ...data_plane.graph_collections import merge_summaries
 from ...data_plane.options import DataPlane
 from ...loops.defaults import is_default
 from ...loops.global_step import as_only_global_step
-from ...loops.loop import Loop, Task
+from ...loops.loop import Loop, LoopContext
 from ...loops.static_cluster import check_place, run_in_static_cluster
 
 v1 = tf.compat.v1
@@ -53,7 +53,9 @@ def run_in_place(
         with _global_step_of_graph(global_step) as step:
             loop = make_loop(
                 global_step=step,
-                task=Task(is_chief=place.is_chief, logdir=place.logdir if place.is_chief else None),
+                task=LoopContext(
+                    is_chief=place.is_chief, logdir=place.logdir if place.is_chief else None
+                ),
                 **_with_defaults(place, arguments),
             )
             return run_in_static_cluster(

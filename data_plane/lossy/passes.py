@@ -14,10 +14,10 @@ from .local_state import start
 from .local_steps import LocalStepsHook, keep_copies
 from .staleness import LEASE_SECS, StalenessHook, count_steps
 from .top_k import send_largest
-from .wire import narrow
+from .wire import cast_to_wire_dtype
 
 
-def lose(
+def apply_lossy_passes(
     graph: tf.Graph, options: DataPlane, roots: Sequence[Op], unchanged: Iterable[Op]
 ) -> list[Op]:
     """Does to a graph what comes before coalescing.
@@ -47,7 +47,7 @@ def lose(
     if options.top_k is not None:
         send_largest(graph, roots, unchanged, options.top_k, wire_dtype)
     if wire_dtype == tf.bfloat16:
-        narrow(graph, [*roots, *added], unchanged)
+        cast_to_wire_dtype(graph, [*roots, *added], unchanged)
     return added
 
 

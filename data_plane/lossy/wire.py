@@ -19,7 +19,7 @@ v1 = tf.compat.v1
 log = logging.getLogger(__name__)
 
 
-def narrow(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) -> int:
+def cast_to_wire_dtype(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) -> int:
     """Has float32 tensors cross as bfloat16 on the way to `roots`.
 
     Args:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from ...model.spec import GradientsAndVariables, Operation, Tensor, Variable
 from ..options import BUCKET_BYTES
+from ..tensors import GradientsAndVariables, Operation, Tensor, Variable
 from .sparse_mean import Leftover, SparseMean, dtype_of_sums
 
 v1 = tf.compat.v1

@@ -13,12 +13,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...model.input.applied_counts import BatchTally, Counters, InputCounts
-from ...model.spec import GradientsAndVariables, Operation, Tensor, Variable
 from ..options import BUCKET_BYTES
+from ..tensors import GradientsAndVariables, Operation, Tensor, Variable
 from .accumulators import GradientAccumulators, Tally
+from .batch_tally import BatchCounts, BatchTally
 from .sparse_mean import Leftover
-from .tokens import Ledger, TokenQueues
+from .tokens import GradientLedger, TokenQueues
 
 v1 = tf.compat.v1
 
@@ -30,7 +30,7 @@ class SyncOps:
     """Operations of sync mode.
 
     Attributes:
-        round: int64 scalar: what gradients are for now, see `model.tokens`.
+        round: int64 scalar: what gradients are for now, see `data_plane.sync.tokens`.
         global_step: int64 scalar.
         train_op: Worker: pushes its gradients, then waits for its next token.
         take_token: Worker: waits for its first token.
@@ -46,7 +46,7 @@ class SyncOps:
         waiting_batches: int64 of shape [k]: the batches that these are of, if the input is read in
             shards.
         queue_sizes: int32 of shape [queues]: tokens that nobody has taken.
-        ledger: What every worker pushed, see `model.tokens.Ledger.rows`.
+        ledger: What every worker pushed, see `tokens.GradientLedger.rows`.
         queues: Token queues: one for all workers; or one for each that was planned, and one for
             all that are more.
         tokens_per_step: Tokens in the job, so gradients computed for one global step.
@@ -88,7 +88,7 @@ def synchronize(
     num_workers: int,
     worker_index: int = 0,
     bucket_bytes: int = BUCKET_BYTES,
-    input_counts: InputCounts | None = None,
+    input_counts: BatchCounts | None = None,
 ) -> SyncOps:
     """Adds synchronous aggregation of `gradients` to the current graph.
 
@@ -109,8 +109,7 @@ def synchronize(
         bucket_bytes: Bytes up to which gradients are pushed together.
         input_counts: Counts the batches that are applied, if the input is read in shards.
     """
-    counters = Counters(global_step, examples, input_counts)
-    parts = _Parts(gradients, counters, bucket_bytes)
+    parts = _Parts(gradients, global_step, examples, input_counts, bucket_bytes)
     follows_workers = replicas_to_aggregate == 0
     replicas_to_aggregate = replicas_to_aggregate or num_workers
     has_own_queues = replicas_to_aggregate == num_workers
@@ -184,25 +183,27 @@ class _Parts:
     def __init__(
         self,
         gradients: GradientsAndVariables,
-        counters: Counters,
+        global_step: Variable,
+        examples: Variable,
+        input_counts: BatchCounts | None,
         bucket_bytes: int,
     ) -> None:
-        self._device = counters.global_step.device
-        self._counters = counters
+        self._device = global_step.device
+        self._global_step, self._examples, self._input = global_step, examples, input_counts
         self._gradients = GradientAccumulators(gradients, bucket_bytes=bucket_bytes, name=_NAME)
         self.tally = Tally(2, self._device, _NAME)
-        self.ledger = Ledger(self._device, _NAME)
-        self._batches = [BatchTally(counters.input, self._device, _NAME)] if counters.input else []
+        self.ledger = GradientLedger(self._device, _NAME)
+        self._batches = [BatchTally(input_counts, self._device, _NAME)] if input_counts else []
 
     def round(self) -> Tensor:
-        return self.ledger.round(self._counters.global_step.read_value())
+        return self.ledger.round(self._global_step.read_value())
 
     def push(self, number: Tensor, examples: Tensor, worker: int) -> list[Operation]:
         # Not before there are gradients: a worker that dies while it computes them counts nothing.
         with tf.control_dependencies(self._gradients.sources):
             sent = tf.identity(number)
-        if self._counters.input is not None:
-            examples = self._counters.input.of_those_that_count(examples)
+        if self._input is not None:
+            examples = self._input.of_those_that_count(examples)
         # Round and examples cross as one tensor to the server that needs both.
         header = tf.stack([sent, examples])
         with v1.device(self._device):
@@ -218,15 +219,14 @@ class _Parts:
     def apply(self, optimizer: Any, replicas: int | Tensor) -> tuple[list[Operation], Tensor]:
         """The updates, and the number of the round that comes after them."""
         sums = self.tally.take(replicas)
-        counters = self._counters
-        update = optimizer.apply_gradients(self._gradients.take(replicas), counters.global_step)
-        with v1.device(counters.examples.device):
-            counted = counters.examples.assign_add(sums[1], read_value=False)
+        update = optimizer.apply_gradients(self._gradients.take(replicas), self._global_step)
+        with v1.device(self._examples.device):
+            counted = self._examples.assign_add(sums[1], read_value=False)
         batches = [each.apply(replicas) for each in self._batches]
         return [update, counted, *batches], self.ledger.apply(sums[0])
 
     def start(self) -> list[Operation]:
-        step = self._counters.global_step.read_value()
+        step = self._global_step.read_value()
         batches = [each.start(step) for each in self._batches]
         begun = [self.ledger.start(step), self.tally.start(step)]
         return [*begun, *batches, *self._gradients.start(step)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...model.spec import Operation, Tensor, Variable
+from ..tensors import Operation, Tensor, Variable
 
 v1 = tf.compat.v1
 # Where no row is, if the variable's rows are not known.

@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...model.spec import Operation, Tensor
+from ..tensors import Operation, Tensor
 
 v1 = tf.compat.v1
 
@@ -138,7 +138,7 @@ def _forget_if_closed(queue: Any) -> Operation:
     return tf.cond(queue.is_closed(), forget, lambda: tf.constant(False)).op
 
 
-class Ledger:
+class GradientLedger:
     """Counts what each worker pushed, what was applied, and rounds.
 
     It is a hash table, since that needs no initialization: a worker may push before the chief has

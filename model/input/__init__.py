@@ -1,1 +1,1 @@
-"""The input of a model: datasets in shards, files and their indexes, and counts of what was applied."""
+"""The input of a model: datasets in shards, files and their indexes, counts of batches."""

@@ -11,9 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ...data_plane.sync.sparse_mean import Leftover
+from ...data_plane.tensors import Operation, Tensor, Variable
 from ...errors import UsageError
-from ..spec import Operation, Tensor, Variable
 from .shard_plan import PLANS, InputPlan
 
 v1 = tf.compat.v1
@@ -54,6 +53,11 @@ class InputCounts:
         self.batches: Tensor = positions[:, 0]
         self.times: Tensor = tf.cast(positions[:, 1] >= 0, tf.int64)
 
+    @property
+    def num_batches(self) -> int:
+        """Batches of the dataset."""
+        return self.plan.num_batches
+
     def of_those_that_count(self, examples: Tensor) -> Tensor:
         """The part of a step's examples that counts; int64 scalars."""
         return examples * tf.reduce_sum(self.times) // tf.size(self.times, tf.int64)
@@ -86,76 +90,6 @@ class Counters:
         """All of them."""
         own = [self.global_step, self.examples]
         return own if self.input is None else [*own, self.input.applied]
-
-
-class BatchTally:
-    """Sync mode: which batches the gradients of a step are of, by the accumulators' own rule.
-
-    They are pushed with the gradients and dropped as those are: a batch whose gradient came too
-    late is not counted.
-
-    Args:
-        counts: Where applied ones are counted.
-        device: Where they meet.
-        name: What the accumulator's shared name begins with.
-    """
-
-    def __init__(self, counts: InputCounts, device: str, name: str) -> None:
-        self._counts, self._device = counts, device
-        with v1.device(device):
-            self._accumulator = v1.SparseConditionalAccumulator(
-                tf.float64, shape=None, shared_name=f"{name}/batches", reduction_type="SUM"
-            )
-            # The newest step for which each batch was pushed; `start` sets it.
-            self._pushed: Variable = v1.Variable(
-                lambda: self._never(), use_resource=True, trainable=False, collections=[]
-            )
-
-    def waiting(self, global_step: Tensor) -> Tensor:
-        """The batches whose gradients were pushed for a step or a later one; int64 of shape [k]."""
-        with v1.device(self._device):
-            return tf.where(self._pushed.read_value() >= global_step)[:, 0]
-
-    def push(self, step: Tensor) -> Operation:
-        """Hands over the batches of this worker's gradient for a step, an int64 scalar."""
-        # Both cross as one tensor.
-        read = tf.stack([self._counts.batches, self._counts.times])
-        with v1.device(self._device):
-            batches, times = tf.unstack(read, 2)
-            # What has come in is found among those that wait as long as it does.
-            noted = tf.raw_ops.ResourceScatterMax(
-                resource=self._pushed.handle,
-                indices=batches,
-                updates=tf.fill(tf.shape(batches), step),
-            )
-            # The accumulator wants each index once and in order.
-            once, places = tf.unique(tf.sort(batches))
-            in_order = tf.gather(times, tf.argsort(batches, stable=True))
-            sums = tf.math.unsorted_segment_sum(in_order, places, tf.size(once))
-            slices = tf.IndexedSlices(tf.cast(sums, tf.float64)[:, tf.newaxis], once)
-            with tf.control_dependencies([noted]):
-                return self._accumulator.apply_indexed_slices_grad(slices, local_step=step)
-
-    def apply(self, replicas: int | Tensor) -> Operation:
-        """Counts the batches of a step, once there are `replicas` gradients."""
-        with v1.device(self._device):
-            taken = self._accumulator.take_indexed_slices_grad(replicas)
-        return self._counts.add(taken.indices, taken.values[:, 0])
-
-    def start(self, step: Tensor) -> Operation:
-        """As the gradients' accumulators."""
-        with v1.device(self._device):
-            forgotten = self._pushed.assign(self._never(), read_value=False)
-            return tf.group(self._accumulator.set_global_step(step), forgotten)
-
-    def leftover(self) -> Leftover:
-        """As the gradients' accumulators."""
-        with v1.device(self._device):
-            drop = self._accumulator.take_indexed_slices_grad(1).indices.op
-            return Leftover(self._accumulator.num_accumulated(), drop)
-
-    def _never(self) -> Tensor:
-        return tf.fill([self._counts.plan.num_batches], tf.constant(-1, tf.int64))
 
 
 def find_counts(graph: Any, position: Tensor | None, device: str) -> InputCounts | None:

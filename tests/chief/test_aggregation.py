@@ -58,9 +58,9 @@ def until(condition):
         time.sleep(0.01)
 
 
-def test_who_waits_since_an_earlier_epoch_takes_no_token_of_this_one(job):
+def test_who_waits_since_an_earlier_generation_takes_no_token_of_this_one(job):
     """Its session is lost and does not know it yet."""
-    waiting = call_in_background("earlier epoch", job.take_token)
+    waiting = call_in_background("earlier generation", job.take_token)
     time.sleep(1)  # Nobody can see who waits at a queue.
     job.aggregator.start(num_workers=1)
     assert waiting.result(30) is None

@@ -137,7 +137,7 @@ def test_mirrors_that_go_along_do_not_serve(state, story, make):
 
 
 def test_workers_that_cannot_be_held_lose_their_sessions_first(state, make):
-    """They make no step between what is saved and the end of the epoch."""
+    """They make no step between what is saved and the end of the generation."""
     give_notice(state, 1, secs=1.0)
     over = []
     make(held=False).see_off(lambda: over.append(state.membership.await_over(0, 0.0)))

@@ -23,7 +23,7 @@ def metrics(registry):
 
 def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_progress(Snapshot(40, 400, 2.0, 20.0, 0.5))
-    metrics.show_tasks({"ps": 2, "worker": 3, "spare": 1}, epoch=4)
+    metrics.show_tasks({"ps": 2, "worker": 3, "spare": 1}, generation=4)
     metrics.show_parameters(
         {0: ServerLoad(1000, 2, "w", 900), 1: ServerLoad(1200, 1, "b", 1200)},
         {1: Traffic(pulled_bytes=800, pushed_bytes=700, transfers=2)},
@@ -61,7 +61,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_stalls_total",): 0,
         ("paramserve_recovery_seconds_count",): 1,
         ("paramserve_recovery_seconds_sum",): 0.75,
-        ("paramserve_epoch",): 4,
+        ("paramserve_generation",): 4,
         ("paramserve_recoveries_total",): 0,
         ("paramserve_preemptions_total", "ps"): 0,
         ("paramserve_preemptions_total", "worker"): 3,

@@ -4,7 +4,7 @@ import pytest
 
 from paramserve.chief.membership.membership import Membership, UnknownTask
 from paramserve.chief.membership.tasks import TaskState
-from paramserve.chief.resize.plan import Plan
+from paramserve.chief.resize.plan import ScaleTarget
 from paramserve.chief.takeover import adopt, to_json
 from paramserve.cluster.spec import Role, Task
 from paramserve.jobs.options import JobOptions
@@ -18,7 +18,7 @@ def make(num_ps=2):
 
 
 def plan():
-    return Plan(JobOptions(model="model.py:build", logdir="job", num_ps=2, num_workers=2), 2)
+    return ScaleTarget(JobOptions(model="model.py:build", logdir="job", num_ps=2, num_workers=2), 2)
 
 
 def join(membership, role, life, **more):
@@ -35,16 +35,16 @@ def left():
     for life in ("w", "x"):
         join(membership, Role.WORKER, life)
     membership.leave(Task(Role.WORKER, 1), "x", pb.LeaveRequest.END_OF_INPUT)
-    membership.mark_ready(membership.epoch)
+    membership.mark_ready(membership.generation)
     return to_json("job-1", membership, plan()), membership
 
 
-def test_the_same_tasks_go_on_in_the_same_epoch(left):
+def test_the_same_tasks_go_on_in_the_same_generation(left):
     text, before = left
     after = make()
     assert adopt(text, "job-1", after, plan())
     assert after.view == before.view
-    assert after.epoch == before.epoch
+    assert after.generation == before.generation
     states = [(str(r.task), r.state, r.address, r.pid) for r in after.records()]
     assert states == [(str(r.task), r.state, r.address, r.pid) for r in before.records()]
 
@@ -79,13 +79,21 @@ def test_nobody_trains_before_the_model_was_looked_at(left):
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "no JSON", "[]", "{}", '{"job_id": "job-1"}', '{"job_id": "job-1", "epoch": 1}'],
+    [
+        None,
+        "",
+        "no JSON",
+        "[]",
+        "{}",
+        '{"job_id": "job-1"}',
+        '{"job_id": "job-1", "generation": 1}',
+    ],
 )
 def test_without_what_an_earlier_chief_left_the_job_begins_as_usual(text):
     membership = make()
     assert not adopt(text, "job-1", membership, plan())
     assert membership.records() == []
-    assert membership.epoch == 0
+    assert membership.generation == 0
 
 
 def test_another_job_in_the_same_directory_is_not_taken_over(left):

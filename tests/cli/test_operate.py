@@ -57,7 +57,7 @@ def test_status_shows_job_and_tasks(invoke, training):
     assert (result.exit_code, result.stderr) == (0, "")
     for text in (
         *("training", "global step 1,500 of 2,000", "1500.0 steps/s", "48,000 examples/s"),
-        *("loss 0.25", "sync", "epoch 1", "model.ckpt-1000"),
+        *("loss 0.25", "sync", "generation 1", "model.ckpt-1000"),
         *("ps:0", "p.host:2222", "2.50 MB"),
         *("worker:0", "a.host:2222", "1,234", "s ago"),
         "ps:0: 3 variables, the largest w (2.00 MB)",

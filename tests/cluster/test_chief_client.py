@@ -152,7 +152,7 @@ def test_waiting_to_be_ready_survives_a_chief_that_is_away(client_of, start_chie
     register(client)
     results = []
     waiter = threading.Thread(
-        target=lambda: results.append(client.await_ready(min_epoch=1, max_wait_secs=300.0))
+        target=lambda: results.append(client.await_ready(min_generation=1, max_wait_secs=300.0))
     )
     waiter.start()
     server.stop(0.0)
@@ -169,7 +169,7 @@ def test_waiting_to_be_ready_says_when_it_is_the_chief_that_is_missing(client_of
     register(client)
     server.stop(0.0)
     with pytest.raises(WaitTimeout, match=rf"max_wait_secs=0\.5 .*chief at {client.address}"):
-        client.await_ready(min_epoch=1, max_wait_secs=0.5)
+        client.await_ready(min_generation=1, max_wait_secs=0.5)
 
 
 def test_waiting_to_be_ready_can_be_called_off(client_of, start_chief, short_polls):
@@ -179,7 +179,7 @@ def test_waiting_to_be_ready_can_be_called_off(client_of, start_chief, short_pol
     looks = iter([False, True])
     began = time.monotonic()
     with pytest.raises(JobStopping):
-        client.await_ready(min_epoch=1, max_wait_secs=300.0, cancelled=lambda: next(looks))
+        client.await_ready(min_generation=1, max_wait_secs=300.0, cancelled=lambda: next(looks))
     assert time.monotonic() - began < 60
 
 

@@ -65,11 +65,11 @@ def await_calls(client, count):
 
 
 def test_it_beats_until_it_is_stopped(start):
-    client = Client(pb.HeartbeatResponse(epoch=4))
+    client = Client(pb.HeartbeatResponse(generation=4))
     heartbeat = start(client)
     await_calls(client, 3)
     assert heartbeat.is_running
-    assert heartbeat.latest.epoch == 4
+    assert heartbeat.latest.generation == 4
     heartbeat.stop()
     assert not heartbeat.is_running
     count = len(client.reports)
@@ -88,12 +88,12 @@ def test_each_beat_carries_the_newest_report(start):
 
 
 def test_what_the_chief_said_last_is_known(start):
-    client = Client(pb.HeartbeatResponse(epoch=1))
+    client = Client(pb.HeartbeatResponse(generation=1))
     heartbeat = start(client)
     await_calls(client, 1)
-    client.answer = pb.HeartbeatResponse(epoch=2, stop=True)
+    client.answer = pb.HeartbeatResponse(generation=2, stop=True)
     assert heartbeat.stopping.wait(30)
-    assert heartbeat.latest.epoch == 2
+    assert heartbeat.latest.generation == 2
     heartbeat.check()
 
 
@@ -132,9 +132,9 @@ def test_a_short_silence_is_borne(start, caplog):
     heartbeat = start(client)
     await_calls(client, 3)
     assert "no answer from the chief" in caplog.text
-    client.answer = pb.HeartbeatResponse(epoch=9)
+    client.answer = pb.HeartbeatResponse(generation=9)
     deadline = time.monotonic() + 30
-    while heartbeat.latest.epoch != 9:
+    while heartbeat.latest.generation != 9:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     heartbeat.check()

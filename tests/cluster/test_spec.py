@@ -228,7 +228,7 @@ def test_a_malformed_tf_config_is_refused(text, complaint):
 
 # Views
 
-VIEW = ClusterView(epoch=3, ps=(Member("p:1", "a1"), Member("p:2", "b7")))
+VIEW = ClusterView(generation=3, ps=(Member("p:1", "a1"), Member("p:2", "b7")))
 
 
 def test_a_worker_sees_the_parameter_servers_and_itself():
@@ -249,7 +249,7 @@ def test_views_differ_by_incarnation():
 
 
 def test_a_malformed_view_is_refused():
-    with pytest.raises(ValueError, match="epoch=-1 is negative"):
+    with pytest.raises(ValueError, match="generation=-1 is negative"):
         ClusterView(-1, VIEW.ps)
     with pytest.raises(ValueError, match="ps:0 address 'p' has no port"):
         ClusterView(0, (Member("p", "a"),))

@@ -26,7 +26,7 @@ NEWS = [
     "W0000 00:00:1796056894.428816   17318 gpu_device.cc:2342] Cannot dlopen some GPU libraries",
     "F0000 00:00:1796056894.428816   17318 cpu_feature_guard.cc:36] The TensorFlow library was "
     "compiled to use AVX512F instructions, but these aren't available on your machine.",
-    "2026-11-30 16:41:45 I paramserve.worker.service_session: session over epoch 1",
+    "2026-11-30 16:41:45 I paramserve.worker.service_session: session over generation 1",
     "error: the loss is NaN",
 ]
 

@@ -257,7 +257,7 @@ from paramserve.cluster.spec import ClusterView, Member, Role, Task
 v1 = tf.compat.v1
 index, action, *addresses = sys.argv[1:]
 task = Task(Role.WORKER, int(index))
-view = ClusterView(epoch=1, ps=tuple(Member(address, "first") for address in addresses))
+view = ClusterView(generation=1, ps=tuple(Member(address, "first") for address in addresses))
 server = v1.train.Server({"local": ["localhost:0"]}, "local", 0)
 config = v1.ConfigProto(
     cluster_def=view.cluster_def_for(task, parse_master(server.target)),

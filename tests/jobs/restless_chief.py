@@ -14,7 +14,7 @@ from paramserve.cluster.spec import Role
 
 
 class RestlessMembership(Membership):
-    """Begins a new epoch whenever all workers have made steps in the one before."""
+    """Begins a new generation whenever all workers have made steps in the one before."""
 
     def __init__(self, **arguments) -> None:
         super().__init__(**arguments)
@@ -30,11 +30,11 @@ class RestlessMembership(Membership):
                 if renewals < int(self._wanted.read_text()) and self._is_trained():
                     renewals += 1
                     self._steps_at_renewal = self._steps()
-                    self.renew_epoch()
+                    self.renew_generation()
 
     def _is_trained(self) -> bool:
         before, now = self._steps_at_renewal, self._steps()
-        is_ready = self._ready_epoch == self._epoch > 0
+        is_ready = self._ready_generation == self._generation > 0
         return is_ready and bool(now) and all(n > before.get(w, 0) for w, n in now.items())
 
     def _steps(self) -> dict:

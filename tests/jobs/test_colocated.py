@@ -121,7 +121,7 @@ def test_each_worker_holds_a_shard_in_its_own_process(story):
 def test_a_killed_worker_takes_its_shard_along_and_the_job_restores_it(story):
     """The other worker's process goes on as it is."""
     before, after = (tasks_of(status, "worker") for status in (story.before, story.after))
-    assert (story.before.epoch, story.after.epoch) == (1, 2)
+    assert (story.before.generation, story.after.generation) == (1, 2)
     assert before[0].pid == after[0].pid
     assert before[1].pid != after[1].pid
     assert story.result.global_step == STEPS - 6

@@ -29,7 +29,7 @@ def test_a_killed_worker_leaves_an_async_job_running(start, start_job, logdir):
     until(lambda: step_of(address) >= step + 20)
 
     assert survivor.running()
-    assert status_of(address).epoch == 1
+    assert status_of(address).generation == 1
 
 
 def test_a_killed_worker_holds_a_sync_job_up_for_a_lease_at_most(start, start_job):
@@ -59,7 +59,7 @@ def test_a_killed_parameter_server_is_replaced_and_restored(start, logdir, doome
     workers = {t.index: t.pid for t in status_of(address).tasks if t.role == "worker"}
 
     command.children()[doomed].send_signal(signal.SIGKILL)
-    until(lambda: getattr(status_of(address), "epoch", 1) == 2, "a new epoch")
+    until(lambda: getattr(status_of(address), "generation", 1) == 2, "a new generation")
     assert {t.index: t.pid for t in status_of(address).tasks if t.role == "worker"} == workers
 
     assert command.wait() == 0
@@ -80,7 +80,7 @@ def test_a_parameter_server_may_come_back_at_its_address(start, logdir, free_por
 
     doomed.kill()
     start(*ps)
-    until(lambda: status_of(address).epoch == 2 and step_of(address) >= 40)
+    until(lambda: status_of(address).generation == 2 and step_of(address) >= 40)
 
     assert worker.running()
     assert status_of(address).tasks[0].address.endswith(f":{free_port}")

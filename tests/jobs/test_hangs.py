@@ -37,7 +37,7 @@ def test_a_step_that_hangs_is_made_again_in_a_new_session(run_hanging, logdir):
     # Nothing was lost, nothing was restored, and no gradient was computed in another's place.
     assert result["examples"] == 40 * result["global_step"]
     log = (logdir / "logs" / "chief-0.log").read_text()
-    assert "epoch 1 is lost" not in log
+    assert "generation 1 is lost" not in log
     assert "steps are made again" in log
 
 

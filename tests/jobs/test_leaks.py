@@ -77,7 +77,7 @@ def uses_after(recoveries, address, wanted):
 
 def is_through(address, recoveries):
     status = status_of(address)
-    return status and status.epoch == recoveries + 1 and status.phase == "training"
+    return status and status.generation == recoveries + 1 and status.phase == "training"
 
 
 def chief_pid():

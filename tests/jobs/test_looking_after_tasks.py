@@ -8,7 +8,7 @@ import pytest
 from paramserve.errors import JobFailed
 from paramserve.jobs.job import Job
 from paramserve.jobs.launch.ahead import StartedAhead
-from paramserve.jobs.supervisor import Supervisor
+from paramserve.jobs.supervisor import JobSupervisor
 from paramserve.protos import status_pb2 as pb
 
 from .conftest import LINEAR
@@ -37,7 +37,7 @@ class Watch:
         job = Job(LINEAR, logdir=str(logdir), launcher="process", num_workers=2, **options)
         self.job_id = job.processes.job_id
         self.started = []
-        self._supervisor = Supervisor(
+        self._supervisor = JobSupervisor(
             job.processes, SimpleNamespace(start=self._start), job._restarts, SimpleNamespace()
         )
         self._supervisor._client = SimpleNamespace(

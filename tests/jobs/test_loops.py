@@ -117,7 +117,7 @@ def test_a_lost_parameter_server_is_replaced_under_each_loop(start, logdir, note
     until(lambda: step_of(address) >= 60)
 
     command.children()["ps-1"].kill()
-    until(lambda: getattr(status_of(address), "epoch", 1) == 2, "a new epoch")
+    until(lambda: getattr(status_of(address), "generation", 1) == 2, "a new generation")
 
     assert command.wait() == 0
     # The limit is where it was, and what has begun is not begun again.

@@ -35,7 +35,7 @@ def test_an_early_worker_waits_and_a_late_one_joins(start, start_job, logdir, fr
     assert step_of(address) > step
     assert workers_of(address)[0].pid == pid
     assert workers_of(address)[0].recoveries == 0
-    assert status_of(address).epoch == 1
+    assert status_of(address).generation == 1
     with StatusClient(address) as job:
         job.stop()
     assert early.wait() == 0
@@ -72,7 +72,7 @@ def test_people_ask_a_running_job(start, start_job, logdir):
     assert "worker:0" in shown
     assert found["phase"] == "training"
     assert int(found["global_step"]) >= 10
-    assert found["epoch"] == "1"
+    assert found["generation"] == "1"
     assert found["loss"] > 0
     assert {(t["role"], t["state"]) for t in found["tasks"]} == {("ps", "up"), ("worker", "up")}
     assert all(t["heartbeat_age_secs"] < 10 for t in found["tasks"])

@@ -127,7 +127,7 @@ def test_a_killed_chief_is_followed_by_another_that_restores_nothing(start, logd
     assert {(t.role, t.index): t.pid for t in later.tasks} == before
     if mode == "--async":
         # The workers' sessions were never touched: they made steps without a chief.
-        assert later.epoch == status.epoch
+        assert later.generation == status.generation
         assert all(task.recoveries == 0 for task in later.tasks)
 
     assert command.wait() == 0

@@ -54,7 +54,7 @@ def values(pattern, output):
     return [float(value) for value in found.groups()]
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.training.train returns",
     "tf.contrib.learn.train returns",
     "tf.train.StopAtStepHook",
@@ -93,7 +93,7 @@ def test_scripts_with_the_old_loops_and_queues_train(start, tmp_path):
     assert Path(checkpoint).name == "model.ckpt-200"
 
 
-@pytest.mark.seed("tf.train.MonitoredTrainingSession", "tf.train.SessionRunHook")
+@pytest.mark.original_api("tf.train.MonitoredTrainingSession", "tf.train.SessionRunHook")
 def test_a_pruning_script_prunes(start, tmp_path):
     output = output_of(start(["pruning_cifar", f"--train_dir={tmp_path / 'run'}"]))
     assert values(r"sparsity (\S+) (\S+)", output) == [0.8, 0.8]
@@ -102,7 +102,7 @@ def test_a_pruning_script_prunes(start, tmp_path):
     assert mask.mean() == pytest.approx(0.2, abs=0.01)
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.train.Server",
     "tf.train.ClusterSpec",
     "tf.train.replica_device_setter",

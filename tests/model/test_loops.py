@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.errors import JobFailed, UsageError
-from paramserve.loops.loop import Task
+from paramserve.loops.loop import LoopContext
 from paramserve.model.loops import JobDefaults
 from paramserve.model.spec import TrainSpec
 
@@ -53,7 +53,7 @@ def test_the_pruning_loop_summarizes_by_the_jobs_steps_unless_the_model_gives_se
 
 
 def test_the_number_of_steps_is_counted_as_each_loop_documents_it(build_graph):
-    start = Task(start_step=10)
+    start = LoopContext(start_step=10)
     cases = {
         ("learn", "steps"): 15,
         ("learn", "max_steps"): 5,

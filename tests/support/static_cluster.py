@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-NURSERY = Path(__file__).with_name("nursery.py")
+FORK_SERVER = Path(__file__).with_name("static_cluster_fork_server.py")
 # Far above what anything takes; only so that a hang becomes a failure.
 PATIENCE_SECS = 60.0
 
 
-class Nursery:
+class ForkServer:
     """Starts tasks."""
 
     def __init__(self):
         self._process = subprocess.Popen(
-            [sys.executable, str(NURSERY)],
+            [sys.executable, str(FORK_SERVER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -32,7 +32,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        assert answer, "the nursery has died"
+        assert answer, "the fork_server has died"
         return int(answer)
 
     def close(self):
@@ -44,10 +44,10 @@ class Nursery:
 class Task:
     """A task's process, and what it has told so far."""
 
-    def __init__(self, nursery, log, task):
-        self._nursery = nursery
+    def __init__(self, fork_server, log, task):
+        self._fork_server = fork_server
         self._log = log
-        self._pid = nursery.ask({"log": str(log), "task": task})
+        self._pid = fork_server.ask({"log": str(log), "task": task})
         self._code = None
 
     @property
@@ -72,7 +72,7 @@ class Task:
 
     def exit_code(self):
         if self._code is None:
-            self._code = self._nursery.ask({"wait": self._pid})
+            self._code = self._fork_server.ask({"wait": self._pid})
         return self._code
 
     def kill(self):
@@ -83,10 +83,10 @@ class Task:
 
 
 @pytest.fixture(scope="session")
-def nursery():
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+def fork_server():
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +104,7 @@ def free_ports():
 
 
 @pytest.fixture(scope="module")
-def start_cluster(nursery, free_ports, tmp_path_factory):
+def start_cluster(fork_server, free_ports, tmp_path_factory):
     """Gives a function that starts tasks of a new cluster: `start("worker", 1)`."""
     tasks = []
 
@@ -127,7 +127,7 @@ def start_cluster(nursery, free_ports, tmp_path_factory):
                 "sync": sync,
                 "max_wait_secs": PATIENCE_SECS,
             }
-            tasks.append(Task(nursery, folder / f"{job}-{index}-{len(tasks)}.log", order))
+            tasks.append(Task(fork_server, folder / f"{job}-{index}-{len(tasks)}.log", order))
             return tasks[-1]
 
         start.logdir = str(folder / "model")

@@ -100,7 +100,7 @@ def copies_of(name, optimizer):
 
 @both_kinds
 @pytest.mark.parametrize("num_ps", [1, 2])
-@pytest.mark.seed("tf.train.AdamOptimizer")
+@pytest.mark.original_api("tf.train.AdamOptimizer")
 def test_weights_are_those_of_tensorflow(trained, num_ps, use_resource):
     model = {"num_ps": num_ps, "use_resource": use_resource}
     assert_same(trained(OURS, 5, **model), trained(STOCK, 5, **model))

@@ -28,7 +28,9 @@ def save(directory, step=None, value=(1.0, 2.0), saver=None):
         return (saver or train.Saver)().save(session, f"{directory}/model.ckpt", global_step=step)
 
 
-@pytest.mark.seed("tf.train.Saver", "tf.train.latest_checkpoint", "tf.train.get_checkpoint_state")
+@pytest.mark.original_api(
+    "tf.train.Saver", "tf.train.latest_checkpoint", "tf.train.get_checkpoint_state"
+)
 def test_a_saver_keeps_the_newest_checkpoints(directory):
     weights = v1.get_variable("weights", initializer=[0.0, 0.0])
     saver = train.Saver(max_to_keep=2)
@@ -109,13 +111,13 @@ def test_a_program_that_saves_nothing_deletes_nothing(directory):
     assert steps_in(directory) == [3, 4, 5, 6]
 
 
-@pytest.mark.seed("tf.train.latest_checkpoint", "tf.train.get_checkpoint_state")
+@pytest.mark.original_api("tf.train.latest_checkpoint", "tf.train.get_checkpoint_state")
 def test_an_empty_directory_has_no_checkpoint(directory):
     assert train.latest_checkpoint(directory) is None
     assert train.get_checkpoint_state(directory) is None
 
 
-@pytest.mark.seed("tf.train.checkpoint_exists", "tf.train.remove_checkpoint")
+@pytest.mark.original_api("tf.train.checkpoint_exists", "tf.train.remove_checkpoint")
 def test_a_removed_checkpoint_does_not_exist(directory):
     path = save(directory)
     assert train.checkpoint_exists(path)
@@ -125,7 +127,7 @@ def test_a_removed_checkpoint_does_not_exist(directory):
     assert not list(Path(directory).glob("model.ckpt.*"))
 
 
-@pytest.mark.seed("tf.train.get_checkpoint_mtimes")
+@pytest.mark.original_api("tf.train.get_checkpoint_mtimes")
 def test_checkpoints_have_times(directory):
     paths = [save(directory, step) for step in (1, 2)]
     os.utime(f"{paths[0]}.index", (1000, 1000))
@@ -135,7 +137,9 @@ def test_checkpoints_have_times(directory):
     assert train.get_checkpoint_mtimes([f"{directory}/none"]) == []
 
 
-@pytest.mark.seed("tf.train.generate_checkpoint_state_proto", "tf.train.update_checkpoint_state")
+@pytest.mark.original_api(
+    "tf.train.generate_checkpoint_state_proto", "tf.train.update_checkpoint_state"
+)
 def test_the_state_file_can_be_written(directory):
     first, second = save(directory, 1), save(directory, 2)
     state = train.generate_checkpoint_state_proto(directory, first, [second, first])
@@ -151,7 +155,7 @@ def test_the_state_file_can_be_written(directory):
     assert train.get_checkpoint_state(directory, "best").model_checkpoint_path == second
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.train.list_variables",
     "tf.train.load_checkpoint",
     "tf.train.load_variable",
@@ -169,7 +173,7 @@ def test_checkpoints_are_read_without_a_graph(directory):
         assert reader.get_variable_to_dtype_map()["scope/bias"] == tf.int32
 
 
-@pytest.mark.seed("tf.train.init_from_checkpoint")
+@pytest.mark.original_api("tf.train.init_from_checkpoint")
 def test_variables_start_with_the_values_of_a_checkpoint(directory):
     save(directory)
     kernel = v1.get_variable("kernel", initializer=[0.0, 0.0])
@@ -181,7 +185,7 @@ def test_variables_start_with_the_values_of_a_checkpoint(directory):
         assert session.run(bias).tolist() == [[7]]
 
 
-@pytest.mark.seed("tf.train.Checkpoint")
+@pytest.mark.original_api("tf.train.Checkpoint")
 def test_objects_are_saved_and_restored_by_their_place_in_the_model(directory):
     def model(value):
         weight = v1.get_variable("weight", initializer=value)
@@ -204,7 +208,7 @@ def test_objects_are_saved_and_restored_by_their_place_in_the_model(directory):
         assert session.run(weight) == saved
 
 
-@pytest.mark.seed("tf.train.export_meta_graph", "tf.train.import_meta_graph")
+@pytest.mark.original_api("tf.train.export_meta_graph", "tf.train.import_meta_graph")
 def test_a_program_trains_a_graph_that_another_built(directory):
     weight = v1.get_variable("weight", initializer=4.0)
     v1.add_to_collection("update", train.GradientDescentOptimizer(0.25).minimize(weight**2))
@@ -221,7 +225,7 @@ def test_a_program_trains_a_graph_that_another_built(directory):
         assert session.run(v1.global_variables()) == [2.0]
 
 
-@pytest.mark.seed("tf.train.write_graph")
+@pytest.mark.original_api("tf.train.write_graph")
 def test_a_graph_is_written_as_text_or_bytes(directory, graph):
     tf.constant(1.0, name="one")
     text = train.write_graph(graph, directory, "graph.pbtxt")
@@ -230,7 +234,7 @@ def test_a_graph_is_written_as_text_or_bytes(directory, graph):
     assert v1.GraphDef.FromString(Path(binary).read_bytes()).node[0].name == "one"
 
 
-@pytest.mark.seed("tf.train.summary_iterator")
+@pytest.mark.original_api("tf.train.summary_iterator")
 def test_events_are_read_from_a_file(directory):
     with tf.Graph().as_default():
         writer = v1.summary.FileWriter(directory)
@@ -243,7 +247,7 @@ def test_events_are_read_from_a_file(directory):
     assert (event.step, event.summary.value[0].simple_value) == (3, 0.5)
 
 
-@pytest.mark.seed("tf.train.do_quantize_training_on_graphdef")
+@pytest.mark.original_api("tf.train.do_quantize_training_on_graphdef")
 def test_a_graph_gets_ops_that_simulate_quantization(graph):
     inputs = v1.placeholder(tf.float32, [2, 2], name="inputs")
     weights = tf.constant([[0.1, 0.2], [0.3, 0.4]])
@@ -254,7 +258,7 @@ def test_a_graph_gets_ops_that_simulate_quantization(graph):
     np.testing.assert_equal([n.op for n in quantized.node if n.name == "outputs"], ["Relu"])
 
 
-@pytest.mark.seed("tf.train.Saver")
+@pytest.mark.original_api("tf.train.Saver")
 def test_variables_on_a_parameter_server_are_saved_in_shards(directory, cluster):
     with v1.device(train.replica_device_setter(cluster=cluster.spec)):
         weights = v1.get_variable("weights", initializer=[1.0, 2.0])

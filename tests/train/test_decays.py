@@ -45,62 +45,62 @@ def cycled(step):
         pytest.param(
             lambda s: train.exponential_decay(0.8, s, 10, 0.5),
             lambda s: 0.8 * 0.5 ** (s / 10),
-            marks=pytest.mark.seed("tf.train.exponential_decay"),
+            marks=pytest.mark.original_api("tf.train.exponential_decay"),
         ),
         pytest.param(
             lambda s: train.exponential_decay(0.8, s, 10, 0.5, staircase=True),
             lambda s: 0.8 * 0.5 ** (s // 10),
-            marks=pytest.mark.seed("tf.train.exponential_decay"),
+            marks=pytest.mark.original_api("tf.train.exponential_decay"),
         ),
         pytest.param(
             lambda s: train.natural_exp_decay(0.8, s, 10, 0.5),
             lambda s: 0.8 * math.exp(-0.5 * s / 10),
-            marks=pytest.mark.seed("tf.train.natural_exp_decay"),
+            marks=pytest.mark.original_api("tf.train.natural_exp_decay"),
         ),
         pytest.param(
             lambda s: train.inverse_time_decay(0.8, s, 10, 0.5),
             lambda s: 0.8 / (1 + 0.5 * s / 10),
-            marks=pytest.mark.seed("tf.train.inverse_time_decay"),
+            marks=pytest.mark.original_api("tf.train.inverse_time_decay"),
         ),
         pytest.param(
             lambda s: train.inverse_time_decay(0.8, s, 10, 0.5, staircase=True),
             lambda s: 0.8 / (1 + 0.5 * (s // 10)),
-            marks=pytest.mark.seed("tf.train.inverse_time_decay"),
+            marks=pytest.mark.original_api("tf.train.inverse_time_decay"),
         ),
         pytest.param(
             lambda s: train.polynomial_decay(0.8, s, 20, 0.1, power=2.0),
             lambda s: (0.8 - 0.1) * (1 - min(s, 20) / 20) ** 2 + 0.1,
-            marks=pytest.mark.seed("tf.train.polynomial_decay"),
+            marks=pytest.mark.original_api("tf.train.polynomial_decay"),
         ),
         pytest.param(
             lambda s: train.polynomial_decay(0.8, s, 20, 0.1, power=2.0, cycle=True),
             cycled,
-            marks=pytest.mark.seed("tf.train.polynomial_decay"),
+            marks=pytest.mark.original_api("tf.train.polynomial_decay"),
         ),
         pytest.param(
             lambda s: train.piecewise_constant(s, [7, 20], [0.8, 0.4, 0.2]),
             lambda s: 0.8 if s <= 7 else 0.4 if s <= 20 else 0.2,
-            marks=pytest.mark.seed("tf.train.piecewise_constant"),
+            marks=pytest.mark.original_api("tf.train.piecewise_constant"),
         ),
         pytest.param(
             lambda s: train.cosine_decay(0.8, s, 20, alpha=0.1),
             lambda s: 0.8 * (0.9 * part(s) + 0.1),
-            marks=pytest.mark.seed("tf.train.cosine_decay"),
+            marks=pytest.mark.original_api("tf.train.cosine_decay"),
         ),
         pytest.param(
             lambda s: train.cosine_decay_restarts(0.8, s, 10, t_mul=2.0, m_mul=0.9, alpha=0.1),
             lambda s: 0.8 * restarted(s),
-            marks=pytest.mark.seed("tf.train.cosine_decay_restarts"),
+            marks=pytest.mark.original_api("tf.train.cosine_decay_restarts"),
         ),
         pytest.param(
             lambda s: train.linear_cosine_decay(0.8, s, 20, alpha=0.1, beta=0.01),
             lambda s: 0.8 * ((0.1 + 1 - min(s, 20) / 20) * part(s) + 0.01),
-            marks=pytest.mark.seed("tf.train.linear_cosine_decay"),
+            marks=pytest.mark.original_api("tf.train.linear_cosine_decay"),
         ),
         pytest.param(
             lambda s: train.noisy_linear_cosine_decay(0.8, s, 20, initial_variance=1e-12),
             lambda s: 0.8 * ((1 - min(s, 20) / 20) * part(s) + 0.001),
-            marks=pytest.mark.seed("tf.train.noisy_linear_cosine_decay"),
+            marks=pytest.mark.original_api("tf.train.noisy_linear_cosine_decay"),
         ),
     ],
 )
@@ -108,7 +108,7 @@ def test_the_rate_follows_its_formula(decay, formula):
     np.testing.assert_allclose(curve(decay), [formula(s) for s in STEPS], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.seed("tf.train.noisy_linear_cosine_decay")
+@pytest.mark.original_api("tf.train.noisy_linear_cosine_decay")
 def test_the_noise_shrinks_with_the_steps():
     def spread(step):
         rate = train.noisy_linear_cosine_decay(
@@ -121,7 +121,7 @@ def test_the_noise_shrinks_with_the_steps():
     assert spread(24) == pytest.approx(0.1, rel=0.25)
 
 
-@pytest.mark.seed("tf.train.exponential_decay", "tf.train.GradientDescentOptimizer")
+@pytest.mark.original_api("tf.train.exponential_decay", "tf.train.GradientDescentOptimizer")
 def test_an_optimizer_decays_with_the_global_step():
     weight = v1.get_variable("weight", initializer=0.0)
     step = train.get_or_create_global_step()

@@ -14,7 +14,7 @@ def value_of(*fetches):
         return [session.run(fetch) for fetch in fetches]
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.train.create_global_step",
     "tf.train.get_global_step",
     "tf.train.get_or_create_global_step",
@@ -31,7 +31,7 @@ def test_it_is_made_once_and_found_afterwards(graph):
         train.create_global_step()
 
 
-@pytest.mark.seed("tf.train.create_global_step", "tf.train.get_global_step")
+@pytest.mark.original_api("tf.train.create_global_step", "tf.train.get_global_step")
 def test_it_can_be_made_in_another_graph():
     other = tf.Graph()
     step = train.create_global_step(other)
@@ -39,7 +39,7 @@ def test_it_can_be_made_in_another_graph():
     assert train.get_global_step() is None
 
 
-@pytest.mark.seed("tf.train.get_global_step", "tf.train.get_or_create_global_step")
+@pytest.mark.original_api("tf.train.get_global_step", "tf.train.get_or_create_global_step")
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_a_variable_of_the_users_is_found_by_its_name(use_resource, graph):
     step = v1.get_variable("global_step", initializer=5, use_resource=use_resource)
@@ -52,7 +52,7 @@ def test_a_variable_of_the_users_is_found_by_its_name(use_resource, graph):
         train.create_global_step()
 
 
-@pytest.mark.seed("tf.train.assert_global_step")
+@pytest.mark.original_api("tf.train.assert_global_step")
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
@@ -66,13 +66,13 @@ def test_what_cannot_be_one_is_refused_with_the_remedy(make, complaint):
         train.assert_global_step(make())
 
 
-@pytest.mark.seed("tf.train.assert_global_step")
+@pytest.mark.original_api("tf.train.assert_global_step")
 def test_scalars_of_integer_types_can_be_one():
     train.assert_global_step(train.get_or_create_global_step())
     train.assert_global_step(tf.constant(3, tf.int32))
 
 
-@pytest.mark.seed("tf.train.global_step")
+@pytest.mark.original_api("tf.train.global_step")
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_its_value_is_an_int(use_resource):
     with v1.variable_scope("", use_resource=use_resource):
@@ -85,7 +85,7 @@ def test_its_value_is_an_int(use_resource):
             assert (value, type(value)) == (3, int)
 
 
-@pytest.mark.seed("tf.train.global_step")
+@pytest.mark.original_api("tf.train.global_step")
 def test_one_that_is_no_scalar_has_no_value():
     step = v1.get_variable("step", initializer=[4])
     with v1.Session() as session:

@@ -9,7 +9,7 @@ import pytest
 
 TASK = Path(__file__).with_name("graph_modes_task.py")
 
-pytestmark = pytest.mark.seed(
+pytestmark = pytest.mark.original_api(
     "tf.train.match_filenames_once",
     "tf.train.string_input_producer",
     "tf.train.ExponentialMovingAverage",

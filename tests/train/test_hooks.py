@@ -50,7 +50,7 @@ class CountRuns(train.SessionRunHook):
         session.run = counting_run
 
 
-@pytest.mark.seed("tf.train.CheckpointSaverHook")
+@pytest.mark.original_api("tf.train.CheckpointSaverHook")
 def test_a_step_without_a_checkpoint_is_one_call(step_op, tmp_path, events):
     def runs(hook):
         counter = CountRuns()
@@ -67,7 +67,7 @@ def test_a_step_without_a_checkpoint_is_one_call(step_op, tmp_path, events):
     assert theirs >= 2 * 40
 
 
-@pytest.mark.seed("tf.train.CheckpointSaverHook")
+@pytest.mark.original_api("tf.train.CheckpointSaverHook")
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_steps_that_count_many_are_saved_in_time(tmp_path, events, use_resource):
     with v1.variable_scope("", use_resource=use_resource):
@@ -97,7 +97,7 @@ class Listener(train.CheckpointSaverListener):
         self.calls.append(("end", int(global_step_value)))
 
 
-@pytest.mark.seed("tf.train.CheckpointSaverListener", "tf.train.CheckpointSaverHook")
+@pytest.mark.original_api("tf.train.CheckpointSaverListener", "tf.train.CheckpointSaverHook")
 @pytest.mark.parametrize("as_list", [True, False])
 def test_listeners_hear_of_each_save_and_may_stop(step_op, tmp_path, as_list):
     listener = Listener(stop_at=4)
@@ -111,7 +111,7 @@ def test_listeners_hear_of_each_save_and_may_stop(step_op, tmp_path, as_list):
     assert listener.calls == ["begin", *saves, ("end", 4)]
 
 
-@pytest.mark.seed("tf.train.CheckpointSaverHook")
+@pytest.mark.original_api("tf.train.CheckpointSaverHook")
 def test_checkpoints_have_the_name_and_saver_that_was_asked_for(step_op, tmp_path):
     hook = train.CheckpointSaverHook(
         str(tmp_path), save_secs=1000, saver=train.Saver(), checkpoint_basename="best"
@@ -129,7 +129,7 @@ def test_checkpoints_have_the_name_and_saver_that_was_asked_for(step_op, tmp_pat
 # Logging and summaries
 
 
-@pytest.mark.seed("tf.train.LoggingTensorHook")
+@pytest.mark.original_api("tf.train.LoggingTensorHook")
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_values_are_logged_also_of_variables_given_by_name(step_op, logged, use_resource):
     v1.get_variable("weight", initializer=2.5, use_resource=use_resource)
@@ -140,7 +140,7 @@ def test_values_are_logged_also_of_variables_given_by_name(step_op, logged, use_
     assert all(line.startswith("weight:0 = 2.5, seven:0 = 7.0") for line in lines)
 
 
-@pytest.mark.seed("tf.train.LoggingTensorHook")
+@pytest.mark.original_api("tf.train.LoggingTensorHook")
 def test_values_are_logged_at_the_end_and_in_a_format_of_ones_own(step_op, logged):
     tensors = {"s": train.get_global_step()}
     hook = train.LoggingTensorHook(tensors, at_end=True, formatter=lambda v: f"step is {v['s']}")
@@ -151,7 +151,7 @@ def test_values_are_logged_at_the_end_and_in_a_format_of_ones_own(step_op, logge
             train.LoggingTensorHook(tensors, **arguments)
 
 
-@pytest.mark.seed("tf.train.StepCounterHook")
+@pytest.mark.original_api("tf.train.StepCounterHook")
 def test_the_speed_is_logged_and_written(step_op, tmp_path, summaries, logged):
     run(step_op, train.StepCounterHook(every_n_steps=2, output_dir=str(tmp_path)), steps=7)
     v1.summary.FileWriterCache.get(str(tmp_path)).flush()
@@ -161,7 +161,7 @@ def test_the_speed_is_logged_and_written(step_op, tmp_path, summaries, logged):
         train.StepCounterHook(every_n_steps=1, every_n_secs=1)
 
 
-@pytest.mark.seed("tf.train.SummarySaverHook")
+@pytest.mark.original_api("tf.train.SummarySaverHook")
 def test_summaries_are_written_every_so_many_steps(step_op, tmp_path, summaries):
     hook = train.SummarySaverHook(
         save_steps=3, output_dir=str(tmp_path), summary_op=v1.summary.scalar("x", 1.0)
@@ -172,7 +172,7 @@ def test_summaries_are_written_every_so_many_steps(step_op, tmp_path, summaries)
         train.SummarySaverHook(save_steps=1)
 
 
-@pytest.mark.seed("tf.train.ProfilerHook")
+@pytest.mark.original_api("tf.train.ProfilerHook")
 def test_timelines_are_written(step_op, tmp_path):
     run(step_op, train.ProfilerHook(save_steps=3, output_dir=str(tmp_path)), steps=7)
     files = sorted(tmp_path.glob("timeline-*.json"))
@@ -183,7 +183,7 @@ def test_timelines_are_written(step_op, tmp_path):
 # Stopping, waiting, checking
 
 
-@pytest.mark.seed("tf.train.StopAtStepHook")
+@pytest.mark.original_api("tf.train.StopAtStepHook")
 @pytest.mark.parametrize(("arguments", "end"), [({"last_step": 5}, 5), ({"num_steps": 3}, 5)])
 def test_training_stops_at_a_step(step_op, arguments, end, logdir):
     creator = train.ChiefSessionCreator(
@@ -198,7 +198,7 @@ def test_training_stops_at_a_step(step_op, arguments, end, logdir):
             train.StopAtStepHook(**wrong)
 
 
-@pytest.mark.seed("tf.train.NanTensorHook", "tf.train.NanLossDuringTrainingError")
+@pytest.mark.original_api("tf.train.NanTensorHook", "tf.train.NanLossDuringTrainingError")
 def test_a_loss_that_is_no_number_stops_training(step_op):
     loss = tf.where(step_op < 3, 1.0, float("nan"))
     with pytest.raises(train.NanLossDuringTrainingError, match="NaN loss during training"):
@@ -212,7 +212,7 @@ def test_a_loss_that_is_no_number_stops_training(step_op):
     np.testing.assert_array_equal(values, [1.0, 1.0, np.nan])
 
 
-@pytest.mark.seed("tf.train.FeedFnHook")
+@pytest.mark.original_api("tf.train.FeedFnHook")
 def test_a_function_feeds_each_step():
     number = v1.placeholder(tf.float32, [])
     values = iter([1.0, 2.0])
@@ -222,7 +222,7 @@ def test_a_function_feeds_each_step():
         assert [session.run(double) for _ in range(2)] == [2.0, 4.0]
 
 
-@pytest.mark.seed("tf.train.FinalOpsHook")
+@pytest.mark.original_api("tf.train.FinalOpsHook")
 def test_final_ops_are_evaluated_at_the_end(step_op):
     number = v1.placeholder(tf.int64, [])
     hook = train.FinalOpsHook({"sum": train.get_global_step() + number}, {number: 100})
@@ -231,7 +231,7 @@ def test_final_ops_are_evaluated_at_the_end(step_op):
     assert hook.final_ops_values == {"sum": 105}
 
 
-@pytest.mark.seed("tf.train.GlobalStepWaiterHook")
+@pytest.mark.original_api("tf.train.GlobalStepWaiterHook")
 def test_a_task_may_wait_for_the_others_to_come_to_a_step(step_op, monkeypatch):
     waits = []
 
@@ -249,7 +249,7 @@ def test_a_task_may_wait_for_the_others_to_come_to_a_step(step_op, monkeypatch):
     assert len(waits) == 3
 
 
-@pytest.mark.seed("tf.train.SecondOrStepTimer")
+@pytest.mark.original_api("tf.train.SecondOrStepTimer")
 def test_a_timer_counts_steps_or_seconds(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
@@ -270,7 +270,7 @@ def test_a_timer_counts_steps_or_seconds(monkeypatch):
             train.SecondOrStepTimer(**wrong)
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.train.SessionRunHook",
     "tf.train.SessionRunArgs",
     "tf.train.SessionRunContext",
@@ -302,7 +302,7 @@ def test_a_hook_adds_fetches_feeds_and_options_and_sees_the_values(step_op):
     assert seen == [({"double": 6.0}, True)]
 
 
-@pytest.mark.seed("tf.train.SessionRunHook")
+@pytest.mark.original_api("tf.train.SessionRunHook")
 def test_two_hooks_may_not_feed_the_same(step_op):
     number = v1.placeholder(tf.float32, [])
     feed = train.FeedFnHook(lambda: {number: 1.0})

@@ -44,7 +44,7 @@ def lists(values):
 # Producers
 
 
-@pytest.mark.seed("tf.train.match_filenames_once", "tf.train.string_input_producer")
+@pytest.mark.original_api("tf.train.match_filenames_once", "tf.train.string_input_producer")
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_files_that_match_are_produced_in_order(tmp_path, use_resource):
     for name in ("b.txt", "a.txt", "c.bin"):
@@ -57,7 +57,7 @@ def test_files_that_match_are_produced_in_order(tmp_path, use_resource):
     assert drain(queue.dequeue()) == expected
 
 
-@pytest.mark.seed("tf.train.string_input_producer")
+@pytest.mark.original_api("tf.train.string_input_producer")
 def test_strings_are_shuffled_in_each_epoch():
     queue = train.string_input_producer(["a", "b", "c", "d"], num_epochs=3, seed=1)
     values = drain(queue.dequeue())
@@ -66,13 +66,13 @@ def test_strings_are_shuffled_in_each_epoch():
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
-@pytest.mark.seed("tf.train.string_input_producer")
+@pytest.mark.original_api("tf.train.string_input_producer")
 def test_an_empty_list_of_strings_is_refused():
     with pytest.raises(ValueError, match="non-null input tensor"):
         train.string_input_producer([])
 
 
-@pytest.mark.seed("tf.train.input_producer", "tf.train.range_input_producer")
+@pytest.mark.original_api("tf.train.input_producer", "tf.train.range_input_producer")
 def test_rows_and_ranges_are_produced():
     rows = train.input_producer([[1, 2], [3, 4]], num_epochs=2, shuffle=False).dequeue()
     assert lists(drain(rows)) == [[1, 2], [3, 4], [1, 2], [3, 4]]
@@ -81,13 +81,13 @@ def test_rows_and_ranges_are_produced():
         assert drain(numbers) == [0, 1, 2, 0, 1, 2]
 
 
-@pytest.mark.seed("tf.train.slice_input_producer")
+@pytest.mark.original_api("tf.train.slice_input_producer")
 def test_slices_of_several_tensors_stay_together():
     slices = train.slice_input_producer([[1, 2, 3], ["a", "b", "c"]], num_epochs=1, seed=2)
     assert sorted(tuple(pair) for pair in drain(slices)) == [(1, b"a"), (2, b"b"), (3, b"c")]
 
 
-@pytest.mark.seed("tf.train.limit_epochs")
+@pytest.mark.original_api("tf.train.limit_epochs")
 def test_a_tensor_is_given_a_number_of_times():
     assert drain(train.limit_epochs(tf.constant([1, 2]), num_epochs=3))[2].tolist() == [1, 2]
     with pytest.raises(ValueError, match="num_epochs"):
@@ -101,24 +101,24 @@ def numbers(limit=5):
     return train.range_input_producer(limit, num_epochs=1, shuffle=False).dequeue()
 
 
-@pytest.mark.seed("tf.train.batch")
+@pytest.mark.original_api("tf.train.batch")
 def test_batches_of_all_but_the_incomplete_one():
     assert lists(drain(train.batch([numbers()], 2))) == [[0, 1], [2, 3]]
 
 
-@pytest.mark.seed("tf.train.batch")
+@pytest.mark.original_api("tf.train.batch")
 def test_the_last_batch_may_be_smaller():
     batches = train.batch({"n": numbers()}, 2, allow_smaller_final_batch=True)
     assert lists(batch["n"] for batch in drain(batches)) == [[0, 1], [2, 3], [4]]
 
 
-@pytest.mark.seed("tf.train.batch")
+@pytest.mark.original_api("tf.train.batch")
 def test_a_batch_pads_what_differs_in_length():
     batches = train.batch([tf.range(numbers(4))], 2, dynamic_pad=True)
     assert lists(drain(batches)) == [[[0], [0]], [[0, 1, 0], [0, 1, 2]]]
 
 
-@pytest.mark.seed("tf.train.batch_join")
+@pytest.mark.original_api("tf.train.batch_join")
 def test_batches_of_two_sources():
     sources = [[tf.constant(1)], [tf.constant(2)]]
     batch = train.batch_join(sources, 6)
@@ -128,7 +128,7 @@ def test_batches_of_two_sources():
     assert seen
 
 
-@pytest.mark.seed("tf.train.maybe_batch", "tf.train.maybe_batch_join")
+@pytest.mark.original_api("tf.train.maybe_batch", "tf.train.maybe_batch_join")
 @pytest.mark.parametrize("join", [False, True])
 def test_batches_of_what_is_to_be_kept(join):
     number = numbers(8)
@@ -145,7 +145,7 @@ def is_shuffled(batches, kept):
     return sorted(values) == kept and values != kept
 
 
-@pytest.mark.seed("tf.train.shuffle_batch", "tf.train.shuffle_batch_join")
+@pytest.mark.original_api("tf.train.shuffle_batch", "tf.train.shuffle_batch_join")
 @pytest.mark.parametrize("join", [False, True])
 def test_shuffled_batches(join):
     number, arguments = numbers(20), {"capacity": 30, "min_after_dequeue": 15, "seed": 3}
@@ -156,7 +156,7 @@ def test_shuffled_batches(join):
     assert is_shuffled(batches, list(range(20)))
 
 
-@pytest.mark.seed("tf.train.maybe_shuffle_batch", "tf.train.maybe_shuffle_batch_join")
+@pytest.mark.original_api("tf.train.maybe_shuffle_batch", "tf.train.maybe_shuffle_batch_join")
 @pytest.mark.parametrize("join", [False, True])
 def test_shuffled_batches_of_what_is_to_be_kept(join):
     number, arguments = numbers(40), {"capacity": 30, "min_after_dequeue": 15, "seed": 3}
@@ -171,7 +171,7 @@ def test_shuffled_batches_of_what_is_to_be_kept(join):
 # Queue runners and threads
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.train.QueueRunner", "tf.train.add_queue_runner", "tf.train.start_queue_runners"
 )
 def test_a_queue_runner_fills_its_queue_from_a_thread(graph):
@@ -186,7 +186,7 @@ def test_a_queue_runner_fills_its_queue_from_a_thread(graph):
     assert runner.name == queue.name
 
 
-@pytest.mark.seed("tf.train.QueueRunner", "tf.train.Coordinator")
+@pytest.mark.original_api("tf.train.QueueRunner", "tf.train.Coordinator")
 def test_an_error_of_a_queue_runner_reaches_the_join():
     queue = tf.queue.FIFOQueue(10, [tf.int32])
     checked = tf.cast(tf.debugging.check_numerics(tf.constant(float("nan")), "bad"), tf.int32)
@@ -198,7 +198,7 @@ def test_an_error_of_a_queue_runner_reaches_the_join():
             coordinator.join(threads)
 
 
-@pytest.mark.seed("tf.train.Coordinator")
+@pytest.mark.original_api("tf.train.Coordinator")
 def test_a_coordinator_stops_threads_and_raises_their_first_error():
     coordinator = train.Coordinator()
     ended = []
@@ -224,7 +224,7 @@ def test_a_coordinator_stops_threads_and_raises_their_first_error():
     assert not coordinator.should_stop()
 
 
-@pytest.mark.seed("tf.train.Coordinator")
+@pytest.mark.original_api("tf.train.Coordinator")
 def test_a_thread_that_does_not_stop_is_an_error():
     coordinator = train.Coordinator()
     end = threading.Event()
@@ -237,7 +237,7 @@ def test_a_thread_that_does_not_stop_is_an_error():
     thread.join()
 
 
-@pytest.mark.seed("tf.train.LooperThread")
+@pytest.mark.original_api("tf.train.LooperThread")
 def test_a_looper_calls_until_it_is_stopped():
     coordinator = train.Coordinator()
     calls = []
@@ -252,7 +252,7 @@ def test_a_looper_calls_until_it_is_stopped():
     assert calls == [("a", 1)] * 3
 
 
-@pytest.mark.seed("tf.train.LooperThread")
+@pytest.mark.original_api("tf.train.LooperThread")
 def test_a_looper_of_a_class_of_its_own_begins_and_ends_once():
     calls = []
 

@@ -66,7 +66,7 @@ def stuck_queue_runner():
 
 # MonitoredSession
 
-monitored = pytest.mark.seed("tf.train.MonitoredSession")
+monitored = pytest.mark.original_api("tf.train.MonitoredSession")
 
 
 @monitored
@@ -249,7 +249,7 @@ def test_a_closed_session_cannot_be_closed_again(step_op):
 
 # SingularMonitoredSession
 
-singular = pytest.mark.seed("tf.train.SingularMonitoredSession")
+singular = pytest.mark.original_api("tf.train.SingularMonitoredSession")
 
 
 @singular
@@ -292,7 +292,7 @@ def test_it_ends_although_a_thread_is_stuck(step_op):
     assert time.monotonic() - began < 60
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.train.MonitoredSession",
     "tf.train.SingularMonitoredSession",
     "tf.train.MonitoredTrainingSession",

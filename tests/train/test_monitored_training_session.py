@@ -7,7 +7,7 @@ from paramserve import train
 
 v1 = tf.compat.v1
 
-pytestmark = pytest.mark.seed("tf.train.MonitoredTrainingSession")
+pytestmark = pytest.mark.original_api("tf.train.MonitoredTrainingSession")
 
 
 @pytest.fixture

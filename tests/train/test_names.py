@@ -43,7 +43,7 @@ def test_replacements_are_documented_in_words_of_their_own(name):
     assert getattr(train, name).__doc__ != getattr(tf.compat.v1.train, name).__doc__
 
 
-@pytest.mark.seed("tf.train.queue_runner")
+@pytest.mark.original_api("tf.train.queue_runner")
 def test_queue_runner_is_a_module_too():
     assert inspect.ismodule(train.queue_runner)
     for name in ("QueueRunner", "add_queue_runner", "start_queue_runners"):

@@ -97,73 +97,73 @@ CASES = [
         gradient_descent,
         lambda: train.GradientDescentOptimizer(LR),
         id="gradient_descent",
-        marks=pytest.mark.seed("tf.train.GradientDescentOptimizer"),
+        marks=pytest.mark.original_api("tf.train.GradientDescentOptimizer"),
     ),
     pytest.param(
         momentum,
         lambda: train.MomentumOptimizer(LR, 0.9),
         id="momentum",
-        marks=pytest.mark.seed("tf.train.MomentumOptimizer"),
+        marks=pytest.mark.original_api("tf.train.MomentumOptimizer"),
     ),
     pytest.param(
         nesterov,
         lambda: train.MomentumOptimizer(LR, 0.9, use_nesterov=True),
         id="nesterov",
-        marks=pytest.mark.seed("tf.train.MomentumOptimizer"),
+        marks=pytest.mark.original_api("tf.train.MomentumOptimizer"),
     ),
     pytest.param(
         adagrad,
         lambda: train.AdagradOptimizer(LR),
         id="adagrad",
-        marks=pytest.mark.seed("tf.train.AdagradOptimizer"),
+        marks=pytest.mark.original_api("tf.train.AdagradOptimizer"),
     ),
     pytest.param(
         adadelta,
         lambda: train.AdadeltaOptimizer(LR, rho=0.9, epsilon=1e-2),
         id="adadelta",
-        marks=pytest.mark.seed("tf.train.AdadeltaOptimizer"),
+        marks=pytest.mark.original_api("tf.train.AdadeltaOptimizer"),
     ),
     pytest.param(
         adam,
         lambda: train.AdamOptimizer(LR, beta1=0.8, beta2=0.9, epsilon=1e-3),
         id="adam",
-        marks=pytest.mark.seed("tf.train.AdamOptimizer"),
+        marks=pytest.mark.original_api("tf.train.AdamOptimizer"),
     ),
     pytest.param(
         rms_prop,
         lambda: train.RMSPropOptimizer(LR, momentum=0.5, epsilon=1e-3),
         id="rms_prop",
-        marks=pytest.mark.seed("tf.train.RMSPropOptimizer"),
+        marks=pytest.mark.original_api("tf.train.RMSPropOptimizer"),
     ),
     pytest.param(
         centered_rms_prop,
         lambda: train.RMSPropOptimizer(LR, momentum=0.5, epsilon=1e-3, centered=True),
         id="centered_rms_prop",
-        marks=pytest.mark.seed("tf.train.RMSPropOptimizer"),
+        marks=pytest.mark.original_api("tf.train.RMSPropOptimizer"),
     ),
     pytest.param(
         ftrl,
         lambda: train.FtrlOptimizer(LR, **REGULARIZED),
         id="ftrl",
-        marks=pytest.mark.seed("tf.train.FtrlOptimizer"),
+        marks=pytest.mark.original_api("tf.train.FtrlOptimizer"),
     ),
     pytest.param(
         adagrad_da,
         lambda: train.AdagradDAOptimizer(LR, train.get_or_create_global_step(), **REGULARIZED),
         id="adagrad_da",
-        marks=pytest.mark.seed("tf.train.AdagradDAOptimizer"),
+        marks=pytest.mark.original_api("tf.train.AdagradDAOptimizer"),
     ),
     pytest.param(
         proximal_gradient_descent,
         lambda: train.ProximalGradientDescentOptimizer(LR, **REGULARIZED),
         id="proximal_gradient_descent",
-        marks=pytest.mark.seed("tf.train.ProximalGradientDescentOptimizer"),
+        marks=pytest.mark.original_api("tf.train.ProximalGradientDescentOptimizer"),
     ),
     pytest.param(
         proximal_adagrad,
         lambda: train.ProximalAdagradOptimizer(LR, **REGULARIZED),
         id="proximal_adagrad",
-        marks=pytest.mark.seed("tf.train.ProximalAdagradOptimizer"),
+        marks=pytest.mark.original_api("tf.train.ProximalAdagradOptimizer"),
     ),
 ]
 
@@ -229,7 +229,7 @@ def test_a_parameter_server_makes_the_same_updates(update, make_optimizer, is_sp
     assert devices == {"/job:ps/task:0"}
 
 
-@pytest.mark.seed("tf.train.Optimizer", "tf.train.GradientDescentOptimizer")
+@pytest.mark.original_api("tf.train.Optimizer", "tf.train.GradientDescentOptimizer")
 def test_minimize_differentiates_the_loss_and_counts_steps():
     weight = v1.get_variable("weight", initializer=5.0)
     step = train.get_or_create_global_step()
@@ -244,7 +244,7 @@ def test_minimize_differentiates_the_loss_and_counts_steps():
         assert session.run([weight, step]) == [2.5, 1]
 
 
-@pytest.mark.seed("tf.train.Optimizer", "tf.train.AdamOptimizer")
+@pytest.mark.original_api("tf.train.Optimizer", "tf.train.AdamOptimizer")
 def test_slots_are_variables_that_a_checkpoint_holds(tmp_path):
     weight = v1.get_variable("weight", initializer=5.0)
     optimizer = train.AdamOptimizer(0.1)
@@ -258,7 +258,7 @@ def test_slots_are_variables_that_a_checkpoint_holds(tmp_path):
     assert train.load_variable(path, "weight/Adam") == moment == pytest.approx(1.0)
 
 
-@pytest.mark.seed("tf.train.Optimizer")
+@pytest.mark.original_api("tf.train.Optimizer")
 def test_gradients_of_a_lookup_are_sparse_and_train_the_rows_that_were_looked_up():
     table = v1.get_variable("table", initializer=tf.ones([4, 2]))
     loss = tf.reduce_sum(tf.nn.embedding_lookup(table, [1, 3, 3]))

@@ -21,7 +21,7 @@ def example(numbers, words, weights):
     )
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.train.Example",
     "tf.train.Features",
     "tf.train.Feature",
@@ -54,7 +54,9 @@ def test_examples_go_through_a_file_into_the_graph(tmp_path):
     assert values["weights"].tolist() == [0.5, 1.5]
 
 
-@pytest.mark.seed("tf.train.SequenceExample", "tf.train.FeatureLists", "tf.train.FeatureList")
+@pytest.mark.original_api(
+    "tf.train.SequenceExample", "tf.train.FeatureLists", "tf.train.FeatureList"
+)
 def test_sequences_have_a_context_and_steps():
     steps = train.FeatureList(
         feature=[train.Feature(int64_list=train.Int64List(value=[n])) for n in (4, 5, 6)]
@@ -76,7 +78,7 @@ def test_sequences_have_a_context_and_steps():
     np.testing.assert_array_equal(tokens, [4, 5, 6])
 
 
-@pytest.mark.seed("tf.train.ClusterDef", "tf.train.JobDef", "tf.train.ClusterSpec")
+@pytest.mark.original_api("tf.train.ClusterDef", "tf.train.JobDef", "tf.train.ClusterSpec")
 def test_a_cluster_is_jobs_with_addresses():
     definition = train.ClusterDef(
         job=[
@@ -95,7 +97,7 @@ def test_a_cluster_is_jobs_with_addresses():
     assert spec.as_dict() == {"ps": ["a:1"], "worker": {0: "b:1", 2: "c:1"}}
 
 
-@pytest.mark.seed("tf.train.ServerDef")
+@pytest.mark.original_api("tf.train.ServerDef")
 def test_a_server_definition_survives_serialization():
     definition = train.ServerDef(
         cluster=train.ClusterSpec({"worker": ["b:1", "c:1"]}).as_cluster_def(),
@@ -107,7 +109,7 @@ def test_a_server_definition_survives_serialization():
     assert again.cluster.job[0].tasks[again.task_index] == "c:1"
 
 
-@pytest.mark.seed("tf.train.SaverDef", "tf.train.Saver")
+@pytest.mark.original_api("tf.train.SaverDef", "tf.train.Saver")
 def test_a_saver_is_rebuilt_from_its_definition(tmp_path):
     weight = v1.get_variable("weight", initializer=3.0)
     definition = train.Saver(max_to_keep=7).as_saver_def()

@@ -9,7 +9,7 @@ from paramserve import train
 v1 = tf.compat.v1
 
 
-@pytest.mark.seed("tf.train.sdca_fprint")
+@pytest.mark.original_api("tf.train.sdca_fprint")
 def test_fingerprints_are_stable_and_differ():
     fingerprints = train.sdca_fprint(tf.constant(["abc", "abd", "abc"]))
     with v1.Session() as session:
@@ -18,7 +18,7 @@ def test_fingerprints_are_stable_and_differ():
     assert len(first) == 2
 
 
-@pytest.mark.seed("tf.train.sdca_shrink_l1")
+@pytest.mark.original_api("tf.train.sdca_shrink_l1")
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_weights_shrink_towards_0(use_resource):
     weights = [
@@ -34,7 +34,7 @@ def test_weights_shrink_towards_0(use_resource):
     np.testing.assert_allclose(values[1], [0.25])
 
 
-@pytest.mark.seed("tf.train.sdca_shrink_l1")
+@pytest.mark.original_api("tf.train.sdca_shrink_l1")
 def test_variables_of_both_kinds_shrink_together():
     weights = [
         v1.get_variable(str(kind), initializer=[2.0], use_resource=kind) for kind in (True, False)
@@ -46,7 +46,7 @@ def test_variables_of_both_kinds_shrink_together():
         assert [value.tolist() for value in session.run(weights)] == [[1.0], [1.0]]
 
 
-@pytest.mark.seed("tf.train.sdca_optimizer", "tf.train.sdca_shrink_l1")
+@pytest.mark.original_api("tf.train.sdca_optimizer", "tf.train.sdca_shrink_l1")
 def test_the_weights_become_those_of_ridge_regression():
     random = np.random.default_rng(5)
     features = random.normal(size=(20, 2)).astype(np.float32)

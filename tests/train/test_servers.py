@@ -12,7 +12,7 @@ from paramserve.data_plane.placement import BalancedByBytes
 v1 = tf.compat.v1
 
 
-@pytest.mark.seed("tf.train.Server")
+@pytest.mark.original_api("tf.train.Server")
 def test_a_server_runs_the_steps_of_any_session_that_knows_its_address(servers):
     v1.Session.reset(servers.worker.target)
     with tf.device("/job:ps/task:0"):
@@ -43,7 +43,7 @@ def ipv6_servers():
     return [train.Server(spec, job, 0) for job in ("ps", "worker")]
 
 
-@pytest.mark.seed("tf.train.Server")
+@pytest.mark.original_api("tf.train.Server")
 def test_a_cluster_on_ipv6_trains_with_a_session_and_with_a_loop(ipv6_servers, logdir):
     master = ipv6_servers[1].target
     assert master.startswith("grpc://[::1]:")
@@ -60,7 +60,7 @@ def test_a_cluster_on_ipv6_trains_with_a_session_and_with_a_loop(ipv6_servers, l
     assert train.latest_checkpoint(logdir).endswith("model.ckpt-3")
 
 
-@pytest.mark.seed("tf.train.Server")
+@pytest.mark.original_api("tf.train.Server")
 def test_the_local_servers_job_is_local():
     server = train.Server.create_local_server()
     with tf.device("/job:local/task:0"):
@@ -70,7 +70,7 @@ def test_the_local_servers_job_is_local():
     assert server.server_def.cluster.job[0].name == "local"
 
 
-@pytest.mark.seed("tf.train.Server")
+@pytest.mark.original_api("tf.train.Server")
 def test_the_local_servers_job_may_have_tensorflows_name_for_it():
     server = train.Server.create_local_server(
         config=v1.ConfigProto(device_count={"CPU": 2}), job_name="localhost"
@@ -85,7 +85,7 @@ def variables(shapes):
     return [v1.get_variable(f"v{i}", shape) for i, shape in enumerate(shapes)]
 
 
-@pytest.mark.seed("tf.train.replica_device_setter")
+@pytest.mark.original_api("tf.train.replica_device_setter")
 def test_variables_go_to_the_servers_in_turn_and_ops_to_the_worker():
     cluster = train.ClusterSpec({"ps": ["a:1", "b:1"], "worker": ["c:1"]})
     setter = train.replica_device_setter(worker_device="/job:worker/task:0", cluster=cluster)
@@ -104,7 +104,7 @@ def test_variables_go_to_the_servers_in_turn_and_ops_to_the_worker():
     assert update is not None
 
 
-@pytest.mark.seed("tf.train.replica_device_setter")
+@pytest.mark.original_api("tf.train.replica_device_setter")
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_a_strategy_places_by_bytes(use_resource):
     setter = train.replica_device_setter(ps_tasks=2, ps_strategy=BalancedByBytes(2))
@@ -115,12 +115,12 @@ def test_a_strategy_places_by_bytes(use_resource):
     ]
 
 
-@pytest.mark.seed("tf.train.replica_device_setter")
+@pytest.mark.original_api("tf.train.replica_device_setter")
 def test_without_parameter_servers_nothing_is_placed():
     assert train.replica_device_setter(ps_tasks=0) is None
 
 
-@pytest.mark.seed("tf.train.replica_device_setter")
+@pytest.mark.original_api("tf.train.replica_device_setter")
 def test_a_device_inside_overrides_the_task():
     with v1.device(train.replica_device_setter(ps_tasks=3)), v1.device("/task:2"):
         [variable] = variables([[1]])

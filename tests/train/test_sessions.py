@@ -42,7 +42,9 @@ def initialize(cluster, weight):
 # Creators and the scaffold
 
 
-@pytest.mark.seed("tf.train.ChiefSessionCreator", "tf.train.SessionCreator", "tf.train.Scaffold")
+@pytest.mark.original_api(
+    "tf.train.ChiefSessionCreator", "tf.train.SessionCreator", "tf.train.Scaffold"
+)
 def test_a_chief_initializes_and_finalizes(weight, graph):
     local = v1.get_local_variable("local", initializer=2.0)
     calls = []
@@ -56,7 +58,7 @@ def test_a_chief_initializes_and_finalizes(weight, graph):
     assert scaffold.saver is not None
 
 
-@pytest.mark.seed("tf.train.Scaffold")
+@pytest.mark.original_api("tf.train.Scaffold")
 def test_a_scaffold_takes_ops_of_the_users(weight):
     fed = v1.placeholder(tf.float32, [])
     scaffold = train.Scaffold(
@@ -68,7 +70,7 @@ def test_a_scaffold_takes_ops_of_the_users(weight):
     assert copy.init_op is scaffold.init_op
 
 
-@pytest.mark.seed("tf.train.ChiefSessionCreator")
+@pytest.mark.original_api("tf.train.ChiefSessionCreator")
 def test_a_chief_restores_the_newest_checkpoint_or_the_one_given(weight, logdir, checkpoint):
     for arguments in ({"checkpoint_dir": logdir}, {"checkpoint_filename_with_path": checkpoint}):
         with train.ChiefSessionCreator(**arguments).create_session() as session:
@@ -77,13 +79,13 @@ def test_a_chief_restores_the_newest_checkpoint_or_the_one_given(weight, logdir,
         train.ChiefSessionCreator(checkpoint_dir=logdir, checkpoint_filename_with_path=checkpoint)
 
 
-@pytest.mark.seed("tf.train.SessionCreator")
+@pytest.mark.original_api("tf.train.SessionCreator")
 def test_a_session_creator_has_to_create_sessions():
     with pytest.raises(TypeError):
         train.SessionCreator()
 
 
-@pytest.mark.seed("tf.train.WorkerSessionCreator")
+@pytest.mark.original_api("tf.train.WorkerSessionCreator")
 def test_a_worker_goes_on_as_soon_as_its_chief_has_initialized(cluster):
     with tf.device("/job:ps"):
         weight = v1.get_variable("weight", initializer=3.0)
@@ -97,7 +99,7 @@ def test_a_worker_goes_on_as_soon_as_its_chief_has_initialized(cluster):
     timer.join()
 
 
-@pytest.mark.seed("tf.train.WorkerSessionCreator")
+@pytest.mark.original_api("tf.train.WorkerSessionCreator")
 def test_a_worker_without_a_chief_gives_up(weight):
     with pytest.raises(tf.errors.DeadlineExceededError, match=r"after waiting 0\.2 secs.*weight"):
         train.WorkerSessionCreator(max_wait_secs=0.2).create_session()
@@ -106,7 +108,7 @@ def test_a_worker_without_a_chief_gives_up(weight):
 # SessionManager
 
 
-manager = pytest.mark.seed("tf.train.SessionManager")
+manager = pytest.mark.original_api("tf.train.SessionManager")
 
 
 @manager

@@ -12,7 +12,7 @@ from paramserve import train
 v1 = tf.compat.v1
 
 pytestmark = [
-    pytest.mark.seed("tf.train.Supervisor"),
+    pytest.mark.original_api("tf.train.Supervisor"),
     pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
 
@@ -203,7 +203,7 @@ def test_everything_may_be_turned_off(logdir, tmp_path):
     assert not list(tmp_path.glob("model/*ckpt*"))
 
 
-@pytest.mark.seed("tf.train.basic_train_loop")
+@pytest.mark.original_api("tf.train.basic_train_loop")
 def test_the_basic_loop_runs_a_function_until_it_is_stopped(step_op):
     supervisor = train.Supervisor()
     seen = []
@@ -217,7 +217,7 @@ def test_the_basic_loop_runs_a_function_until_it_is_stopped(step_op):
     assert seen == [(1, "x"), (2, "x"), (3, "x")]
 
 
-@pytest.mark.seed("tf.train.basic_train_loop")
+@pytest.mark.original_api("tf.train.basic_train_loop")
 def test_the_basic_loop_begins_again_after_a_lost_server(step_op):
     supervisor = train.Supervisor()
     seen = []

@@ -14,7 +14,7 @@ from paramserve import train
 v1 = tf.compat.v1
 
 pytestmark = [
-    pytest.mark.seed("tf.train.SyncReplicasOptimizer"),
+    pytest.mark.original_api("tf.train.SyncReplicasOptimizer"),
     pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
 

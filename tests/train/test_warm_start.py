@@ -8,7 +8,7 @@ from paramserve import train
 
 v1 = tf.compat.v1
 
-pytestmark = pytest.mark.seed("tf.train.warm_start", "tf.train.VocabInfo")
+pytestmark = pytest.mark.original_api("tf.train.warm_start", "tf.train.VocabInfo")
 
 
 @pytest.fixture

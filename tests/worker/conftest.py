@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from paramserve.chief.checkpoints.holds import Holds
 from paramserve.chief.input.file_counts import FileCounts
-from paramserve.chief.input.ledger import Ledger
+from paramserve.chief.input.ledger import ShardLedger
 from paramserve.chief.membership.membership import Membership
 from paramserve.chief.process import job_config
 from paramserve.chief.services.membership_servicer import MembershipServicer
@@ -17,7 +17,7 @@ from paramserve.chief.services.shards_servicer import ShardsServicer
 from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
 from paramserve.cluster.chief_client import MembershipClient
-from paramserve.cluster.logdir.interface import open_storage
+from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
@@ -37,10 +37,10 @@ def serve_shards(tmp_path):
         membership = Membership(num_ps=1, lease_secs=lease_secs)
         options = JobOptions(model="m.py:build", logdir="runs/test", lease_secs=lease_secs)
         state = JobState(options, "job-1", membership)
-        ledger = Ledger(settle_secs=0.3, **more)
+        ledger = ShardLedger(settle_secs=0.3, **more)
         holds = Holds(lambda: {(r.task, r.incarnation) for r in membership.up(Role.WORKER)})
         files = FileCounts(
-            *(open_storage(str(tmp_path / "logdir")), membership),
+            *(open_logdir(str(tmp_path / "logdir")), membership),
             is_resumed=False,
             max_wait_secs=60.0,
             say=lambda _: None,

@@ -6,7 +6,7 @@ import pytest
 
 from paramserve.chief.input.file_counts import FileCounts
 from paramserve.cluster.chief_client import JobStopping
-from paramserve.cluster.logdir.interface import open_storage
+from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.errors import UsageError, WaitTimeout
 from paramserve.model.input import file_index
 from paramserve.model.input.file_index import FileQuery, count_files
@@ -84,7 +84,7 @@ def test_a_worker_that_is_told_to_stop_waits_no_longer(serve_shards, join, query
 
 def counts_of(chief, tmp_path, **more):
     options = {"is_resumed": False, "max_wait_secs": 0.2, "is_interrupted": lambda: False, **more}
-    storage = open_storage(str(tmp_path / "logdir"))
+    storage = open_logdir(str(tmp_path / "logdir"))
     return FileCounts(storage, chief.membership, say=lambda _: None, **options)
 
 

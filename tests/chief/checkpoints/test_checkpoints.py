@@ -229,12 +229,12 @@ def test_the_state_of_the_job_is_that_of_the_moment_and_comes_back(make_model, l
 
     def sidecar():
         assert held.is_set()
-        return {"done": list(range(model.known_step)), "epoch": 1}
+        return {"done": list(range(model.known_step)), "generation": 1}
 
     model = make_model(paused=paused, sidecar=sidecar)
     model.train(3)
     saved = model.service.save()
-    assert saved.sidecar == {"done": [0, 1, 2], "epoch": 1}
+    assert saved.sidecar == {"done": [0, 1, 2], "generation": 1}
     assert sidecars(logdir) == ["model.ckpt-3.job.json"]
     model.train(2)
     assert initialize(model.built, model.session, model.logdir).sidecar == saved.sidecar

@@ -12,7 +12,7 @@ import tensorflow as tf
 from paramserve.chief.checkpoints.checkpoints import CheckpointService
 from paramserve.chief.checkpoints.files import find_checkpoints, local_path
 from paramserve.chief.checkpoints.initialization import initialize
-from paramserve.cluster.logdir.interface import open_storage
+from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.errors import JobFailed
 from paramserve.model.loops import JobDefaults
 
@@ -42,7 +42,7 @@ def open_job(build_graph, counting_model, cluster):
         cluster.reset()
         built = build_graph(counting_model, defaults=JobDefaults(keep_checkpoints=keep_checkpoints))
         session = cluster.session(built.graph)
-        storages.append(open_storage(logdir))
+        storages.append(open_logdir(logdir))
         restored = initialize(built, session, storages[-1])
         step = restored.global_step if restored else 0
         service = CheckpointService(

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from paramserve.chief.checkpoints.files import find_checkpoints, write_sidecar
 from paramserve.chief.checkpoints.initialization import adopt, initialize
-from paramserve.cluster.logdir.direct import DirectStorage
+from paramserve.cluster.logdir.direct import DirectLogDirectory
 from paramserve.errors import JobFailed
 from paramserve.model.loops import JobDefaults
 from paramserve.model.spec import TrainSpec
@@ -79,7 +79,7 @@ def damage(checkpoint, fault):
         case "flipped index":
             flip(index, 20)
         case "flipped sidecar":
-            write_sidecar(DirectStorage(str(checkpoint.parent)), 10, {"shards": [1000]})
+            write_sidecar(DirectLogDirectory(str(checkpoint.parent)), 10, {"shards": [1000]})
             flip(sidecar, sidecar.read_text().index("1000"))
 
 

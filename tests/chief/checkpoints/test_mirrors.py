@@ -36,9 +36,11 @@ class Cluster:
         self.chief = start_server("127.0.0.1")
         self.sessions = []
 
-    def view(self, epoch, *places):
+    def view(self, generation, *places):
         """A view of some of the servers, by their numbers."""
-        return ClusterView(epoch, tuple(Member(self.servers[i].address, f"{i}") for i in places))
+        return ClusterView(
+            generation, tuple(Member(self.servers[i].address, f"{i}") for i in places)
+        )
 
     def session(self, view, graph):
         config = session_config(view, CHIEF, self.chief.address)
@@ -207,7 +209,7 @@ def test_a_point_that_comes_after_it_was_abandoned_does_not_count(cluster):
 
 
 class TestRestorer:
-    """What the chief gives the model at the start of an epoch."""
+    """What the chief gives the model at the start of a generation."""
 
     def restorer(self, built, mirrors, logdir, recovery="rollback"):
         return Restorer(built, str(logdir), mirrors, recovery)

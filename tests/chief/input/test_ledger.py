@@ -9,7 +9,7 @@ from itertools import starmap
 import numpy as np
 import pytest
 
-from paramserve.chief.input.ledger import Finished, Ledger, NoDataset
+from paramserve.chief.input.ledger import Finished, NoDataset, ShardLedger
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import JobFailed, UsageError
 from paramserve.model.input.shard_plan import FilePart, InputPlan
@@ -49,7 +49,7 @@ class Job:
 
     def __init__(self, plan, clock, **more):
         self.plan, self.clock = plan, clock
-        self.ledger = Ledger(clock=clock, settle_secs=SETTLE_SECS, **more)
+        self.ledger = ShardLedger(clock=clock, settle_secs=SETTLE_SECS, **more)
         self.ledger.declare(plan)
         self.applied = np.zeros(plan.num_batches, np.int32)
         self.waiting = []
@@ -545,7 +545,7 @@ def test_a_worker_that_leaves_is_no_failure(job):
 
 def test_fewer_failures_prove_nothing(clock):
     with pytest.raises(UsageError, match="max_failures=2: expected at least 3"):
-        Ledger(max_failures=2, clock=clock)
+        ShardLedger(max_failures=2, clock=clock)
 
 
 # Checkpoints
@@ -652,7 +652,7 @@ def test_a_new_chief_adopts_the_leases_of_workers_that_train_on(job, start, cloc
 
 
 def test_nothing_can_be_asked_before_it_is_declared():
-    ledger = Ledger()
+    ledger = ShardLedger()
     assert not ledger.is_declared
     with pytest.raises(NoDataset, match=r"call task\.shards\(\)"):
         ledger.lease(A, "life")

@@ -1,4 +1,4 @@
-"""Who is in the job: places, leases, epochs and readiness, with a clock that the test turns."""
+"""Membership: places, leases, generations and readiness, with a clock that the test turns."""
 
 import threading
 import time
@@ -129,10 +129,10 @@ def test_a_process_that_ended_is_lost_in_every_role_it_had(membership):
 @pytest.mark.parametrize("role", [PS, WORKER])
 def test_asking_again_after_a_lost_answer_gives_the_same_place(membership, role, index):
     first = join(membership, role, "a", index)
-    epoch = membership.epoch
+    generation = membership.generation
     assert join(membership, role, "a", index) == first
     assert [r.task for r in membership.up()] == [first]
-    assert membership.epoch == epoch
+    assert membership.generation == generation
 
 
 def test_the_place_of_a_worker_whose_input_ended_stays_its_own(membership):
@@ -233,16 +233,16 @@ def test_a_failure_is_kept_with_its_reason(membership):
     assert (failed.task, failed.error) == (worker, "ValueError: no such column")
 
 
-# Epochs
+# Generations
 
 
 def test_there_is_a_view_only_when_every_parameter_server_is_up(make, clock):
     membership = make(num_ps=2)
     assert membership.view is None
     second = join(membership, PS, "q", index=1)
-    assert (membership.view, membership.epoch) == (None, 0)
+    assert (membership.view, membership.generation) == (None, 0)
     first = join(membership, PS, "p")
-    assert membership.view.epoch == membership.epoch == 1
+    assert membership.view.generation == membership.generation == 1
     assert lives(membership.view) == ["p", "q"]  # By index, not by arrival.
     assert [m.address for m in membership.view.ps] == ["p.host:2222", "q.host:2222"]
     clock.advance(LEASE_SECS)
@@ -252,7 +252,7 @@ def test_there_is_a_view_only_when_every_parameter_server_is_up(make, clock):
     assert membership.view is None
 
 
-def test_replacing_a_parameter_server_makes_a_new_epoch(make, clock):
+def test_replacing_a_parameter_server_makes_a_new_generation(make, clock):
     membership = make(num_ps=2)
     join(membership, PS, "p")
     join(membership, PS, "q")
@@ -261,11 +261,11 @@ def test_replacing_a_parameter_server_makes_a_new_epoch(make, clock):
     clock.advance(1)
     membership.expire()
     assert join(membership, PS, "r") == Task(PS, 1)
-    assert membership.epoch == 2
+    assert membership.generation == 2
     assert lives(membership.view) == ["p", "r"]
 
 
-def test_workers_come_and_go_without_a_new_epoch(membership, clock):
+def test_workers_come_and_go_without_a_new_generation(membership, clock):
     join(membership, PS, "p")
     before = membership.view
     for life in "ab":
@@ -278,13 +278,15 @@ def test_workers_come_and_go_without_a_new_epoch(membership, clock):
     assert membership.view is before
 
 
-def test_an_epoch_can_be_renewed_with_the_same_servers(membership):
+def test_an_generation_can_be_renewed_with_the_same_servers(membership):
     join(membership, PS, "p")
     membership.mark_ready(1)
-    membership.renew_epoch()
-    assert membership.epoch == 2
+    membership.renew_generation()
+    assert membership.generation == 2
     assert lives(membership.view) == ["p"]
-    assert membership.await_ready(1, 0.0) is None  # What it holds is not initialized for epoch 2.
+    assert (
+        membership.await_ready(1, 0.0) is None
+    )  # What it holds is not initialized for generation 2.
 
 
 # Waiting
@@ -309,21 +311,21 @@ def test_waiters_wake_when_the_model_is_ready(membership):
     join(membership, PS, "p")
     marked = time.monotonic()
     membership.mark_ready(1)
-    assert [waiter().epoch for waiter in waiters] == [1, 1, 1]
+    assert [waiter().generation for waiter in waiters] == [1, 1, 1]
     assert time.monotonic() - marked < 20  # Of the 300 s that they were ready to wait.
 
 
-def test_ready_means_the_newest_epoch(membership, clock):
+def test_ready_means_the_newest_generation(membership, clock):
     join(membership, PS, "p")
     membership.mark_ready(1)
-    assert membership.await_ready(1, 0.0).epoch == 1
+    assert membership.await_ready(1, 0.0).generation == 1
     assert membership.await_ready(2, 0.0) is None
     clock.advance(LEASE_SECS + 1)
     membership.expire()
     assert membership.await_ready(1, 0.0) is None
     join(membership, PS, "q")
     assert membership.await_ready(1, 0.0) is None
-    membership.mark_ready(1)  # A chief that is late with the old epoch.
+    membership.mark_ready(1)  # A chief that is late with the old generation.
     assert membership.await_ready(1, 0.0) is None
     membership.mark_ready(2)
     assert lives(membership.await_ready(1, 0.0)) == ["q"]
@@ -366,7 +368,7 @@ def test_what_is_missing_is_named_with_role_index_address_and_age(make, clock):
 
 def test_then_the_model_is_what_is_missing(membership):
     join(membership, PS, "p")
-    assert membership.missing() == "waiting for the chief to initialize the model (epoch 1)"
+    assert membership.missing() == "waiting for the chief to initialize the model (generation 1)"
     membership.mark_ready(1)
     assert membership.missing() == "waiting for nothing"
 

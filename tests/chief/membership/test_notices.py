@@ -61,7 +61,7 @@ def test_a_server_that_gave_notice_is_in_the_job_until_it_is_let_go(membership, 
     assert notices.await_release(A, "a", 0.0)
     assert pending(notices) == []
     assert membership.view is None
-    assert membership.await_over(0, 0.0) == view.epoch
+    assert membership.await_over(0, 0.0) == view.generation
     assert membership.records(PS)[0].state is TaskState.PREEMPTED
 
 
@@ -81,10 +81,10 @@ def test_of_two_notices_the_first_counts(notices, clock):
 def test_a_spare_takes_the_place_of_who_was_let_go(membership, notices):
     join(membership, PS, "s", spare=True)
     notices.give(A, "a", 30.0)
-    epoch = membership.epoch
+    generation = membership.generation
     notices.release(notices.pending())
     assert [m.incarnation for m in membership.view.ps] == ["s", "b"]
-    assert membership.epoch == epoch + 1
+    assert membership.generation == generation + 1
     assert notices.await_release(A, "a", 0.0), "the place is held again, but not by this life"
     assert pending(notices) == []
     notices.give(A, "a", 30.0)  # It asks once more, as the answer was lost.

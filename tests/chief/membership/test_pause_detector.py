@@ -5,7 +5,7 @@ import time
 import pytest
 
 from paramserve.chief.membership.membership import Membership
-from paramserve.chief.membership.pause_detector import Standstill
+from paramserve.chief.membership.pause_detector import PauseDetector
 from paramserve.cluster.spec import Role
 
 LEASE_SECS = 10.0
@@ -31,7 +31,7 @@ def clock():
 
 @pytest.fixture
 def standstill(clock):
-    return Standstill(clock)
+    return PauseDetector(clock)
 
 
 def test_only_long_gaps_between_two_beats_are_standstills(clock, standstill):
@@ -63,7 +63,7 @@ def test_leases_do_not_run_while_the_chief_stands_still(clock, standstill):
 
 
 def test_a_running_process_never_stands_still():
-    standstill = Standstill()
+    standstill = PauseDetector()
     standstill.start()
     try:
         time.sleep(0.6)

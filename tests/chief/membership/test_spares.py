@@ -1,4 +1,4 @@
-"""Spare parameter servers, and how the chief and its workers agree that an epoch is over."""
+"""Spare parameter servers, and how the chief and its workers agree that a generation is over."""
 
 import functools
 import threading
@@ -32,7 +32,7 @@ def membership(clock):
     for life in ("a", "b"):
         join(made, life)
     join(made, "w", Role.WORKER)
-    made.mark_ready(made.epoch)
+    made.mark_ready(made.generation)
     return made
 
 
@@ -49,18 +49,18 @@ def lives(membership):
 
 
 def test_a_spare_changes_nothing_until_it_is_needed(membership):
-    epoch = membership.epoch
+    generation = membership.generation
     assert join(membership, "s", spare=True) == Task(Role.PS, 2)
-    assert membership.epoch == epoch
+    assert membership.generation == generation
     assert [r.state for r in membership.records(Role.PS)] == ["up", "up", "spare"]
     assert len(membership.up(Role.PS)) == 2
 
 
 def test_a_spare_takes_the_place_of_a_lost_server_at_once(membership):
     join(membership, "s", spare=True)
-    epoch = membership.epoch
+    generation = membership.generation
     assert lose(membership, "b")
-    assert membership.epoch == epoch + 1
+    assert membership.generation == generation + 1
     assert lives(membership) == ["a", "s"]
 
 
@@ -121,17 +121,17 @@ def test_losing_the_same_life_twice_does_not_touch_the_next_one(membership):
 
 def test_a_worker_whose_session_broke_has_the_chief_look_first(membership):
     worker = Task(Role.WORKER, 0)
-    epoch = membership.epoch
+    generation = membership.generation
     assert membership.await_ready(1, 0.0, task=worker) is not None
-    assert membership.await_ready(epoch, 0.0, lost_epoch=epoch, task=worker) is None
+    assert membership.await_ready(generation, 0.0, lost_generation=generation, task=worker) is None
     assert membership.is_suspected
     membership.cleared()
-    assert membership.await_ready(epoch, 0.0, task=worker).epoch == epoch
+    assert membership.await_ready(generation, 0.0, task=worker).generation == generation
 
 
 def test_a_worker_may_open_its_session_while_the_chief_restores(membership):
-    worker, lost = Task(Role.WORKER, 0), membership.epoch
-    ask = functools.partial(membership.await_ready, lost, 0.0, lost_epoch=lost, task=worker)
+    worker, lost = Task(Role.WORKER, 0), membership.generation
+    ask = functools.partial(membership.await_ready, lost, 0.0, lost_generation=lost, task=worker)
     assert ask(before_ready=True) is None, "these are the servers that it has lost"
     join(membership, "s", spare=True)
     lose(membership, "b")
@@ -141,17 +141,17 @@ def test_a_worker_may_open_its_session_while_the_chief_restores(membership):
     membership.mark_unready()
     assert membership.await_no_sessions(0.0) == [], "it has made no step over them"
 
-    membership.mark_ready(membership.epoch)
+    membership.mark_ready(membership.generation)
     assert ask() == membership.view
     membership.mark_unready()
     assert membership.await_no_sessions(0.0) == [worker]
 
 
-def test_the_loss_of_an_older_epoch_is_no_news(membership):
-    lost = membership.epoch
-    membership.renew_epoch()
-    membership.mark_ready(membership.epoch)
-    assert membership.await_ready(1, 0.0, lost_epoch=lost) is not None
+def test_the_loss_of_an_older_generation_is_no_news(membership):
+    lost = membership.generation
+    membership.renew_generation()
+    membership.mark_ready(membership.generation)
+    assert membership.await_ready(1, 0.0, lost_generation=lost) is not None
     assert not membership.is_suspected
 
 
@@ -166,14 +166,14 @@ def test_the_chief_waits_until_every_worker_has_dropped_its_session(membership):
     asks.join()
 
 
-def test_the_epoch_that_a_spare_has_begun_is_not_over(membership):
+def test_the_generation_that_a_spare_has_begun_is_not_over(membership):
     """The chief hears of the loss only after the spare has taken the place."""
     join(membership, "s", spare=True)
     lost = membership.view
     lose(membership, "b")
     find_lost(membership, lost, 0.0, lambda: False)
-    assert membership.view.epoch == lost.epoch + 1
-    assert membership.await_over(0, 0.0) == lost.epoch
+    assert membership.view.generation == lost.generation + 1
+    assert membership.await_over(0, 0.0) == lost.generation
 
 
 def test_nobody_waits_for_a_worker_that_is_gone(membership, clock):
@@ -185,11 +185,11 @@ def test_nobody_waits_for_a_worker_that_is_gone(membership, clock):
     assert membership.records(Role.WORKER)[0].state is TaskState.LOST
 
 
-def test_the_end_of_an_epoch_is_news_at_once(membership):
-    epoch = membership.epoch
+def test_the_end_of_an_generation_is_news_at_once(membership):
+    generation = membership.generation
     assert membership.await_over(0, 0.0) == 0
     threading.Timer(0.05, lose, (membership, "a")).start()
-    assert membership.await_over(0, 30.0) == epoch
+    assert membership.await_over(0, 30.0) == generation
 
 
 def test_spares_take_the_places_that_a_job_gets_beside_the_others(membership):
@@ -197,11 +197,11 @@ def test_spares_take_the_places_that_a_job_gets_beside_the_others(membership):
     join(membership, "s", spare=True)
     servers = membership.candidates(3)
     assert [member.incarnation for member in servers] == ["a", "b", "s"]
-    epoch = membership.epoch
+    generation = membership.generation
 
     membership.resize(servers)
     assert lives(membership) == ["a", "b", "s"]
-    assert (membership.epoch, membership.layout, membership.num_ps) == (epoch + 1, 1, 3)
+    assert (membership.generation, membership.layout, membership.num_ps) == (generation + 1, 1, 3)
     assert membership.heartbeat(Task(Role.PS, 2), "s", None) == Task(Role.PS, 2)
     assert [r.state for r in membership.records(Role.PS)] == ["up"] * 3
 
@@ -240,10 +240,10 @@ def test_workers_beyond_those_wanted_are_told_to_leave_and_the_job_goes_on(membe
     assert membership.await_ready(1, 0.0, task=Task(Role.WORKER, 0)) == membership.view
 
 
-def test_an_epoch_that_begins_at_once_is_not_over_with_the_one_before(membership):
+def test_an_generation_that_begins_at_once_is_not_over_with_the_one_before(membership):
     """A spare was listed before the chief came to look."""
-    before = membership.epoch
-    membership.renew_epoch()
+    before = membership.generation
+    membership.renew_generation()
     membership.mark_unready(before)
     assert membership.await_over(0, 0.0) == before
 

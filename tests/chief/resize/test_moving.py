@@ -13,7 +13,7 @@ from paramserve.cluster.spec import ClusterView, Member
 from paramserve.data_plane.options import DataPlane
 from paramserve.errors import JobFailed
 from paramserve.jobs.options import JobOptions
-from paramserve.loops.loop import Task
+from paramserve.loops.loop import LoopContext
 from paramserve.model.spec import TrainSpec
 from paramserve.train import AdamOptimizer
 
@@ -61,7 +61,7 @@ def lay_out(model, num_ps, number, **data_plane):
     options = JobOptions(
         model="m.py:build", logdir="runs", sync=False, data_plane=DataPlane(**data_plane)
     )
-    return build_layout(model, options, num_ps, number, Task())
+    return build_layout(model, options, num_ps, number, LoopContext())
 
 
 def saved(layout, session, folder):

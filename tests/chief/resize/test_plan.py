@@ -2,14 +2,14 @@
 
 import pytest
 
-from paramserve.chief.resize.plan import Plan
+from paramserve.chief.resize.plan import ScaleTarget
 from paramserve.errors import UsageError
 from paramserve.jobs.options import JobOptions
 
 
 def plan(**options):
     made = JobOptions(model="m.py:build", logdir="runs", num_workers=2, **options)
-    return Plan(made, made.num_ps)
+    return ScaleTarget(made, made.num_ps)
 
 
 def test_a_job_is_as_it_was_started_until_somebody_asks_for_other_numbers():

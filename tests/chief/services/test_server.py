@@ -74,12 +74,12 @@ def test_a_task_registers_beats_waits_and_leaves(serve, join):
     assert (record.address, record.pid, record.metrics_address) == ("p.host:2222", 11, "p.host:9")
 
     reply = worker.heartbeat(pb.WorkerReport(local_steps=4, loss=0.5, metrics={"m": 2.0}))
-    assert (reply.epoch, reply.stop, reply.write_summaries) == (1, False, True)
+    assert (reply.generation, reply.stop, reply.write_summaries) == (1, False, True)
     report = job.membership.up(Role.WORKER)[0].report
     assert (report.local_steps, report.loss, dict(report.metrics)) == (4, 0.5, {"m": 2.0})
 
     job.membership.mark_ready(1)
-    view = worker.await_ready(min_epoch=1, max_wait_secs=30.0)
+    view = worker.await_ready(min_generation=1, max_wait_secs=30.0)
     assert view == job.membership.view
 
     worker.leave(pb.LeaveRequest.FAILED, "out of memory")
@@ -268,7 +268,7 @@ def test_a_waiting_task_is_told_when_the_job_ends(serve, join):
     timer = threading.Timer(0.3, job.membership.begin_stop, [Role.WORKER])
     timer.start()
     with pytest.raises(JobStopping):
-        client.await_ready(min_epoch=1, max_wait_secs=120.0)
+        client.await_ready(min_generation=1, max_wait_secs=120.0)
     timer.join()
 
 
@@ -278,7 +278,7 @@ def test_what_a_task_waited_for_in_vain_is_named(serve, join):
     client = join(job, Role.WORKER, "a")
     began = time.monotonic()
     with pytest.raises(WaitTimeout, match=r"max_wait_secs=0\.4 ran out: .*ps:1 \(never heard of\)"):
-        client.await_ready(min_epoch=1, max_wait_secs=0.4)
+        client.await_ready(min_generation=1, max_wait_secs=0.4)
     assert 0.4 <= time.monotonic() - began < 30
 
 
@@ -299,7 +299,7 @@ def test_the_status_tells_what_the_job_knows(serve, join):
     job.state.progress.update(2.0, 12, 120, reports)
     with StatusClient(job.address) as client:
         status = client.status()
-    assert (status.phase, status.detail, status.epoch, status.job_id) == (
+    assert (status.phase, status.detail, status.generation, status.job_id) == (
         "training",
         "",
         1,

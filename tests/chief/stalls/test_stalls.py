@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from paramserve.chief.stalls.stalls import GradientSight, Remedy, StallWatch, WorkerSight
+from paramserve.chief.stalls.stalls import Remedy, StallWatch, StepObservation, WorkerObservation
 from paramserve.cluster.spec import Role, Task
 from paramserve.protos import membership_pb2 as pb
 
@@ -20,7 +20,9 @@ class Job:
         self.sync = sync
         self.step = 0
         self.workers = [
-            WorkerSight(Task(Role.WORKER, index), f"life-{index}", sessions=1, doing=DOING.STEP)
+            WorkerObservation(
+                Task(Role.WORKER, index), f"life-{index}", sessions=1, doing=DOING.STEP
+            )
             for index in range(2)
         ]
         self.given = frozenset()
@@ -51,7 +53,7 @@ class Job:
     def look(self):
         def gradients():
             there = len(self.given)
-            return GradientSight(self.step, there, 2, self.given) if self.sync else None
+            return StepObservation(self.step, there, 2, self.given) if self.sync else None
 
         verdict = self.watch.look(self.step, self.workers, paused=self.paused, gradients=gradients)
         self.seen.append(verdict)

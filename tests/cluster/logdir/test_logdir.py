@@ -10,10 +10,10 @@ import fsspec
 import pytest
 import tensorflow as tf
 
-from paramserve.cluster.logdir.direct import DirectStorage
-from paramserve.cluster.logdir.errors import STORAGE_ERRORS, remedy_for
-from paramserve.cluster.logdir.interface import is_direct, open_storage
-from paramserve.cluster.logdir.staged import StagedStorage
+from paramserve.cluster.logdir.direct import DirectLogDirectory
+from paramserve.cluster.logdir.errors import LOGDIR_ERRORS, remedy_for
+from paramserve.cluster.logdir.interface import is_direct, open_logdir
+from paramserve.cluster.logdir.staged import StagedLogDirectory
 from paramserve.errors import UsageError
 
 
@@ -33,7 +33,7 @@ def storage(request, tmp_path):
         "memory": f"memory://{place}/job",
         "local": f"local://{tmp_path}/there/job",
     }[request.param]
-    with contextlib.closing(open_storage(logdir)) as storage:
+    with contextlib.closing(open_logdir(logdir)) as storage:
         yield storage
 
 
@@ -45,7 +45,7 @@ def put(storage, name, content):
 
 
 def test_what_tensorflow_reaches_is_used_in_place(tmp_path):
-    assert isinstance(open_storage(str(tmp_path)), DirectStorage)
+    assert isinstance(open_logdir(str(tmp_path)), DirectLogDirectory)
     assert [is_direct(name) for name in ("runs/x", "/runs/x", "gs://bucket/x", "file:///x")] == [
         True
     ] * 4
@@ -53,12 +53,12 @@ def test_what_tensorflow_reaches_is_used_in_place(tmp_path):
 
 
 def test_an_open_storage_is_taken_as_it_is(storage):
-    assert open_storage(storage) is storage
+    assert open_logdir(storage) is storage
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(UsageError, match=r"--logdir 'nowhere://x' cannot be reached: .*nowhere"):
-        open_storage("nowhere://x")
+        open_logdir("nowhere://x")
 
 
 def test_before_anything_is_written_there_is_nothing(storage):
@@ -98,7 +98,7 @@ def test_a_file_can_be_put_out_of_the_way(storage):
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
-    storage = StagedStorage(f"local://{tmp_path}/job")
+    storage = StagedLogDirectory(f"local://{tmp_path}/job")
     contents = ["a" * 100_000, "b" * 100_000]
     storage.write_text("job.json", contents[0])
     done, seen = threading.Event(), set()
@@ -122,7 +122,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 @pytest.fixture
 def staged(tmp_path):
-    with contextlib.closing(StagedStorage(f"local://{tmp_path}/job")) as storage:
+    with contextlib.closing(StagedLogDirectory(f"local://{tmp_path}/job")) as storage:
         yield storage
 
 
@@ -190,14 +190,14 @@ def test_errors_of_all_libraries_are_alike(staged, monkeypatch):
         lambda: staged.move("data", "corrupt"),
         lambda: staged.remove("data"),
     ):
-        with pytest.raises(STORAGE_ERRORS, match=rf"^{staged.logdir}.*: AccessDenied: no$"):
+        with pytest.raises(LOGDIR_ERRORS, match=rf"^{staged.logdir}.*: AccessDenied: no$"):
             call()
 
 
 def test_listings_are_never_old_ones(monkeypatch):
     """Some file systems remember what a directory held."""
     place = f"memory://{uuid.uuid4().hex}/job"
-    storage = StagedStorage(place)
+    storage = StagedLogDirectory(place)
     storage.write_text("a", "")
     forgotten = []
     monkeypatch.setattr(storage._files, "invalidate_cache", forgotten.append)

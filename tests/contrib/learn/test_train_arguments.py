@@ -31,7 +31,7 @@ def test_signature_is_that_of_the_original():
     )
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.learn.train raises ValueError: steps and max_steps",
     "tf.contrib.learn.train raises ValueError: output_dir",
     "tf.contrib.learn.train raises ValueError: train_op",
@@ -84,7 +84,7 @@ def test_a_malformed_master_is_refused(graph, output_dir, counter):
         )
 
 
-@pytest.mark.seed("tf.contrib.learn.train(graph)")
+@pytest.mark.original_api("tf.contrib.learn.train(graph)")
 def test_the_graph_need_not_be_the_default_one_and_can_be_changed_afterwards(output_dir):
     with tf.Graph().as_default() as other:
         step = v1.train.get_or_create_global_step()
@@ -95,7 +95,7 @@ def test_the_graph_need_not_be_the_default_one_and_can_be_changed_afterwards(out
     assert not v1.get_default_graph().get_operations()
 
 
-@pytest.mark.seed("tf.contrib.learn.train(graph)")
+@pytest.mark.original_api("tf.contrib.learn.train(graph)")
 def test_further_calls_on_a_graph_add_little_to_it(graph, output_dir, model):
     sizes = []
     for _ in range(3):
@@ -106,7 +106,7 @@ def test_further_calls_on_a_graph_add_little_to_it(graph, output_dir, model):
     assert v1.train.get_global_step() is model.step
 
 
-@pytest.mark.seed("tf.contrib.learn.train(loss_op)", "tf.contrib.learn.train returns")
+@pytest.mark.original_api("tf.contrib.learn.train(loss_op)", "tf.contrib.learn.train returns")
 @pytest.mark.parametrize("kind", ["variable", "name", "tensor", "new read"])
 def test_a_loss_that_is_a_variable_is_that_after_the_step(
     variables, graph, output_dir, counter, kind
@@ -126,7 +126,7 @@ def test_a_loss_that_is_a_variable_is_that_after_the_step(
     assert isinstance(value, np.float32)
 
 
-@pytest.mark.seed("tf.contrib.learn.train(loss_op)")
+@pytest.mark.original_api("tf.contrib.learn.train(loss_op)")
 @pytest.mark.parametrize("shape", [[2], None])
 def test_a_loss_that_is_no_scalar_is_refused(graph, output_dir, counter, shape):
     loss = v1.placeholder_with_default([1.0, 2.0], shape)
@@ -134,7 +134,7 @@ def test_a_loss_that_is_no_scalar_is_refused(graph, output_dir, counter, shape):
         train(graph, output_dir, counter.train_op, loss, steps=1)
 
 
-@pytest.mark.seed("tf.contrib.learn.train(train_op)")
+@pytest.mark.original_api("tf.contrib.learn.train(train_op)")
 @pytest.mark.parametrize("kind", [lambda op: op, lambda op: [op], lambda op: op.name])
 def test_train_op_may_be_anything_that_a_session_runs(graph, output_dir, model, saved, kind):
     loss = train(graph, output_dir, kind(model.train_op), model.loss, steps=3)
@@ -142,7 +142,7 @@ def test_train_op_may_be_anything_that_a_session_runs(graph, output_dir, model, 
     assert saved("weight") == 1.25
 
 
-@pytest.mark.seed("tf.contrib.learn.train(global_step_tensor)")
+@pytest.mark.original_api("tf.contrib.learn.train(global_step_tensor)")
 def test_the_global_step_may_be_any_integer_variable(graph, output_dir, saved):
     """It may also be none of the graph's own, which is not disturbed."""
     own = v1.train.get_or_create_global_step()
@@ -156,14 +156,14 @@ def test_the_global_step_may_be_any_integer_variable(graph, output_dir, saved):
     assert v1.train.get_global_step() is own
 
 
-@pytest.mark.seed("tf.contrib.learn.train(global_step_tensor)")
+@pytest.mark.original_api("tf.contrib.learn.train(global_step_tensor)")
 def test_the_global_step_is_found_by_its_name(graph, output_dir):
     step = v1.get_variable("global_step", initializer=np.int64(0), trainable=False)
     assert not graph.get_collection(v1.GraphKeys.GLOBAL_STEP)
     assert train(graph, output_dir, step.assign_add(1), tf.constant(2.0), steps=1) == 2.0
 
 
-@pytest.mark.seed("tf.contrib.learn.train raises ValueError: global_step_tensor")
+@pytest.mark.original_api("tf.contrib.learn.train raises ValueError: global_step_tensor")
 def test_two_global_steps_are_none(graph, output_dir, counter):
     graph.add_to_collection(v1.GraphKeys.GLOBAL_STEP, v1.get_variable("b", initializer=0))
     with pytest.raises(ValueError, match="the graph has 2 global_step"):
@@ -185,7 +185,7 @@ def test_a_global_step_that_cannot_count_is_refused(graph, output_dir, counter, 
 # Initialization
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.learn.train(init_op)",
     "tf.contrib.learn.train(init_feed_dict)",
     "tf.contrib.learn.train(init_fn)",
@@ -240,7 +240,7 @@ def lines(caplog, start):
     return [r.getMessage() for r in caplog.records if r.getMessage().startswith(start)]
 
 
-@pytest.mark.seed("tf.contrib.learn.train(log_every_steps)")
+@pytest.mark.original_api("tf.contrib.learn.train(log_every_steps)")
 @pytest.mark.parametrize(
     ("every", "logged"),
     [(10, [10, 20, 25]), (4, [4, 8, 12, 16, 20, 24, 25]), (0, list(range(1, 26)))],

@@ -58,7 +58,7 @@ def diverging(counter):
     return counter
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.learn.train(fail_on_nan_loss)",
     "tf.contrib.learn.train raises NanLossDuringTrainingError: fail_on_nan_loss",
 )
@@ -75,7 +75,9 @@ def test_nan_is_an_error_and_its_model_is_saved_but_not_given_out(
     assert monitors[0].after == [("post_step", step) for step in (1, 2, 3)] + [("end", False)]
 
 
-@pytest.mark.seed("tf.contrib.learn.train(fail_on_nan_loss)", "tf.contrib.learn.train returns")
+@pytest.mark.original_api(
+    "tf.contrib.learn.train(fail_on_nan_loss)", "tf.contrib.learn.train returns"
+)
 def test_nan_may_be_tolerated(graph, output_dir, diverging, saved, caplog):
     loss = train(
         graph, output_dir, diverging.train_op, diverging.loss, fail_on_nan_loss=False, max_steps=6
@@ -90,7 +92,7 @@ def test_infinity_is_not_nan(graph, output_dir, counter):
     assert train(graph, output_dir, counter.train_op, tf.constant(np.inf), steps=2) == np.inf
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.learn.train(fail_on_nan_loss)",
     "tf.contrib.learn.train raises NanLossDuringTrainingError: exit code 1",
 )

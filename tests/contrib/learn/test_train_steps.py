@@ -61,7 +61,7 @@ class Recorder(BaseMonitor):
 # How many
 
 
-@pytest.mark.seed("tf.contrib.learn.train(steps)")
+@pytest.mark.original_api("tf.contrib.learn.train(steps)")
 def test_steps_count_from_the_newest_checkpoint(variables, graph, output_dir, counter, saved):
     train(graph, output_dir, counter.train_op, counter.loss, steps=10)
     assert saved() == 10
@@ -69,7 +69,7 @@ def test_steps_count_from_the_newest_checkpoint(variables, graph, output_dir, co
     assert saved() == 25
 
 
-@pytest.mark.seed("tf.contrib.learn.train(max_steps)", "tf.contrib.learn.train returns")
+@pytest.mark.original_api("tf.contrib.learn.train(max_steps)", "tf.contrib.learn.train returns")
 def test_max_steps_counts_from_the_beginning(graph, output_dir, counter, saved):
     recorder = Recorder()
     for max_steps in (10, 15):
@@ -91,7 +91,7 @@ def test_max_steps_counts_from_the_beginning(graph, output_dir, counter, saved):
     assert recorder.calls == [("begin", 15), ("end", True), ("begin", 12), ("end", True)]
 
 
-@pytest.mark.seed("tf.contrib.learn.train(steps)", "tf.contrib.learn.train returns")
+@pytest.mark.original_api("tf.contrib.learn.train(steps)", "tf.contrib.learn.train returns")
 @pytest.mark.parametrize("limit", ["steps", "max_steps"])
 def test_0_makes_no_step_but_initializes_and_saves(graph, output_dir, counter, saved, limit):
     arguments = {limit: 0}
@@ -99,13 +99,13 @@ def test_0_makes_no_step_but_initializes_and_saves(graph, output_dir, counter, s
     assert saved() == 0
 
 
-@pytest.mark.seed("tf.contrib.learn.train(max_steps)")
+@pytest.mark.original_api("tf.contrib.learn.train(max_steps)")
 def test_a_train_op_that_counts_by_five_may_go_beyond_the_limit(graph, output_dir, counter, saved):
     train(graph, output_dir, counter.step.assign_add(5), counter.loss, max_steps=12)
     assert saved() == 15
 
 
-@pytest.mark.seed("tf.contrib.learn.train(feed_fn)")
+@pytest.mark.original_api("tf.contrib.learn.train(feed_fn)")
 def test_without_a_limit_it_trains_until_the_feeds_end(graph, output_dir, model, saved, caplog):
     """Each step is fed once; the last step's loss is returned."""
     caplog.set_level(logging.INFO)
@@ -127,7 +127,7 @@ def test_without_a_limit_it_trains_until_the_feeds_end(graph, output_dir, model,
     assert "StopIteration" in caplog.text
 
 
-@pytest.mark.seed("tf.contrib.learn.train(feed_fn)")
+@pytest.mark.original_api("tf.contrib.learn.train(feed_fn)")
 def test_feed_fn_and_monitors_have_a_default_session(graph, output_dir, model):
     """The feeds are made before the monitors are asked."""
     order = []
@@ -156,7 +156,7 @@ def test_the_end_of_a_queue_is_the_end_of_training(graph, output_dir, counter, s
 # Monitors
 
 
-@pytest.mark.seed("tf.contrib.learn.train(monitors)")
+@pytest.mark.original_api("tf.contrib.learn.train(monitors)")
 def test_monitors_are_called_around_each_step_in_their_order(graph, output_dir, counter):
     calls = []
     first, second = Recorder(calls=calls), Recorder(calls=calls)
@@ -168,7 +168,7 @@ def test_monitors_are_called_around_each_step_in_their_order(graph, output_dir, 
     assert calls == [call for call in once for _ in range(2)]
 
 
-@pytest.mark.seed("tf.contrib.learn.train(monitors)")
+@pytest.mark.original_api("tf.contrib.learn.train(monitors)")
 def test_monitors_get_what_they_ask_for(variables, graph, output_dir, model):
     """Tensors under their names, names and all else as they were asked for."""
     with tf.control_dependencies([model.train_op]):
@@ -195,7 +195,7 @@ def test_a_monitor_that_asks_with_no_list_is_told_so(graph, output_dir, counter)
         train(graph, output_dir, counter.train_op, counter.loss, monitors=[Wrong()], steps=1)
 
 
-@pytest.mark.seed("tf.contrib.learn.train(monitors)")
+@pytest.mark.original_api("tf.contrib.learn.train(monitors)")
 def test_a_monitor_can_stop_training_and_all_others_see_that_step(
     graph, output_dir, counter, saved
 ):
@@ -218,7 +218,7 @@ def test_a_monitor_of_old_whose_end_takes_no_session(graph, output_dir, counter)
     assert ended == [True]
 
 
-@pytest.mark.seed("tf.contrib.learn.train(monitors)")
+@pytest.mark.original_api("tf.contrib.learn.train(monitors)")
 def test_monitors_act_every_n_steps(graph, output_dir, counter):
     """The original never called `post_step`, so from step n on they acted in every step."""
     acted = []
@@ -256,7 +256,7 @@ def test_a_monitor_may_add_variables_when_it_begins(graph, output_dir, counter, 
     assert saved("average") == 3.0
 
 
-@pytest.mark.seed("tf.contrib.learn.train(supervisor_is_chief)")
+@pytest.mark.original_api("tf.contrib.learn.train(supervisor_is_chief)")
 @pytest.mark.parametrize("is_chief", [True, False])
 def test_another_worker_runs_only_the_monitors_for_all(
     graph, output_dir, counter, saved, events, is_chief
@@ -285,7 +285,7 @@ def test_another_worker_runs_only_the_monitors_for_all(
     assert bool(events()) == is_chief
 
 
-@pytest.mark.seed("tf.contrib.learn.train(supervisor_master)")
+@pytest.mark.original_api("tf.contrib.learn.train(supervisor_master)")
 def test_training_on_a_server(graph, output_dir, counter, saved):
     server = v1.train.Server.create_local_server()
     with v1.Session(server.target, graph=graph) as other:
@@ -304,7 +304,7 @@ def test_training_on_a_server(graph, output_dir, counter, saved):
 # Summaries
 
 
-@pytest.mark.seed("tf.contrib.learn.train(supervisor_save_summaries_steps)")
+@pytest.mark.original_api("tf.contrib.learn.train(supervisor_save_summaries_steps)")
 @pytest.mark.parametrize(
     ("every", "written"), [(100, [1, 5]), (2, [1, 3, 5]), (3, [1, 4, 5]), (0, [1, 2, 3, 4, 5])]
 )
@@ -323,7 +323,7 @@ def test_summaries_are_written_at_the_first_step_every_n_and_last(
     assert summaries() == [(step, "loss", 2.0) for step in written]
 
 
-@pytest.mark.seed("tf.contrib.learn.train(monitors)")
+@pytest.mark.original_api("tf.contrib.learn.train(monitors)")
 def test_with_monitors_of_ones_own_no_summaries_are_written(
     graph, output_dir, counter, summaries, events
 ):
@@ -337,7 +337,7 @@ def test_with_monitors_of_ones_own_no_summaries_are_written(
     assert (5, v1.SessionLog.CHECKPOINT) in statuses
 
 
-@pytest.mark.seed("tf.contrib.learn.train(output_dir)")
+@pytest.mark.original_api("tf.contrib.learn.train(output_dir)")
 def test_what_is_written_to_the_directory(graph, output_dir, counter, events):
     train(graph, output_dir, counter.train_op, counter.loss, max_steps=2)
     names = set(tf.io.gfile.listdir(output_dir))
@@ -349,7 +349,7 @@ def test_what_is_written_to_the_directory(graph, output_dir, counter, events):
 # Checkpoints
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.learn.train(supervisor_save_model_secs)",
     "tf.contrib.learn.train(keep_checkpoint_max)",
 )
@@ -402,7 +402,7 @@ def test_stop_at_step_counts_from_the_first_step_of_the_call(graph, output_dir, 
         assert saved() == expected
 
 
-@pytest.mark.seed("tf.contrib.learn.train(train_op)", "tf.contrib.learn.train returns")
+@pytest.mark.original_api("tf.contrib.learn.train(train_op)", "tf.contrib.learn.train returns")
 def test_a_model_learns(graph, output_dir):
     features = np.random.default_rng(1).normal(size=(64, 3)).astype(np.float32)
     labels = features @ np.float32([[1.0], [-2.0], [0.5]])

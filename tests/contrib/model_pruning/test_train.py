@@ -96,13 +96,13 @@ def test_docstring_explains_every_argument():
 # What is refused, in the original's order
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train raises ValueError: train_op")
+@pytest.mark.original_api("tf.contrib.model_pruning.train raises ValueError: train_op")
 def test_a_missing_train_op_is_refused_first():
     with pytest.raises(ValueError, match="train_op cannot be None"):
         train(None, None, None, summary_op=None, number_of_steps=-1)
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train(logdir)",
     "tf.contrib.model_pruning.train raises ValueError: trace_every_n_steps and logdir",
 )
@@ -115,7 +115,7 @@ def test_without_logdir_nothing_that_needs_one_may_be_given(train_op, mask_updat
         del needs[first]
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train raises ValueError: startup_delay_steps and sync_optimizer"
 )
 @pytest.mark.parametrize("supplied", ["an optimizer", []])
@@ -134,21 +134,21 @@ def test_synchronous_workers_cannot_be_delayed(train_op, mask_update_op, supplie
         )
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train raises ValueError: number_of_steps")
+@pytest.mark.original_api("tf.contrib.model_pruning.train raises ValueError: number_of_steps")
 @pytest.mark.parametrize("number_of_steps", [-1, 0])
 def test_the_number_of_steps_has_to_be_positive(train_op, mask_update_op, number_of_steps):
     with pytest.raises(ValueError, match="must be either None or a positive number"):
         train(train_op, None, mask_update_op, number_of_steps=number_of_steps)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(mask_update_op)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(mask_update_op)")
 def test_a_missing_mask_update_is_refused_before_training(train_op, logdir):
     with pytest.raises(ValueError, match=r"mask_update_op cannot be None.*contrib\.slim"):
         train(train_op, logdir, None, number_of_steps=1)
     assert not Path(logdir).exists()
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(sync_optimizer)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(sync_optimizer)")
 @pytest.mark.parametrize("wrong", [3, [3], ["optimizer"]])
 def test_a_sync_optimizer_has_to_be_one(train_op, mask_update_op, wrong):
     with pytest.raises(ValueError, match=r"must be a tf\.train\.SyncReplicasOptimizer"):
@@ -171,7 +171,7 @@ def test_traces_and_mask_updates_cannot_be_nonsense(train_op, mask_update_op, lo
 # What it returns, and where it stops
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train returns",
     "tf.contrib.model_pruning.train(train_op)",
     "tf.contrib.model_pruning.train(number_of_steps)",
@@ -184,7 +184,7 @@ def test_it_trains_to_the_number_of_steps_and_returns_the_last_loss(
     assert saved_steps(logdir) == [0, 3]
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(number_of_steps)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(number_of_steps)")
 def test_a_further_call_goes_on_and_at_the_limit_makes_no_step(
     graph, train_op, mask_update_op, logdir
 ):
@@ -196,7 +196,7 @@ def test_a_further_call_goes_on_and_at_the_limit_makes_no_step(
     assert not graph.finalized
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(global_step)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(global_step)")
 def test_the_global_step_may_be_ones_own(mask_update_op, logdir, graph):
     other = v1.train.get_or_create_global_step()
     own = v1.get_variable("own", initializer=tf.constant(10, tf.int64), trainable=False)
@@ -208,13 +208,13 @@ def test_the_global_step_may_be_ones_own(mask_update_op, logdir, graph):
     assert graph.get_collection(v1.GraphKeys.GLOBAL_STEP) == [other]
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(global_step)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(global_step)")
 def test_a_global_step_that_counts_nothing_is_refused(train_op, mask_update_op):
     with pytest.raises(TypeError, match="integer type"):
         train(train_op, None, mask_update_op, global_step=tf.constant(1.0))
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(global_step)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(global_step)")
 def test_without_a_global_step_there_will_be_one(mask_update_op):
     def step_function(session, train_op, global_step, kwargs):
         assert global_step is v1.train.get_global_step()
@@ -223,7 +223,7 @@ def test_without_a_global_step_there_will_be_one(mask_update_op):
     assert train(tf.constant(2.0), None, mask_update_op, step_function) == 2.0
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(local_init_op)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(local_init_op)")
 def test_the_end_of_the_input_is_a_normal_end(mask_update_op, logdir):
     step = v1.train.get_or_create_global_step()
     # It counts in a local variable, which has to be initialized.
@@ -261,7 +261,7 @@ def test_a_loss_that_is_no_number_is_an_error_and_not_resumed_from(mask_update_o
 # Initialization
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train(init_op)", "tf.contrib.model_pruning.train(init_feed_dict)"
 )
 def test_an_init_op_may_be_given_and_fed(train_op, mask_update_op):
@@ -280,13 +280,13 @@ def test_an_init_op_may_be_given_and_fed(train_op, mask_update_op):
     assert first == 9
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(init_op)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(init_op)")
 def test_without_an_init_op_variables_are_left_and_named(train_op, mask_update_op, logdir):
     with pytest.raises(RuntimeError, match=r"did not make model ready.*weight"):
         train(train_op, logdir, mask_update_op, init_op=None, number_of_steps=1)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(init_fn)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(init_fn)")
 def test_init_fn_runs_after_the_init_op_on_a_fresh_start_only(train_op, mask_update_op, logdir):
     weight = v1.trainable_variables()[0]
     twice = weight.assign(2 * weight)
@@ -302,7 +302,7 @@ def test_init_fn_runs_after_the_init_op_on_a_fresh_start_only(train_op, mask_upd
     assert issubclass(kind, v1.Session)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(local_init_op)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(local_init_op)")
 def test_a_local_init_op_may_be_given(mask_update_op):
     local = v1.get_local_variable("local", initializer=4.0)
     step = v1.train.get_or_create_global_step()
@@ -315,7 +315,7 @@ def test_a_local_init_op_may_be_given(mask_update_op):
         train(train_op, None, mask_update_op, number_of_steps=1, local_init_op=None)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(ready_op)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(ready_op)")
 def test_a_ready_op_says_what_is_missing_and_none_takes_all_for_ready(mask_update_op):
     step = v1.train.get_or_create_global_step()
     v1.get_variable("unused", [2])
@@ -341,7 +341,7 @@ def test_0_still_means_the_default(train_op, mask_update_op, logdir):
 # Files
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(logdir)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(logdir)")
 @pytest.mark.parametrize("nowhere", [None, ""])
 def test_without_logdir_nothing_is_written(
     train_op, mask_update_op, nowhere, tmp_path, monkeypatch
@@ -352,7 +352,7 @@ def test_without_logdir_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train(summary_op)",
     "tf.contrib.model_pruning.train(save_summaries_secs)",
 )
@@ -362,7 +362,7 @@ def test_summaries_are_written_at_the_first_step_and_then_by_time(train_op, mask
     assert [e.step for e in events(logdir) if e.summary.value and "answer" in str(e)] == [1]
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train(summary_op)",
     "tf.contrib.model_pruning.train(save_summaries_secs)",
 )
@@ -383,7 +383,7 @@ def test_summaries_may_be_chosen_or_left_out(train_op, mask_update_op, tmp_path)
         assert tags(logdir) == expected
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(summary_writer)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(summary_writer)")
 def test_summaries_may_go_elsewhere(train_op, mask_update_op, tmp_path):
     v1.summary.scalar("answer", 42.0)
     with v1.summary.FileWriter(str(tmp_path / "elsewhere")) as writer:
@@ -404,7 +404,7 @@ def test_the_events_tell_of_the_session_and_its_checkpoints(train_op, mask_updat
     assert (Path(logdir) / "graph.pbtxt").exists()
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(save_interval_secs)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(save_interval_secs)")
 def test_checkpoints_by_time_and_at_the_end(train_op, mask_update_op, tmp_path):
     cases = [("never", None, [3]), ("0", 0, [3]), ("always", 1e-6, [0, 1, 2, 3])]
     for name, secs, expected in cases:
@@ -413,7 +413,7 @@ def test_checkpoints_by_time_and_at_the_end(train_op, mask_update_op, tmp_path):
         assert saved_steps(logdir) == expected
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(saver)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(saver)")
 def test_a_saver_of_ones_own_saves_what_it_likes(train_op, mask_update_op, logdir):
     saver = v1.train.Saver([v1.train.get_global_step()], max_to_keep=1)
     train(train_op, logdir, mask_update_op, number_of_steps=3, saver=saver)
@@ -424,14 +424,14 @@ def test_a_saver_of_ones_own_saves_what_it_likes(train_op, mask_update_op, logdi
 # Where it runs
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(graph)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(graph)")
 def test_a_graph_may_be_given(train_op, mask_update_op, graph):
     with tf.Graph().as_default():
         loss = train(train_op, None, mask_update_op, graph=graph, number_of_steps=1)
     assert loss == 25
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(session_config)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(session_config)")
 def test_the_session_is_configured(train_op, mask_update_op):
     devices = []
 
@@ -444,7 +444,7 @@ def test_the_session_is_configured(train_op, mask_update_op):
     assert len(devices) == 3
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train(master)", "tf.contrib.model_pruning.train(is_chief)"
 )
 def test_a_worker_trains_what_its_chief_has_made_ready(train_op, mask_update_op, logdir):
@@ -469,7 +469,7 @@ def test_a_worker_trains_what_its_chief_has_made_ready(train_op, mask_update_op,
 # With masks
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(mask_update_op)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(mask_update_op)")
 def test_a_masked_model_gets_sparse_and_learns(logdir):
     generator = np.random.default_rng(3)
     inputs = generator.normal(size=(64, 20)).astype(np.float32)

@@ -72,7 +72,7 @@ def run_metadata_tags(logdir):
 # The default step function
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(train_step_kwargs)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(train_step_kwargs)")
 def test_the_default_arguments_are_two_booleans(train_op, mask_update_op, global_step):
     seen = []
 
@@ -95,7 +95,7 @@ def test_the_default_arguments_are_two_booleans(train_op, mask_update_op, global
     train(train_op, None, mask_update_op, names, number_of_steps=3)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(train_step_kwargs)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(train_step_kwargs)")
 def test_arguments_follow_what_was_asked_for(train_op, mask_update_op, logdir):
     seen = []
 
@@ -113,7 +113,7 @@ def test_arguments_follow_what_was_asked_for(train_op, mask_update_op, logdir):
     assert "summary_writer" not in seen[-1]
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(log_every_n_steps)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(log_every_n_steps)")
 def test_the_loss_is_logged_every_few_steps(train_op, mask_update_op, lines):
     train(train_op, None, mask_update_op, log_every_n_steps=2, number_of_steps=5)
     [first, second] = lines("global step")
@@ -122,7 +122,7 @@ def test_the_loss_is_logged_every_few_steps(train_op, mask_update_op, lines):
     assert second.startswith("global step 4: loss = 4.0000 (")
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(log_every_n_steps)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(log_every_n_steps)")
 @pytest.mark.parametrize("never", [0, -1, None])
 def test_logging_may_be_off(train_op, mask_update_op, lines, never):
     train(train_op, None, mask_update_op, log_every_n_steps=never, number_of_steps=2)
@@ -147,7 +147,7 @@ def test_the_log_tells_the_story(train_op, mask_update_op, logdir, lines):
         assert len(lines(line)) == 1
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(trace_every_n_steps)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(trace_every_n_steps)")
 def test_traces_are_named_by_the_step_after(train_op, mask_update_op, logdir):
     train(train_op, logdir, mask_update_op, number_of_steps=300, trace_every_n_steps=100)
     files = sorted(Path(logdir).glob("tf_trace-*.json"))
@@ -157,7 +157,7 @@ def test_traces_are_named_by_the_step_after(train_op, mask_update_op, logdir):
     assert run_metadata_tags(logdir) == [f"run_metadata-{step}" for step in (1, 101, 201)]
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(trace_every_n_steps)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(trace_every_n_steps)")
 def test_none_writes_no_traces(train_op, mask_update_op, logdir):
     train(train_op, logdir, mask_update_op, number_of_steps=3)
     assert not list(Path(logdir).glob("tf_trace-*"))
@@ -202,7 +202,7 @@ def test_the_step_function_works_in_any_session(train_op, global_step, logdir, l
 # Masks
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(mask_update_op)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(mask_update_op)")
 def test_masks_are_updated_after_every_step_the_last_one_included(
     train_op, updates, mask_update_op, logdir
 ):
@@ -241,7 +241,7 @@ def test_masks_may_be_left_to_the_chief(train_op, updates, mask_update_op, where
 # Step functions of one's own
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.model_pruning.train(train_step_fn)",
     "tf.contrib.model_pruning.train(train_step_kwargs)",
 )
@@ -262,7 +262,7 @@ def test_a_step_function_gets_its_own_arguments(train_op, mask_update_op, logdir
     assert not lines("global step")
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(train_step_fn)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(train_step_fn)")
 def test_a_step_function_says_when_to_stop(train_op, mask_update_op, logdir):
     def step_function(session, op, step, kwargs):
         loss = session.run(op)
@@ -272,7 +272,7 @@ def test_a_step_function_says_when_to_stop(train_op, mask_update_op, logdir):
     assert saved(logdir) == 4
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(train_step_fn)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(train_step_fn)")
 def test_a_step_function_may_use_the_session_as_it_likes(
     train_op, global_step, mask_update_op, logdir, graph
 ):
@@ -345,7 +345,7 @@ def test_a_lost_session_is_replaced(train_op, mask_update_op, logdir, lines, err
 # Tasks that are not the chief
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(startup_delay_steps)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(startup_delay_steps)")
 def test_a_delayed_worker_begins_at_its_step(train_op, global_step, mask_update_op, graph, lines):
     server = v1.train.Server.create_local_server()
     jump = v1.assign(global_step, tf.constant(7, tf.int64))
@@ -383,7 +383,7 @@ def test_a_delayed_worker_begins_at_its_step(train_op, global_step, mask_update_
     assert losses == [9]
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(startup_delay_steps)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(startup_delay_steps)")
 def test_the_chief_is_not_delayed_and_nobody_waits_for_more_than_there_will_be(
     train_op, mask_update_op
 ):

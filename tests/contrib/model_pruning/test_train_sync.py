@@ -105,7 +105,7 @@ def global_step(cluster):
             return session.run(step)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(sync_optimizer)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(sync_optimizer)")
 @pytest.mark.parametrize("slow", ["chief", "worker"])
 def test_chief_and_worker_make_common_steps_and_end_together(cluster, slow):
     """The fast one has used up the tokens, and waits for one when the other makes the last step."""
@@ -123,7 +123,7 @@ def test_chief_and_worker_make_common_steps_and_end_together(cluster, slow):
     assert global_step(cluster) in (6, 7)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(sync_optimizer)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(sync_optimizer)")
 def test_the_same_servers_train_again(cluster):
     """The queue of tokens lives on the parameter server, where a closed one stays closed."""
     for number_of_steps in (3, 6):
@@ -135,7 +135,7 @@ def test_the_same_servers_train_again(cluster):
         assert global_step(cluster) in (number_of_steps, number_of_steps + 1)
 
 
-@pytest.mark.seed("tf.contrib.model_pruning.train(sync_optimizer)")
+@pytest.mark.original_api("tf.contrib.model_pruning.train(sync_optimizer)")
 def test_several_optimizers(cluster):
     tasks = [Task(cluster, job, optimizers=2, number_of_steps=6) for job in ("chief", "worker")]
     assert [task.wait().error for task in tasks] == [None, None]

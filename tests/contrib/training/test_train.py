@@ -125,7 +125,7 @@ def test_docstring_explains_every_argument():
 # Arguments
 
 
-@pytest.mark.seed("tf.contrib.training.train raises ValueError: no logdir")
+@pytest.mark.original_api("tf.contrib.training.train raises ValueError: no logdir")
 def test_no_logdir_but_something_to_write_is_refused_summaries_first():
     with pytest.raises(ValueError, match=r"^logdir cannot be None when save_summaries_steps"):
         train(None, None)
@@ -133,7 +133,7 @@ def test_no_logdir_but_something_to_write_is_refused_summaries_first():
         train(None, None, save_summaries_steps=None)
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.training.train(save_checkpoint_secs)",
     "tf.contrib.training.train(save_summaries_steps)",
 )
@@ -147,14 +147,14 @@ def test_none_and_0_turn_writing_off(off, logdir):
     assert not [event for event in events(logdir) if event.summary.value]
 
 
-@pytest.mark.seed("tf.contrib.training.train(logdir)")
+@pytest.mark.original_api("tf.contrib.training.train(logdir)")
 def test_empty_logdir_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train(counting_op(), "", hooks=[stop_at(2)]) == 2
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.seed("tf.contrib.training.train(master)")
+@pytest.mark.original_api("tf.contrib.training.train(master)")
 @pytest.mark.parametrize("master", ["localhost:2222", "http://localhost:2222", "grpc://localhost"])
 def test_malformed_master_is_refused(master, logdir):
     with pytest.raises(ValueError, match=re.escape(master.removeprefix("grpc://"))):
@@ -189,7 +189,7 @@ def test_outside_a_graph_the_error_says_what_to_do(logdir):
             call.result()
 
 
-@pytest.mark.seed("tf.contrib.training.train(config)")
+@pytest.mark.original_api("tf.contrib.training.train(config)")
 def test_config_reaches_the_session(logdir):
     class DeviceCount(v1.train.SessionRunHook):
         def after_create_session(self, session, coord):
@@ -201,7 +201,7 @@ def test_config_reaches_the_session(logdir):
     assert hook.value == 3
 
 
-@pytest.mark.seed("tf.contrib.training.train(run_metadata)")
+@pytest.mark.original_api("tf.contrib.training.train(run_metadata)")
 def test_run_metadata_is_filled(logdir):
     class Trace(v1.train.SessionRunHook):
         def before_run(self, run_context):
@@ -223,7 +223,7 @@ def train_in_memory(train_op, steps):
     )
 
 
-@pytest.mark.seed("tf.contrib.training.train(train_op)")
+@pytest.mark.original_api("tf.contrib.training.train(train_op)")
 def test_logistic_classifier_learns():
     train_op = make_train_op(logistic_loss())
     assert train_in_memory(train_op, 1) > 0.5
@@ -265,7 +265,7 @@ def test_programs_that_switched_the_graph_mode_train_too(mode, logdir):
 # Hooks
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.training.train(hooks)",
     "tf.contrib.training.train(chief_only_hooks)",
 )
@@ -290,7 +290,7 @@ def test_chief_runs_its_hooks_in_the_originals_order(logdir, monkeypatch):
     assert calls[-2:] == ["chief only end", "everywhere end"]
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.training.train(hooks)",
     "tf.contrib.training.train(chief_only_hooks)",
     "tf.contrib.training.train(is_chief)",
@@ -314,7 +314,7 @@ def test_other_tasks_run_only_the_hooks_for_all(tmp_path):
     assert calls == [f"everywhere {call}" for call in ("begin", "session", "step", "step", "end")]
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.training.train(max_wait_secs)",
     "tf.contrib.training.train(is_chief)",
 )
@@ -339,7 +339,7 @@ def test_a_local_init_op_can_make_a_lone_worker_ready():
 # Checkpoints and summaries
 
 
-@pytest.mark.seed("tf.contrib.training.train(logdir)")
+@pytest.mark.original_api("tf.contrib.training.train(logdir)")
 def test_a_second_call_resumes_where_the_first_ended(logdir, graph):
     train_op = make_train_op(logistic_loss())
     first = train(train_op, logdir, hooks=[stop_at(100)])
@@ -374,7 +374,7 @@ def test_a_call_that_could_not_begin_leaves_the_graph_usable(logdir, graph):
     assert train(train_op, logdir, hooks=[stop_at(2)]) == 2
 
 
-@pytest.mark.seed("tf.contrib.training.train(scaffold)")
+@pytest.mark.original_api("tf.contrib.training.train(scaffold)")
 def test_init_fn_runs_on_a_fresh_start_only(logdir):
     train_op = counting_op()
     calls = []
@@ -415,7 +415,7 @@ def test_variables_that_nothing_initializes_are_named(logdir):
     assert forgotten.op.name == "forgotten"
 
 
-@pytest.mark.seed(
+@pytest.mark.original_api(
     "tf.contrib.training.train(logdir)",
     "tf.contrib.training.train(save_summaries_steps)",
     "tf.contrib.training.train(save_checkpoint_secs)",
@@ -454,7 +454,7 @@ def test_events_are_on_disk_after_an_error(logdir):
 # How it ends
 
 
-@pytest.mark.seed("tf.contrib.training.train returns")
+@pytest.mark.original_api("tf.contrib.training.train returns")
 def test_end_of_input_is_a_normal_end(logdir):
     batches = v1.data.make_one_shot_iterator(tf.data.Dataset.from_tensor_slices([1.0, 2.0, 3.0]))
     loss = batches.get_next()

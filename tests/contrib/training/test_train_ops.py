@@ -62,20 +62,24 @@ def start(session):
 # It trains
 
 
-@pytest.mark.seed("tf.contrib.training.train(train_op)", "tf.contrib.training.train returns")
+@pytest.mark.original_api(
+    "tf.contrib.training.train(train_op)", "tf.contrib.training.train returns"
+)
 def test_logistic_classifier_learns():
     train_op = create_train_op(logistic_loss(), SGD(1.0))
     assert train_in_memory(train_op, 1) > 0.5
     assert train_in_memory(train_op, 300) < 0.015
 
 
-@pytest.mark.seed("tf.contrib.training.train(train_op)", "tf.contrib.training.train returns")
+@pytest.mark.original_api(
+    "tf.contrib.training.train(train_op)", "tf.contrib.training.train returns"
+)
 def test_batch_norm_classifier_learns():
     train_op = create_train_op(logistic_loss(batch_norm), SGD(1.0))
     assert train_in_memory(train_op, 300) < 0.1
 
 
-@pytest.mark.seed("tf.contrib.training.train(logdir)")
+@pytest.mark.original_api("tf.contrib.training.train(logdir)")
 def test_training_a_subset_of_the_variables_leaves_the_others(tmp_path):
     loss = logistic_loss()
     kernel, _ = v1.trainable_variables()

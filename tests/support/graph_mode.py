@@ -1,4 +1,4 @@
-"""A plugin of pytest: `-p tests.graph_mode` runs the tests in another graph mode of TensorFlow.
+"""A pytest plugin: `-p tests.support.graph_mode` runs tests in another graph mode of TensorFlow.
 
 `GRAPH_MODE` has the names of what in `tf.compat.v1` sets the mode, with commas between them. A mode
 is that of a whole process.
