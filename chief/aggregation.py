@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,23 +12,23 @@ import tensorflow as tf
 
 from ..cluster.deadline import Deadline
 from ..data_plane.sync.builder import SyncOps
-from ..data_plane.sync.stall_clock import StallClock
-from ..data_plane.sync.tokens import SyncCounters, count_up, deal, newest_rounds
+from ..data_plane.sync.dealer import Look, TokenDealer
+from ..data_plane.sync.tokens import SyncCounters, count_up, newest_rounds
 from .checkpoints.holds import LOOK_SECS, given_up_error
 from .stalls.diagnosis import StepObservation
 from .stalls.lost_tokens import LostTokens, NewSession
 
 log = logging.getLogger(__name__)
 
-# What drops a token of an earlier generation waits for ever if somebody else takes it at that
-# moment.
+# The operation that drops a token of an earlier generation waits forever if a worker takes that
+# token at the same moment.
 _CLEAR_TIMEOUT_MS = 2_000
-# A parameter server that gives no answer for so long is gone.
+# A parameter server without an answer for so long is gone.
 _ANSWER_TIMEOUT_MS = 10_000
 
 
 class Aggregator:
-    """Runs `apply_step` again and again in a thread.
+    """The chief's thread of synchronous steps, and what issues the tokens that the dealer names.
 
     Args:
         ops: The graph's sync operations.
@@ -45,20 +45,18 @@ class Aggregator:
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
         self._error: Exception | None = None
         self._rounds = 0
-        self._stalls = StallClock(lease_secs)
-        self._workers: dict[int, str] = {}
-        self._shares = deal((), ops.queues, ops.tokens_per_step)
+        self._dealer = TokenDealer(
+            ops.queues,
+            ops.tokens_per_step,
+            lease_secs,
+            follows_workers=ops.count_replicas is not None,
+        )
         self._reissued = 0
         self._before: SyncCounters | None = None
         # What each worker had pushed before this generation, and when it last did in an earlier
         # one.
         self._pushed_before: dict[int, tuple[int, int]] = {}
         self._lost_tokens = LostTokens()
-        # With a step's number of gradients that follows the workers: those who were there when its
-        # tokens were dealt, and what was seen of it when somebody had come or gone.
-        self._computing: set[int] = set()
-        self._must_refill, self._refill_at = False, 0
-        self._seen: tuple[StepObservation, list[int]] | None = None
 
     def start(self, num_workers: int = 0, workers: Mapping[int, str] | None = None) -> None:
         """Brings queues and accumulators to the model's global step, issues tokens, starts.
@@ -76,13 +74,11 @@ class Aggregator:
         self._clear()
         self._before = self.counters()
         self._pushed_before = newest_rounds(*self._ask(self._ops.ledger))
-        self._workers = dict(workers or {})
-        self._computing = set(self._workers)
-        self._shares = self._deal()
-        self._set(self._ops.deal_tokens, self._shares)
+        self._dealer.begin(workers or {})
+        self._set(self._ops.deal_tokens, self._dealer.shares)
         if self._ops.count_replicas is not None:
-            self._set(self._ops.count_replicas, self._shares)
-        self._issue(self._shares)
+            self._set(self._ops.count_replicas, self._dealer.shares)
+        self._issue(self._dealer.shares)
         self._thread.start()
 
     def stop(self) -> None:
@@ -110,50 +106,34 @@ class Aggregator:
             raise self._error
 
     def set_workers(self, workers: Mapping[int, str]) -> None:
-        """Deals the tokens to those who are there from now on.
-
-        Whoever left held a token; the others would wait for its gradient for ever. So its token for
-        the step under way is issued again, to those who get its tokens from now on.
+        """Deals the tokens to those who are there from now on, see `TokenDealer.set_workers`.
 
         Args:
             workers: A life of each worker, by its index; "" for one that is expected.
         """
-        if workers == self._workers:
-            return
-        gone = {i for i, life in self._workers.items() if life and workers.get(i) != life}
-        if self._must_refill and self._rounds > self._refill_at:
-            self._computing = set(self._workers)
-        self._computing = {i for i in self._computing if workers.get(i) == self._workers.get(i)}
-        self._workers = dict(workers)
-        before, self._shares = self._shares, self._deal()
-        if self._shares != before:
-            self._set(self._ops.deal_tokens, self._shares)
-        if self._ops.count_replicas is not None:
-            # The step under way, once it is clear what that lacks.
-            self._must_refill, self._refill_at, self._seen = True, self._rounds, None
-            return
-        self._reissue(self._for_the_gone(gone, before))
+        before = self._dealer.shares
+        counts = self._dealer.set_workers(workers, self._rounds)
+        if self._dealer.shares != before:
+            self._set(self._ops.deal_tokens, self._dealer.shares)
+        self._reissue(counts)
 
     def release(self) -> None:
         """Issues a token more for every worker, so that each sees that it should stop."""
-        self._issue([max(1, len(self._workers))] * self._ops.queues)
+        self._issue([max(1, len(self._dealer.workers))] * self._ops.queues)
 
     def watch(self) -> None:
-        """Issues tokens again if no step was made for too long and nobody has one to take.
-
-        They are for those alone whose gradient is missing, and who have none to take. One that only
-        is slow then has a token too many, whose gradient comes too late and is dropped.
-        """
-        if self._must_refill and self._workers:
-            self._refill()
-        if not self._workers or not self._stalls.is_stalled(self._rounds):
+        """Issues tokens again if no step was made for too long and no worker has one to take."""
+        dealer = self._dealer
+        if dealer.lacks_tokens(self._rounds):
+            self._reissue(dealer.refill(self._look()))
+        if not dealer.workers or not dealer.stalls.is_stalled(self._rounds):
             return
-        sight, sizes = self._look()
-        missing = sight.replicas - sight.waiting - sum(self._untaken(sizes))
+        look = self._look()
+        missing = dealer.missing(look)
         if missing > 0:
             log.warning("no step for too long, %d gradients are missing", missing)
-            self._reissue(self._for_the_late(missing, sizes, sight.given))
-        self._stalls.restart()
+            self._reissue(dealer.for_the_late(look))
+        dealer.stalls.restart()
 
     def supply(self, waiting: Mapping[int, NewSession]) -> None:
         """Issues tokens to those who need one for a new session: theirs went with an earlier one.
@@ -163,24 +143,23 @@ class Aggregator:
                 session.
         """
         if self._ops.queues == 1:
-            return  # Nobody could tell whose token is missing; `watch` issues some.
-        mine = {i: each for i, each in waiting.items() if i in self._workers}
+            return  # A shared queue does not tell whose token is missing; `watch` issues some.
+        mine = {i: each for i, each in waiting.items() if i in self._dealer.workers}
         if not self._lost_tokens.is_any_new(mine):
             return
-        _, sizes = self._look()
-        queues = {index: min(index, self._ops.queues - 1) for index in mine}
-        lacking = self._lost_tokens.find(
-            mine, {index for index, queue in queues.items() if not sizes[queue]}
-        )
+        sizes = self._look().sizes
+        queues = {index: self._dealer.queue_of(index) for index in mine}
+        empty = {index for index, queue in queues.items() if not sizes[queue]}
         counts = [0] * self._ops.queues
-        for index in lacking:
+        for index in self._lost_tokens.find(mine, empty):
             log.info("worker:%d gets another token: it lost the one before with its session", index)
             counts[queues[index]] += 1
         self._reissue(counts)
 
     def sight(self) -> StepObservation:
         """Which gradients of the step under way are there; asks the parameter server."""
-        return self._look()[0]
+        look = self._look()
+        return StepObservation(look.step, look.waiting, look.replicas, look.given)
 
     def counters(self) -> SyncCounters:
         """What became of the gradients in this generation; asks the parameter server."""
@@ -220,25 +199,7 @@ class Aggregator:
             if held:
                 self._between_steps.release()
 
-    def _deal(self) -> list[int]:
-        if self._ops.queues == 1:
-            return [self._ops.tokens_per_step]
-        if self._ops.count_replicas is not None:
-            return deal(self._workers, self._ops.queues, 1)
-        return deal(self._workers, self._ops.queues, self._ops.tokens_per_step)
-
-    def _for_the_gone(self, gone: set[int], before: list[int]) -> list[int]:
-        """Tokens to issue at once, by queue."""
-        if self._ops.queues == 1:
-            return [len(gone)]
-        counts = [max(0, now - then) for now, then in zip(self._shares, before, strict=True)]
-        for index in gone & set(self._workers):  # Another life with the same queue.
-            queue = min(index, self._ops.queues - 1)
-            counts[queue] = max(1, counts[queue])
-        return counts
-
-    def _look(self) -> tuple[StepObservation, list[int]]:
-        """What is there of the step under way, and how many tokens each queue has."""
+    def _look(self) -> Look:
         ops = self._ops
         (keys, rows), waiting, sizes, number, step, replicas = self._ask(
             [ops.ledger, ops.waiting, ops.queue_sizes, ops.round, ops.global_step, ops.replicas]
@@ -246,59 +207,10 @@ class Aggregator:
         given = frozenset(
             index
             for index, pushed in newest_rounds(keys, rows).items()
-            # Of a model that was put back meanwhile the number of the round says nothing.
+            # Of a model that was restored meanwhile the number of the round says nothing.
             if pushed[1] == number and pushed != self._pushed_before.get(index)
         )
-        sight = StepObservation(int(step), int(waiting), int(replicas), given)
-        return sight, [int(size) for size in sizes]
-
-    def _refill(self) -> None:
-        """Issues the tokens that the step under way lacks, to those who are there.
-
-        It waits for as many gradients as it had tokens at its beginning; those of workers that are
-        gone, and had not given theirs, are computed by the others. What the parameter server says
-        is not of one moment, so it has to say the same twice.
-        """
-        if self._rounds > self._refill_at:  # One has begun since, with tokens for all.
-            self._must_refill, self._computing = False, set(self._workers)
-            return
-        seen, self._seen = self._seen, self._look()
-        sight, sizes = self._seen
-        is_applied_now = bool(sight.given) and not sight.waiting
-        if seen != self._seen or is_applied_now:
-            return
-        queue_of = {index: min(index, self._ops.queues - 1) for index in self._workers}
-        computing = [
-            i for i in self._computing - sight.given if i in queue_of and not sizes[queue_of[i]]
-        ]
-        missing = sight.replicas - sight.waiting - sum(self._untaken(sizes)) - len(computing)
-        counts = [0] * self._ops.queues
-        takers = sorted(self._workers, key=lambda index: (index not in self._computing, index))
-        for number in range(max(0, missing)):
-            counts[queue_of[takers[number % len(takers)]]] += 1
-        self._reissue(counts)
-        # Who came meanwhile, and got none of these, gets its first one with the next step.
-        self._must_refill = False
-        self._computing |= {index for index in takers if counts[queue_of[index]]}
-
-    def _untaken(self, sizes: list[int]) -> list[int]:
-        """Tokens that somebody who is there will take."""
-        return [size if share else 0 for share, size in zip(self._shares, sizes, strict=True)]
-
-    def _for_the_late(self, missing: int, sizes: list[int], given: Collection[int]) -> list[int]:
-        """Tokens for those who have none to take and have not given their gradient; by queue."""
-        if self._ops.queues == 1:
-            return [min(self._shares[0], missing)]
-        counts = [0] * self._ops.queues
-        for index in sorted(set(self._workers) - set(given)):
-            queue = min(index, self._ops.queues - 1)
-            if not sizes[queue] and sum(counts) < missing:
-                counts[queue] += 1
-        # All have given theirs, so whoever computes for one that is missing has lost its token.
-        for queue, share in enumerate(self._shares):
-            if not sum(counts) and not sizes[queue]:
-                counts[queue] = min(share, missing)
-        return counts
+        return Look(int(step), int(waiting), int(replicas), tuple(map(int, sizes)), given)
 
     def _set(self, operation: Any, counts: list[int]) -> None:
         options = tf.compat.v1.RunOptions(timeout_in_ms=_ANSWER_TIMEOUT_MS)

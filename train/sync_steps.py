@@ -10,8 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..data_plane.sync.stall_clock import StallClock
-from ..data_plane.sync.tokens import LEFT, deal, newest_rounds
+from ..data_plane.sync.dealer import Look, TokenDealer
+from ..data_plane.sync.ledger_watch import OwnQueuesWatch, SharedQueueWatch
+from ..data_plane.sync.tokens import newest_rounds
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)
@@ -152,132 +153,33 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
                 coord.request_stop(error)
 
     def _watch(self, session: tf.compat.v1.Session, coord: tf.compat.v1.train.Coordinator) -> None:
-        watch = _SharedQueueWatch if self._workers is None else _OwnQueuesWatch
+        watch, ops = self._make_watch(), self._ops
         try:
-            watcher = watch(
-                session,
-                self._ops,
-                workers=self._workers or 1,
-                chief=self._chief,
-                tokens=self._tokens,
-                replicas=self._replicas,
-                clock=StallClock(self._lease_secs),
-            )
-            watcher.look()
-            while not coord.wait_for_stop(min(_LONGEST_POLL_SECS, self._lease_secs / 10)):
-                watcher.look()
+            fetch = session.make_callable([ops.round, ops.waiting, ops.sizes, *ops.ledger])
+            while not coord.should_stop():
+                self._look_after_workers(session, watch, fetch())
+                coord.wait_for_stop(min(_LONGEST_POLL_SECS, self._lease_secs / 10))
         except (tf.errors.OpError, RuntimeError) as error:
-            # Whoever makes steps finds out the same, and tells of it.
+            # The thread that makes steps meets the same error, and reports it.
             _logger.debug("No longer watching the workers: %s", error)
 
+    def _make_watch(self) -> SharedQueueWatch:
+        if self._workers is None:
+            return SharedQueueWatch(TokenDealer(1, self._tokens, self._lease_secs))
+        dealer = TokenDealer(self._workers, self._tokens, self._lease_secs, has_shared_queue=False)
+        dealer.begin(dict.fromkeys(range(self._workers), ""))
+        return OwnQueuesWatch(dealer, self._workers, self._chief)
 
-class _Watch:
-    """What there is to see on the parameter servers, and tokens to issue again."""
-
-    def __init__(
-        self,
-        session: tf.compat.v1.Session,
-        ops: ChiefOps,
-        *,
-        workers: int,
-        chief: int,
-        tokens: int,
-        replicas: int,
-        clock: StallClock,
+    def _look_after_workers(
+        self, session: tf.compat.v1.Session, watch: SharedQueueWatch, fetched: Sequence[Any]
     ) -> None:
-        self._session, self._ops = session, ops
-        self._workers, self._chief = workers, chief
-        self._tokens, self._replicas = tokens, replicas
-        self._clock = clock
-        fetches = [ops.round, ops.waiting, ops.sizes, *ops.ledger]
-        self._fetch = session.make_callable(fetches)
-
-    def look(self) -> None:
-        """Looks, and acts."""
-        number, waiting, sizes, keys, rows = self._fetch()
+        number, waiting, sizes, keys, rows = fetched
         pushed = newest_rounds(keys, rows)
-        self._meet_leavers(pushed)
-        if self._clock.is_stalled(int(number)):
-            if int(waiting) < self._replicas:
-                self._end_stall(int(number), self._replicas - int(waiting), list(sizes), pushed)
-            self._clock.restart()
-
-    def _meet_leavers(self, pushed: dict[int, tuple[int, int]]) -> None:
-        raise NotImplementedError
-
-    def _end_stall(
-        self, number: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
-    ) -> None:
-        raise NotImplementedError
-
-    def _issue(self, counts: list[int]) -> None:
+        given = frozenset(worker for worker, (_, newest) in pushed.items() if newest >= number)
+        look = Look(int(number), int(waiting), self._replicas, tuple(map(int, sizes)), given)
+        before = watch.dealer.shares
+        counts = watch.judge(look, pushed)
+        if watch.dealer.shares != before:
+            session.run(self._ops.deal, {self._ops.counts: watch.dealer.shares})
         if any(counts):
-            self._session.run(self._ops.issue, {self._ops.counts: counts})
-
-
-class _SharedQueueWatch(_Watch):
-    """Each token of a worker that is gone is for anybody else."""
-
-    _left: frozenset[int] | None = None
-
-    def _meet_leavers(self, pushed: dict[int, tuple[int, int]]) -> None:
-        left = frozenset(worker for worker, (_, newest) in pushed.items() if newest == LEFT)
-        # Those that had left before have no token now.
-        newly = left - self._left if self._left is not None else frozenset()
-        self._left = left
-        if newly:
-            _logger.info("%d workers have left; others get their tokens.", len(newly))
-            self._issue([len(newly)])
-
-    def _end_stall(
-        self, number: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
-    ) -> None:
-        if not sizes[0]:
-            _logger.warning("Step %d lacks %d gradients: issuing tokens again.", number, missing)
-            self._issue([missing])
-
-
-class _OwnQueuesWatch(_Watch):
-    """The tokens of a worker that is gone are dealt to the others, until it pushes again."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # What they had pushed when they were given up.
-        self._absent: dict[int, int] = {}
-        self._shares = [1] * self._workers
-
-    def _meet_leavers(self, pushed: dict[int, tuple[int, int]]) -> None:
-        absent = {
-            worker: count
-            for worker, count in self._absent.items()
-            if pushed.get(worker, (0, 0))[0] == count
-        }
-        for worker, (count, newest) in pushed.items():
-            if newest == LEFT and worker < self._workers and worker != self._chief:
-                absent[worker] = count
-        self._deal(absent)
-
-    def _end_stall(
-        self, number: int, missing: int, sizes: list[int], pushed: dict[int, tuple[int, int]]
-    ) -> None:
-        silent = {
-            worker: pushed.get(worker, (0, -1))[0]
-            for worker in range(self._workers)
-            if worker != self._chief and pushed.get(worker, (0, -1))[1] < number
-        }
-        if silent.keys() - self._absent.keys():
-            _logger.warning("Step %d lacks gradients of the workers %s.", number, sorted(silent))
-            self._deal({**self._absent, **silent})
-        elif not any(size for size, share in zip(sizes, self._shares, strict=True) if share):
-            # Whoever is there has pushed: a token was lost with a session.
-            self._issue([missing if each == self._chief else 0 for each in range(self._workers)])
-
-    def _deal(self, absent: dict[int, int]) -> None:
-        if absent == self._absent:
-            return
-        self._absent = absent
-        present = set(range(self._workers)) - absent.keys()
-        before = self._shares
-        self._shares = deal(present, self._workers + 1, self._tokens)[:-1]
-        self._session.run(self._ops.deal, {self._ops.counts: self._shares})
-        self._issue([max(0, now - then) for now, then in zip(self._shares, before, strict=True)])
+            session.run(self._ops.issue, {self._ops.counts: counts})

@@ -10,20 +10,18 @@ all the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from ..tensors import Operation, Tensor
+from .ledger_watch import LEFT
 
 v1 = tf.compat.v1
 
 # The ledger's columns.
 _PUSHED, _APPLIED, _REISSUED, _ROUND = range(4)
-# In place of a round: the worker computes no further gradient.
-LEFT = 2**62
 # The row of what applies the gradients; workers have rows from 0 up.
 _CHIEF_ROW = -1
 
@@ -238,25 +236,3 @@ def newest_rounds(keys: Any, rows: Any) -> dict[int, tuple[int, int]]:
         for key, row in zip(keys, rows, strict=True)
         if key >= 0
     }
-
-
-def deal(present: Collection[int], queues: int, tokens: int) -> list[int]:
-    """How many tokens each queue gets in a round: one for each worker, and no fewer than `tokens`.
-
-    Worker i has queue i; the last queue is shared by all further workers. They are backup workers
-    while nobody is missing.
-
-    Args:
-        present: Indices of the workers that are there; if it is empty, all with a queue are
-            expected.
-        queues: How many queues there are.
-        tokens: How many tokens there are at least.
-    """
-    own = range(queues - 1)
-    shares = [int(index in present or not present) for index in own]
-    shares.append(sum(index not in own for index in present))
-    takers: Sequence[int] = [queue for queue, share in enumerate(shares) if share]
-    takers = takers or [queues - 1]
-    for number in range(tokens - sum(shares)):
-        shares[takers[number % len(takers)]] += 1
-    return shares

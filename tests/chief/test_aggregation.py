@@ -306,7 +306,7 @@ class TwoWorkers:
     def watch_through_a_stall(self):
         """Whether the aggregator has looked after a stall, which it logs."""
         stalls = []
-        clock = self.aggregator._stalls
+        clock = self.aggregator._dealer.stalls
         restart, clock.restart = clock.restart, lambda: (stalls.append(1), restart())
         self.aggregator.watch()
         clock.restart = restart
