@@ -2,5 +2,14 @@
 
 import os
 
+import pytest
+
+from support.clock import Clock
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture
+def clock():
+    return Clock()

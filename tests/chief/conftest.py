@@ -11,12 +11,13 @@ from paramserve.chief.services.membership_servicer import MembershipServicer
 from paramserve.chief.services.server import ControlServer
 from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
-from paramserve.cluster.runtime import session_config, start_server
-from paramserve.cluster.session import BoundedCloseSession
-from paramserve.cluster.spec import ClusterView, Member, Role, Task
+from paramserve.cluster.spec import Role, Task
 from paramserve.jobs.options import JobOptions
-from paramserve.model.graph import build_train_graph, container_name
+from paramserve.model.graph import build_train_graph
 from paramserve.model.spec import TaskContext, TrainSpec
+from support.local_cluster import cluster, cluster_of_one
+
+__all__ = ["cluster", "cluster_of_one"]
 
 
 @pytest.fixture
@@ -53,43 +54,6 @@ def serve(make_state):
     yield start
     for server in servers:
         server.stop(0.1)
-
-
-class LocalCluster:
-    """One parameter server, a chief and a worker, all in this process."""
-
-    def __init__(self):
-        self._servers = {role: start_server("127.0.0.1") for role in ("ps", "chief", "worker")}
-        self._view = ClusterView(1, (Member(self._servers["ps"].address, "life"),))
-        self._sessions = []
-
-    def session(self, graph, role=Role.CHIEF, index=0):
-        """A session of the chief or of a worker; it is closed when the test is over."""
-        name = role if not index else f"{role}:{index}"
-        server = self._servers.get(name) or start_server("127.0.0.1")
-        self._servers[name] = server
-        config = session_config(self._view, Task(role, index), server.address)
-        self._sessions.append(BoundedCloseSession(server.target, graph, config))
-        return self._sessions[-1]
-
-    def reset(self):
-        """Closes the sessions; every server forgets its variables and queues."""
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
-        for server in self._servers.values():
-            tf.compat.v1.Session.reset(server.target, ["localhost", container_name(0)])
-
-
-@pytest.fixture(scope="session")
-def local_cluster():
-    return LocalCluster()
-
-
-@pytest.fixture
-def cluster(local_cluster):
-    yield local_cluster
-    local_cluster.reset()
 
 
 @pytest.fixture

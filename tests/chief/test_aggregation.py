@@ -13,6 +13,7 @@ from paramserve.cluster.deadline import call_in_background
 from paramserve.cluster.spec import Role
 from paramserve.data_plane.sync.tokens import SyncCounters
 from paramserve.model.spec import TrainSpec
+from support.waiting import until
 
 BOUNDED = tf.compat.v1.RunOptions(timeout_in_ms=30_000)
 
@@ -49,13 +50,6 @@ def job(build_graph, counting_model, cluster, tmp_path):
     yield job
     job.aggregator.stop()
     job.session.close()  # A step that waits for a gradient ends with it.
-
-
-def until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_who_waits_since_an_earlier_generation_takes_no_token_of_this_one(job):

@@ -14,19 +14,6 @@ LEASE_SECS = 3.0
 WAIT_SECS = 30.0
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def membership(clock):
     return Membership(num_ps=1, lease_secs=LEASE_SECS, clock=clock)

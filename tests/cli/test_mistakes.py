@@ -1,7 +1,6 @@
 """Mistakes on the command line: one line each, exit code 2, and nothing started."""
 
 import json
-import socket
 
 import pytest
 
@@ -9,18 +8,13 @@ from paramserve.cli import roles
 from paramserve.cluster.spec import Role
 from paramserve.cluster.status_client import refuse_live_job
 from paramserve.errors import UsageError
+from support.ports import free_port
 
 CLUSTER = {
     "chief": ["10.0.0.1:7077"],
     "ps": ["10.0.0.2:2222"],
     "worker": ["10.0.0.3:2222", "10.0.0.4:2222"],
 }
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def tf_config(role, index=0, **cluster):

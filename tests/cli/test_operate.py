@@ -1,7 +1,6 @@
 """`paramserve status|stop|checkpoint` on a job's real control plane."""
 
 import json
-import socket
 
 import pytest
 
@@ -14,13 +13,12 @@ from paramserve.data_plane.traffic import Traffic
 from paramserve.errors import JobFailed
 from paramserve.protos import membership_pb2 as pb
 from paramserve.protos import status_pb2
+from support.ports import free_addresses
 
 
 @pytest.fixture
 def dead_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return free_addresses(1)[0]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """How tasks find their chief: waiting for it, for a place, and giving up in time."""
 
-import socket
 import threading
 import time
 
@@ -18,12 +17,7 @@ from paramserve.cluster.spec import Role, Task
 from paramserve.errors import JobFailed, WaitTimeout
 from paramserve.jobs.options import JobOptions
 from paramserve.protos import membership_pb2 as pb
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from support.ports import free_port
 
 
 @pytest.fixture

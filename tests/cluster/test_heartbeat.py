@@ -14,6 +14,7 @@ from paramserve.cluster.chief_client import LeaseLost
 from paramserve.cluster.heartbeat import Heartbeat
 from paramserve.errors import JobFailed, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
+from support.waiting import until
 
 
 class NoAnswer(grpc.RpcError):
@@ -133,10 +134,7 @@ def test_a_short_silence_is_borne(start, caplog):
     await_calls(client, 3)
     assert "no answer from the chief" in caplog.text
     client.answer = pb.HeartbeatResponse(generation=9)
-    deadline = time.monotonic() + 30
-    while heartbeat.latest.generation != 9:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: heartbeat.latest.generation == 9)
     heartbeat.check()
     assert not heartbeat.stopping.is_set()
 

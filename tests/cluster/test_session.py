@@ -1,7 +1,6 @@
 """Sessions whose peers are dead, late or silent: every wait ends, and says what it waited for."""
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from paramserve.cluster.session import (
     run_local_init,
     wait_until_ready,
 )
+from support.ports import free_cluster, free_port
 
 v1 = tf.compat.v1
 
@@ -40,16 +40,10 @@ def graph():
         yield graph
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster of this process and a parameter server that does not run yet."""
-    cluster = {job: [f"127.0.0.1:{free_port()}"] for job in ("ps", "chief")}
+    cluster = free_cluster(ps=1, chief=1)
     server = v1.train.Server(cluster, "chief", 0)  # As in a program, it lives as long as this.
     yield cluster, server.target  # noqa: PT022
 

@@ -1,6 +1,5 @@
 """A small cluster in this process, and training runs on it that can be compared."""
 
-import socket
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 from paramserve.data_plane.options import DataPlane
 from paramserve.data_plane.placement import on_cluster
 from paramserve.data_plane.prepare import prepare
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 THREADS = {"inter_op_parallelism_threads": 2, "intra_op_parallelism_threads": 1}
@@ -40,19 +40,8 @@ class Cluster:
     """Two parameter servers and one worker, which serve all tests."""
 
     def __init__(self):
-        ports = [self._free_port() for _ in range(3)]
-        addresses = [f"127.0.0.1:{port}" for port in ports]
-        spec = {"ps": addresses[:2], "worker": addresses[2:]}
-        config = v1.ConfigProto(**THREADS)
-        self._servers = [v1.train.Server(spec, "ps", index, config=config) for index in (0, 1)]
-        self._worker = v1.train.Server(spec, "worker", 0, config=config)
-        self.target = self._worker.target
-
-    @staticmethod
-    def _free_port():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            return free.getsockname()[1]
+        self._servers = start_servers(ps=2, worker=1, config=v1.ConfigProto(**THREADS))
+        self.target = self._servers["worker", 0].target
 
     def train(self, build, data_plane=None, *, num_ps=2, steps=4, run=None):
         """Builds a model in a new graph and trains it.

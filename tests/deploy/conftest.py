@@ -2,17 +2,16 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from paramserve.jobs.launch.parent import PARENT_VARIABLE
+from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 MODEL = f"{Path(__file__).parent / 'linear_model.py'}:build"
@@ -45,21 +44,8 @@ def read_url(url):
 
 
 def wait_until(condition, what, seconds=PATIENCE_SECS):
-    """Waits until a condition gives something true, and returns it.
-
-    Args:
-        condition: Asked again and again; what does not answer yet may raise OSError.
-        what: Called when time has run out, for what to say then.
-    """
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if value := condition():
-                return value
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"not within {seconds:g} s: {what()}")
+    """As `until`, of a condition that raises OSError as long as there is no answer."""
+    return until(condition, what, seconds, look_secs=0.2, ignored=OSError)
 
 
 class LiveJob:
@@ -110,20 +96,6 @@ def tracked():
         check=True,
     )
     return [path for path in listing.stdout.splitlines() if (ROOT / path).exists()]
-
-
-@pytest.fixture(scope="session")
-def free_ports():
-    """Finds ports for processes that have to be told where to listen."""
-
-    def find(count):
-        with ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-            for each in sockets:
-                each.bind(("127.0.0.1", 0))
-            return [each.getsockname()[1] for each in sockets]
-
-    return find
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support.ports import free_port, free_ports
+
 HOST = "127.0.0.1"
 # Where the image has the examples and the chief's volume.
 IMAGE_EXAMPLES = "/opt/paramserve/examples"
@@ -20,7 +22,7 @@ INTERRUPTED, PREEMPTED = 130, 143
 class Pod:
     """One pod of a Job, with addresses of this machine in place of a cluster's."""
 
-    def __init__(self, template, index, chief_port, free_ports):
+    def __init__(self, template, index, chief_port):
         (self.container,) = template["spec"]["containers"]
         self.role, self.index = self.container["name"], index
         declared = {port["name"]: port["containerPort"] for port in self.container["ports"]}
@@ -56,14 +58,14 @@ class Pod:
 class Cluster:
     """Runs the pods of the three Jobs once."""
 
-    def __init__(self, deploy, logdir, free_ports, helpers):
+    def __init__(self, deploy, logdir, helpers):
         self._logdir, self._helpers = logdir, helpers
-        (chief_port,) = free_ports(1)
+        chief_port = free_port()
         self.pods = []
         for file in ("workers.yaml", "ps.yaml", "chief.yaml"):
             job = next(yaml.safe_load_all((deploy / "kubernetes" / file).read_text()))["spec"]
             for index in range(job["completions"]):
-                self.pods.append(Pod(job["template"], index, chief_port, free_ports))
+                self.pods.append(Pod(job["template"], index, chief_port))
         self.processes = {}
         self._stack = ExitStack()
 
@@ -142,8 +144,8 @@ def serves(address):
 
 
 @pytest.fixture
-def cluster(deploy, tmp_path, free_ports, helpers):
-    with Cluster(deploy, tmp_path, free_ports, helpers) as cluster:
+def cluster(deploy, tmp_path, helpers):
+    with Cluster(deploy, tmp_path, helpers) as cluster:
         yield cluster
 
 

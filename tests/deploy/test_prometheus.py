@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.ports import free_port
+
 INSTALL = "make test (it fetches it), or apt-get install --no-install-recommends prometheus"
 POD_TARGETS = "pods.json"
 
@@ -62,7 +64,7 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(live_job, deploy, find_program, free_ports, helpers):
+def prometheus(live_job, deploy, find_program, helpers):
     """Our configuration beside the runs folder, as in a checkout, only more eager to scrape."""
     folder = live_job.logdir.parents[1]
     config = folder / "deploy/prometheus/prometheus.yml"
@@ -74,7 +76,7 @@ def prometheus(live_job, deploy, find_program, free_ports, helpers):
     pods = [pod_as_discovered(task, address) for task, address in live_job.targets.items()]
     (config.parent / POD_TARGETS).write_text(json.dumps(pods))
 
-    port = free_ports(1)[0]
+    port = free_port()
     command = [
         find_program("prometheus"),
         f"--config.file={config}",

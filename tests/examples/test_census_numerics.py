@@ -1,7 +1,6 @@
 """What the options that trade exactness for speed cost on the Census example: hardly anything."""
 
 import gzip
-import socket
 import threading
 
 import numpy as np
@@ -12,29 +11,18 @@ from paramserve.data_plane.lossy.passes import transfer_hooks
 from paramserve.data_plane.options import DataPlane, check_combination
 from paramserve.data_plane.placement import on_cluster
 from paramserve.data_plane.prepare import prepare
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 STEPS, BATCH, WORKERS = 120, 256, 2
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """One parameter server and two workers in this process: sessions' targets, and their config."""
     config = v1.ConfigProto(inter_op_parallelism_threads=2, intra_op_parallelism_threads=1)
-    jobs = {"ps": 1, "worker": WORKERS}
-    spec = {job: [f"127.0.0.1:{free_port()}" for _ in range(n)] for job, n in jobs.items()}
-    servers = [
-        v1.train.Server(spec, job, index, config=config)
-        for job, n in jobs.items()
-        for index in range(n)
-    ]
-    return [server.target for server in servers[1:]], config
+    servers = start_servers(ps=1, worker=WORKERS, config=config)
+    return [servers["worker", index].target for index in range(WORKERS)], config
 
 
 class Census:

@@ -4,11 +4,8 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,6 +13,8 @@ import pytest
 
 from paramserve.cluster.status_client import StatusClient, find_chief
 from paramserve.errors import ParamserveError
+from support import ports
+from support.waiting import until
 
 MODELS = Path(__file__).parent / "models"
 LINEAR = f"{MODELS / 'linear.py'}:build"
@@ -110,9 +109,7 @@ def logdir(tmp_path: Path) -> Path:
 @pytest.fixture
 def free_port() -> int:
     """A port that was free a moment ago, for processes that must know it before it is bound."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return ports.free_port()
 
 
 @pytest.fixture
@@ -150,18 +147,6 @@ def find_chief_or_none(logdir: Path) -> str | None:
         return find_chief(str(logdir))
     except ParamserveError:
         return None
-
-
-def until(
-    condition: Callable[[], object], what: str = "", patience_secs: float = PATIENCE_SECS
-) -> object:
-    """Waits until a condition gives something true, and returns it."""
-    deadline = time.monotonic() + patience_secs
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"never came true: {what or condition}")
 
 
 def status_of(address: str):

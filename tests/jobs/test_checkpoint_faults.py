@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from paramserve.cluster.status_client import StatusClient, find_chief
+from support.waiting import until
 
-from .conftest import LINEAR, find_chief_or_none, last_error, result_of, status_of, step_of, until
+from .conftest import LINEAR, find_chief_or_none, last_error, result_of, status_of, step_of
 
 SLOW = ("--param", "slow=0.02")
 

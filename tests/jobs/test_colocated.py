@@ -1,11 +1,9 @@
 """Jobs and clusters whose workers hold the parameters themselves."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +21,7 @@ from paramserve.cluster.spec import ClusterView, Member, Role, Task
 from paramserve.data_plane.options import DataPlane
 from paramserve.data_plane.placement import on_cluster
 from paramserve.errors import UsageError
+from support.ports import free_addresses
 
 from .conftest import MODELS, PATIENCE_SECS
 
@@ -190,15 +189,6 @@ def test_as_many_parameter_servers_as_workers(tmp_path):
     assert make_job(tmp_path, num_ps=2, ps_on_workers=True).options.num_ps == 2
     assert make_job(tmp_path, ps_on_workers=True).options.num_ps == 2
     assert make_job(tmp_path).options.num_ps == 1
-
-
-def free_addresses(count):
-    """Addresses that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@ import signal
 
 import pytest
 
-from .conftest import MODELS, find_chief_or_none, result_of, status_of, until
+from support.waiting import until
+
+from .conftest import MODELS, find_chief_or_none, result_of, status_of
 from .test_shards import pid_of, seen
 
 ROWS = f"{MODELS / 'rows.py'}:build"

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from .conftest import MODELS, find_chief_or_none, last_error, result_of, status_of, until
+from support.waiting import until
+
+from .conftest import MODELS, find_chief_or_none, last_error, result_of, status_of
 
 HANGING = f"{MODELS / 'hanging.py'}:build"
 

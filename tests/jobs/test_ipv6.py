@@ -2,35 +2,22 @@
 
 import ipaddress
 import json
-import socket
 import urllib.request
 
 import pytest
 
 from paramserve.cluster.status_client import StatusClient
+from support.ports import free_cluster
+from support.waiting import until
 
-from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of, until
-
-
-def free_ports(count):
-    """Ports of ::1 that were free a moment ago."""
-    sockets = [socket.socket(socket.AF_INET6) for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("::1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    except OSError as error:
-        pytest.skip(f"this machine has no address ::1: {error}")
-    finally:
-        for each in sockets:
-            each.close()
+from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of
 
 
 @pytest.fixture
 def tf_config():
     """The environment of each task of a cluster on ::1."""
     roles = ("chief", "ps", "worker")
-    cluster = {role: [f"[::1]:{port}"] for role, port in zip(roles, free_ports(3), strict=True)}
+    cluster = free_cluster("::1", **dict.fromkeys(roles, 1))
     return {
         role: {
             "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": role, "index": 0}}),

@@ -9,7 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import LINEAR, Command, find_chief_or_none, status_of, until
+from support.waiting import until
+
+from .conftest import LINEAR, Command, find_chief_or_none, status_of
 
 RESTLESS = Path(__file__).parent / "restless_chief.py"
 MIB = 2**20

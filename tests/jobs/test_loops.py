@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from paramserve import Job, JobFailed
+from support.waiting import until
 
-from .conftest import MODELS, find_chief_or_none, result_of, status_of, step_of, until
+from .conftest import MODELS, find_chief_or_none, result_of, status_of, step_of
 
 LOOPS = f"{MODELS / 'loops.py'}:build"
 

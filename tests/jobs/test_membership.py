@@ -9,8 +9,9 @@ import pytest
 
 from paramserve.cluster.status_client import StatusClient
 from paramserve.errors import JobFailed
+from support.waiting import until
 
-from .conftest import LINEAR, find_chief_or_none, last_error, result_of, status_of, step_of, until
+from .conftest import LINEAR, find_chief_or_none, last_error, result_of, status_of, step_of
 
 
 def workers_of(address):

@@ -5,7 +5,9 @@ import signal
 
 import pytest
 
-from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of, until
+from support.waiting import until
+
+from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of
 
 SLOW = ("--param", "slow=0.02")
 # No checkpoint is due before the end. A lease lasts longer than any test: nobody may wait for one.

@@ -9,7 +9,9 @@ import signal
 
 import pytest
 
-from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of, until
+from support.waiting import until
+
+from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of
 
 SLOW = ("--param", "slow=0.02")
 WAITS = ("--lease-secs", 600, "--max-wait-secs", 120)

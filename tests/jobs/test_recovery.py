@@ -8,7 +8,9 @@ import time
 import psutil
 import pytest
 
-from .conftest import LINEAR, find_chief_or_none, last_error, result_of, status_of, step_of, until
+from support.waiting import until
+
+from .conftest import LINEAR, find_chief_or_none, last_error, result_of, status_of, step_of
 
 SLOW = ("--param", "slow=0.02")
 # No checkpoint is written before the end, so what comes back comes from memory.

@@ -6,7 +6,9 @@ import signal
 import pytest
 import tensorflow as tf
 
-from .conftest import MODELS, find_chief_or_none, result_of, status_of, until
+from support.waiting import until
+
+from .conftest import MODELS, find_chief_or_none, result_of, status_of
 
 COUNTED = f"{MODELS / 'counted.py'}:build"
 SLOW = ("--param", "slow=0.02")

@@ -1,6 +1,8 @@
 """Synchronous jobs whose workers come, go and end at different times."""
 
-from .conftest import LINEAR, result_of, status_of, step_of, until
+from support.waiting import until
+
+from .conftest import LINEAR, result_of, status_of, step_of
 
 SLOW = ("--param", "slow=0.01")
 

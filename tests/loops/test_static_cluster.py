@@ -5,19 +5,14 @@ import time
 import pytest
 import tensorflow as tf
 
+from support.waiting import until
+
 LAST_STEP = 240
 
 
 def saved_step(logdir):
     """The global step of the newest checkpoint, by its name; 0 when there is none."""
     return int((tf.train.latest_checkpoint(logdir) or "-0").rpartition("-")[2])
-
-
-def until(condition, patience_secs=120.0):
-    deadline = time.monotonic() + patience_secs
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module", params=["training", "learn", "model_pruning"])

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.migrate import migrate_source
+from support.ports import free_addresses
 
 RUNNER = Path(__file__).with_name("run_scripts.py")
 
@@ -110,10 +110,7 @@ def test_a_pruning_script_prunes(start, tmp_path):
     "tf.train.SyncReplicasOptimizer",
 )
 def test_a_replicated_script_trains_on_its_parameter_server(start, tmp_path):
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("localhost", 0))
-        other.bind(("localhost", 0))
-        ps, worker = (f"localhost:{each.getsockname()[1]}" for each in (one, other))
+    ps, worker = free_addresses(2, "localhost")
     hosts = [f"--ps_hosts={ps}", f"--worker_hosts={worker}", f"--logdir={tmp_path / 'run'}"]
     server = start(["replicas", "--job_name=ps", *hosts])
     output = output_of(start(["replicas", "--job_name=worker", *hosts]))

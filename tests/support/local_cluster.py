@@ -1,9 +1,10 @@
-"""Fixtures of the model's tests: a cluster in one process, on which real graphs run."""
+"""Fixtures: a cluster of the service in one process, on which real graphs run."""
 
 import pytest
 import tensorflow as tf
 
 from paramserve.cluster.runtime import session_config, start_server
+from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
 from paramserve.model.graph import build_train_graph, container_name
 from paramserve.model.spec import TaskContext
@@ -25,7 +26,7 @@ class LocalCluster:
         self._tasks[task] = server
         view = ClusterView(1, tuple(Member(ps.address, "life") for ps in self._ps))
         config = session_config(view, task, server.address)
-        self._sessions.append(tf.compat.v1.Session(server.target, graph=graph, config=config))
+        self._sessions.append(BoundedCloseSession(server.target, graph, config))
         return self._sessions[-1]
 
     def reset(self):
@@ -65,7 +66,8 @@ def build_graph():
     """Builds the graph of one task: `build_graph(build, role=Role.WORKER, index=1)`."""
 
     def make(build, *, role=Role.CHIEF, index=0, num_ps=1, num_workers=1, sync=False, **more):
-        context = TaskContext(role, index, num_workers, num_ps, sync, more.pop("params", {}))
+        given = {name: more.pop(name) for name in ("params", "input") if name in more}
+        context = TaskContext(role, index, num_workers, num_ps, sync, **given)
         return build_train_graph(
             build,
             context,

@@ -4,13 +4,14 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from .ports import free_cluster
+from .waiting import until
 
 FORK_SERVER = Path(__file__).with_name("static_cluster_fork_server.py")
 # Far above what anything takes; only so that a hang becomes a failure.
@@ -62,13 +63,13 @@ class Task:
         return [event["step"] for event in self.events("step")]
 
     def wait_for(self, name, at_least=1):
-        deadline = time.monotonic() + PATIENCE_SECS
-        while time.monotonic() < deadline:
+        def has_come():
             if len(self.events(name)) >= at_least:
-                return
+                return True
             assert Path(f"/proc/{self._pid}").exists(), self.output
-            time.sleep(0.05)
-        pytest.fail(f"no {name!r} within {PATIENCE_SECS} s: {self.output}")
+            return False
+
+        until(has_come, lambda: f"{name!r}: {self.output}", PATIENCE_SECS)
 
     def exit_code(self):
         if self._code is None:
@@ -89,30 +90,14 @@ def fork_server():
     fork_server.close()
 
 
-@pytest.fixture(scope="session")
-def free_ports():
-    """Finds ports for a static cluster, whose servers have to know each other's in advance."""
-
-    def find(count):
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-            for each in sockets:
-                each.bind(("127.0.0.1", 0))
-            return [each.getsockname()[1] for each in sockets]
-
-    return find
-
-
 @pytest.fixture(scope="module")
-def start_cluster(fork_server, free_ports, tmp_path_factory):
+def start_cluster(fork_server, tmp_path_factory):
     """Gives a function that starts tasks of a new cluster: `start("worker", 1)`."""
     tasks = []
 
     def start_cluster(*, loop, ps=1, workers=1, last_step, step_secs=0.0, sync=False):
         folder = tmp_path_factory.mktemp(loop)
-        roles = [("ps", ps), ("chief", 1), ("worker", workers)]
-        ports = iter(free_ports(ps + 1 + workers))
-        cluster = {job: [f"127.0.0.1:{next(ports)}" for _ in range(n)] for job, n in roles}
+        cluster = free_cluster(ps=ps, chief=1, worker=workers)
 
         def start(job, index=0):
             order = {

@@ -1,6 +1,5 @@
 """What the tests of `paramserve.train` share: a graph each, and one cluster for all."""
 
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve import train
+from support.ports import free_cluster
 
 v1 = tf.compat.v1
 
@@ -27,13 +27,9 @@ def logdir(tmp_path):
 @pytest.fixture(scope="session")
 def servers():
     """A parameter server and a worker in this process; a server cannot be stopped."""
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second)]
-    spec = train.ClusterSpec({"ps": addresses[:1], "worker": addresses[1:]})
-    tasks = [train.Server(spec, job_name=job, task_index=0) for job in ("ps", "worker")]
-    return SimpleNamespace(spec=spec, ps=tasks[0], worker=tasks[1])
+    cluster = free_cluster(ps=1, worker=1)
+    ps, worker = (train.Server(cluster, job, 0) for job in cluster)
+    return SimpleNamespace(spec=train.ClusterSpec(cluster), ps=ps, worker=worker)
 
 
 @pytest.fixture

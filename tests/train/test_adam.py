@@ -1,7 +1,5 @@
 """`AdamOptimizer`: TensorFlow's weights and checkpoints, and no talk between parameter servers."""
 
-import socket
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +8,7 @@ from paramserve import train
 from paramserve.chief.checkpoints.initialization import initialize
 from paramserve.model.graph import build_train_graph
 from paramserve.model.spec import TaskContext, TrainSpec
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 STOCK, OURS = v1.train.AdamOptimizer, train.AdamOptimizer
@@ -20,19 +19,13 @@ both_kinds = pytest.mark.parametrize("use_resource", [True, False], ids=["resour
 @pytest.fixture(scope="module")
 def two_servers():
     """Two parameter servers and a worker, all in this process."""
-    with socket.socket() as a, socket.socket() as b, socket.socket() as c:
-        for each in (a, b, c):
-            each.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (a, b, c)]
-    spec = train.ClusterSpec({"ps": addresses[:2], "worker": addresses[2:]})
-    tasks = [("ps", 0), ("ps", 1), ("worker", 0)]
-    return [train.Server(spec, job_name=job, task_index=index) for job, index in tasks]
+    return start_servers(ps=2, worker=1, server=train.Server)
 
 
 @pytest.fixture
 def target(two_servers):
-    v1.Session.reset(two_servers[-1].target)
-    return two_servers[-1].target
+    v1.Session.reset(two_servers["worker", 0].target)
+    return two_servers["worker", 0].target
 
 
 def on_servers(num_ps):

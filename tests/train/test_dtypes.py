@@ -1,12 +1,11 @@
 """Every dtype of parameters trains, dense and sparse, sync and async, however it is stored."""
 
-import socket
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from paramserve import DataPlane, train
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 
@@ -20,13 +19,7 @@ DENSE, ROWS = np.resize([1.0, 2.0], 600), np.array([0.0, 2.0, 0.0, 0.0, 1.0, 0.0
 @pytest.fixture(scope="module")
 def target():
     """A worker with a parameter server, both in this process."""
-    with socket.socket() as first, socket.socket() as second:
-        for probe in (first, second):
-            probe.bind(("127.0.0.1", 0))
-        ports = [f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second)]
-    spec = {"ps": ports[:1], "worker": ports[1:]}
-    servers = [train.Server(spec, job, 0) for job in spec]
-    return servers[1].target
+    return start_servers(ps=1, worker=1, server=train.Server)["worker", 0].target
 
 
 def model():

@@ -1,13 +1,12 @@
 """Servers, and where variables go in a cluster."""
 
-import socket
-
 import pytest
 import tensorflow as tf
 
 from paramserve import train
 from paramserve.contrib import training
 from paramserve.data_plane.placement import BalancedByBytes
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 
@@ -32,20 +31,12 @@ def test_a_server_runs_the_steps_of_any_session_that_knows_its_address(servers):
 @pytest.fixture
 def ipv6_servers():
     """A parameter server and a worker on ::1."""
-    with socket.socket(socket.AF_INET6) as first, socket.socket(socket.AF_INET6) as second:
-        try:
-            for each in (first, second):
-                each.bind(("::1", 0))
-        except OSError as error:
-            pytest.skip(f"this machine has no address ::1: {error}")
-        ps, worker = (f"[::1]:{each.getsockname()[1]}" for each in (first, second))
-    spec = train.ClusterSpec({"ps": [ps], "worker": [worker]})
-    return [train.Server(spec, job, 0) for job in ("ps", "worker")]
+    return start_servers(host="::1", ps=1, worker=1, server=train.Server)
 
 
 @pytest.mark.original_api("tf.train.Server")
 def test_a_cluster_on_ipv6_trains_with_a_session_and_with_a_loop(ipv6_servers, logdir):
-    master = ipv6_servers[1].target
+    master = ipv6_servers["worker", 0].target
     assert master.startswith("grpc://[::1]:")
     with tf.device("/job:ps/task:0"):
         step = train.get_or_create_global_step()

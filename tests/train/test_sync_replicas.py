@@ -1,7 +1,5 @@
 """`SyncReplicasOptimizer`: with one replica in one process, and with workers on real servers."""
 
-import contextlib
-import socket
 import threading
 import time
 
@@ -10,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from paramserve import train
+from support.static_servers import start_servers
+from support.waiting import until
 
 v1 = tf.compat.v1
 
@@ -89,14 +89,7 @@ WORKERS, BATCH, LAST_STEP = 2, 4, 5
 @pytest.fixture(scope="module")
 def tasks():
     """Servers by job and index: two parameter servers and two workers."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(4):
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(f"127.0.0.1:{probe.getsockname()[1]}")
-    spec = {"ps": ports[:2], "worker": ports[2:]}
-    return {(job, i): train.Server(spec, job, i) for job in spec for i in range(2)}
+    return start_servers(ps=2, worker=2, server=train.Server)
 
 
 @pytest.fixture
@@ -402,13 +395,6 @@ def test_a_chief_that_fails_lets_the_others_go(start):
     with pytest.raises(KeyError):
         chief.wait()
     worker.wait()
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # What it takes, and what it refuses

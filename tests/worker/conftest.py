@@ -4,7 +4,6 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-import tensorflow as tf
 
 from paramserve.chief.checkpoints.holds import Holds
 from paramserve.chief.input.file_counts import FileCounts
@@ -18,14 +17,13 @@ from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
 from paramserve.cluster.chief_client import MembershipClient
 from paramserve.cluster.logdir.interface import open_logdir
-from paramserve.cluster.runtime import session_config, start_server
-from paramserve.cluster.session import BoundedCloseSession
-from paramserve.cluster.spec import ClusterView, Member, Role, Task
+from paramserve.cluster.spec import Role
 from paramserve.jobs.options import JobOptions
-from paramserve.model.graph import build_train_graph, container_name
-from paramserve.model.spec import TaskContext
 from paramserve.worker.input import LeasedInput
 from paramserve.worker.shards_client import ShardsClient
+from support.local_cluster import build_graph, cluster, cluster_of_one
+
+__all__ = ["build_graph", "cluster", "cluster_of_one"]
 
 
 @pytest.fixture
@@ -92,52 +90,6 @@ def join():
     for source, client in started:
         source.stop()
         client.close()
-
-
-class Cluster:
-    """One parameter server, a chief and workers, all in this process."""
-
-    def __init__(self):
-        self._ps = start_server("127.0.0.1")
-        self._view = ClusterView(1, (Member(self._ps.address, "life"),))
-        self._servers = {}
-        self._sessions = []
-
-    def build(self, build, role=Role.CHIEF, index=0, *, workers=2, sync=False, **more):
-        context = TaskContext(role, index, workers, 1, sync, **more)
-        return build_train_graph(
-            build,
-            context,
-            worker_device=Task(role, index).device,
-            replicas_to_aggregate=workers,
-        )
-
-    def session(self, graph, role=Role.CHIEF, index=0):
-        """A session of a task; it is closed when the test is over."""
-        task = Task(role, index)
-        server = self._servers.get(task) or start_server("127.0.0.1")
-        self._servers[task] = server
-        config = session_config(self._view, task, server.address)
-        self._sessions.append(BoundedCloseSession(server.target, graph, config))
-        return self._sessions[-1]
-
-    def reset(self):
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
-        for server in (self._ps, *self._servers.values()):
-            tf.compat.v1.Session.reset(server.target, ["localhost", container_name(0)])
-
-
-@pytest.fixture(scope="session")
-def one_cluster():
-    return Cluster()
-
-
-@pytest.fixture
-def cluster(one_cluster):
-    yield one_cluster
-    one_cluster.reset()
 
 
 class Background:

@@ -4,6 +4,7 @@ The model's weights are the proof: each has one record, and a step adds 1 to tho
 """
 
 import contextlib
+import functools
 import threading
 import time
 
@@ -17,6 +18,7 @@ from paramserve.model.input.shard_plan import FilePart, InputPlan
 from paramserve.model.spec import TrainSpec
 from paramserve.worker.hooks import TokenHook
 from paramserve.worker.input_hook import InputHook
+from support.waiting import until
 
 v1 = tf.compat.v1
 RECORDS = 90
@@ -67,7 +69,7 @@ class Job:
 
     def __init__(self, cluster, chief, build, sync=False):
         self.cluster, self.chief, self.build, self.sync = cluster, chief, build, sync
-        self.built = cluster.build(build, Role.CHIEF, sync=sync)
+        self.built = build()
         self.session = cluster.session(self.built.graph)
         self.session.run(self.built.init_op)
         self.session.run(self.built.local_init_op)
@@ -89,7 +91,7 @@ class Job:
 
     def worker(self, source, index=0, *, hooks=(), steps=None):
         """Trains until the input ends, or for some steps."""
-        built = self.cluster.build(self.build, Role.WORKER, index, sync=self.sync, input=source)
+        built = self.build(role=Role.WORKER, index=index, input=source)
         hook = InputHook(source, built.spec.position)
         hooks = [*hooks, *([TokenHook(built)] if self.sync else [])]
         creator = Creator(self.cluster, built, index)
@@ -120,24 +122,18 @@ class Job:
 
 
 @pytest.fixture
-def start_job(cluster, serve_shards):
+def start_job(cluster, serve_shards, build_graph):
     jobs = []
 
     def start(build, *, sync=False, **more):
-        job = Job(cluster, serve_shards(sync=sync, **more), build, sync)
+        make_graph = functools.partial(build_graph, build, num_workers=2, sync=sync)
+        job = Job(cluster, serve_shards(sync=sync, **more), make_graph, sync)
         jobs.append(job)
         return job
 
     yield start
     for job in jobs:
         job.stop()
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE_SECS
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.02)
 
 
 # Whole jobs

@@ -18,19 +18,6 @@ A, B, C = (Task(Role.WORKER, index) for index in range(3))
 SETTLE_SECS = 2.0
 
 
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-    def advance(self, secs):
-        self.now += secs
-
-
 def plan_of(**values):
     """Six shards of four batches of ten records; the last has one batch, of five records."""
     defaults = {
@@ -99,11 +86,6 @@ class Job:
 
     def save(self):
         return json.dumps(self.ledger.snapshot()), self.applied.copy()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -16,24 +16,6 @@ PS, WORKER = Role.PS, Role.WORKER
 LEASE_SECS = 10.0
 
 
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-    def advance(self, secs):
-        self.now += secs
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def make(clock):
     return lambda num_ps=1: Membership(num_ps=num_ps, lease_secs=LEASE_SECS, clock=clock)

@@ -14,18 +14,6 @@ PS, WORKER = Role.PS, Role.WORKER
 A = Task(PS, 0)
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def membership(clock):
     """Two parameter servers, "a" and "b", and worker 0, "w"."""

@@ -11,24 +11,6 @@ from paramserve.cluster.spec import Role
 LEASE_SECS = 10.0
 
 
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-    def advance(self, secs):
-        self.now += secs
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def standstill(clock):
     return PauseDetector(clock)

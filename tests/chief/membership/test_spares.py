@@ -15,17 +15,6 @@ LEASE_SECS = 10.0
 
 
 @pytest.fixture
-def clock():
-    class Clock:
-        now = 1000.0
-
-        def __call__(self):
-            return self.now
-
-    return Clock()
-
-
-@pytest.fixture
 def membership(clock):
     """Two parameter servers, "a" and "b", up and ready; and worker 0, "w"."""
     made = Membership(num_ps=2, lease_secs=LEASE_SECS, clock=clock)

@@ -23,6 +23,7 @@ from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.traffic import Traffic
 from paramserve.errors import JobFailed, UsageError, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
+from support.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -118,8 +119,7 @@ def closed_address():
 def until_silent(job):
     """Until the first task has missed two heartbeats."""
     silence_secs = 2 * job.state.options.heartbeat_secs
-    while job.membership.heartbeat_age(job.membership.records()[0]) <= silence_secs:
-        time.sleep(0.01)
+    until(lambda: job.membership.heartbeat_age(job.membership.records()[0]) > silence_secs)
 
 
 @pytest.mark.parametrize("index", [None, 0])

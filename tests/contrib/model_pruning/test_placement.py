@@ -17,6 +17,7 @@ from paramserve.contrib.model_pruning import (
     masked_fully_connected,
 )
 from paramserve.data_plane.placement import on_cluster
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 
@@ -24,11 +25,9 @@ IMAGES = np.random.default_rng(1).normal(size=[4, 5, 5, 2]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def cluster(free_ports):
+def cluster():
     """Two parameter servers and two workers, in this process."""
-    ports = iter(free_ports(4))
-    spec = {job: [f"127.0.0.1:{next(ports)}" for _ in range(2)] for job in ("ps", "worker")}
-    return {(job, index): v1.train.Server(spec, job, index) for job in spec for index in range(2)}
+    return start_servers(ps=2, worker=2)
 
 
 def build(worker):

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from paramserve.contrib.model_pruning import train
 from paramserve.contrib.model_pruning.learning import train_step
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 
@@ -19,12 +20,10 @@ SOON_SECS = 30.0
 
 
 @pytest.fixture
-def cluster(free_ports):
+def cluster():
     """Server by job: "ps", "chief" and "worker"."""
-    jobs = ("ps", "chief", "worker")
-    addresses = zip(jobs, free_ports(3), strict=True)
-    spec = {job: [f"127.0.0.1:{port}"] for job, port in addresses}
-    return {job: v1.train.Server(spec, job, 0) for job in jobs}
+    servers = start_servers(ps=1, chief=1, worker=1)
+    return {job: server for (job, _), server in servers.items()}
 
 
 class Task(threading.Thread):

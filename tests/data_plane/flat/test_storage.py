@@ -1,7 +1,6 @@
 """Variables stored in one: the same weights, checkpoints and reads as if each were by itself."""
 
 import logging
-import socket
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ from paramserve.data_plane.flat.storage import LARGEST_BYTES, flatten
 from paramserve.data_plane.options import DataPlane
 from paramserve.data_plane.placement import on_cluster
 from paramserve.data_plane.prepare import prepare
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 WORKER = "/job:worker/task:0"
@@ -23,29 +23,15 @@ FLAT = DataPlane(storage="flat")
 LOGGER = "paramserve.data_plane.flat.storage"
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def servers():
     """Two parameter servers, a chief and a worker, all in this process."""
-    jobs = {"ps": 2, "worker": 1, "chief": 1}
-    cluster = {
-        job: [f"127.0.0.1:{free_port()}" for _ in range(count)] for job, count in jobs.items()
-    }
-    return {
-        f"{job}:{index}": v1.train.Server(cluster, job, index)
-        for job, count in jobs.items()
-        for index in range(count)
-    }
+    return start_servers(ps=2, worker=1, chief=1)
 
 
 @pytest.fixture
 def target(servers):
-    worker = servers["worker:0"].target
+    worker = servers["worker", 0].target
     yield worker
     v1.Session.reset(worker)
 
@@ -356,7 +342,7 @@ def test_a_worker_finds_what_a_chief_with_a_graph_of_its_own_has_made(servers, t
             v1.summary.histogram(each.op.name, each)
         return train
 
-    chief = Model(adam, servers["chief:0"].target, num_ps=2, device="/job:chief/task:0")
+    chief = Model(adam, servers["chief", 0].target, num_ps=2, device="/job:chief/task:0")
     worker = Model(build_with_summaries, target, num_ps=2)
     with chief.session() as session:
         session.run(chief.init)

@@ -1,6 +1,5 @@
 """Workers and parameter servers in one process, with any data plane."""
 
-import socket
 from contextlib import contextmanager
 
 import pytest
@@ -11,32 +10,19 @@ from paramserve.data_plane.options import DataPlane
 from paramserve.data_plane.placed_graph import PlacedGraph
 from paramserve.data_plane.placement import on_cluster
 from paramserve.data_plane.prepare import prepare
+from support.static_servers import start_servers
 
 v1 = tf.compat.v1
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Cluster:
     """Servers of TensorFlow that take part in nothing else."""
 
     def __init__(self, num_ps, num_workers):
-        jobs = {"ps": num_ps, "worker": num_workers}
-        spec = {
-            job: [f"127.0.0.1:{free_port()}" for _ in range(count)] for job, count in jobs.items()
-        }
         self.config = v1.ConfigProto(inter_op_parallelism_threads=2, intra_op_parallelism_threads=1)
-        servers = [
-            (job, v1.train.Server(spec, job, index, config=self.config))
-            for job, count in jobs.items()
-            for index in range(count)
-        ]
+        servers = start_servers(ps=num_ps, worker=num_workers, config=self.config)
         self.num_ps = num_ps
-        self.targets = [server.target for job, server in servers if job == "worker"]
+        self.targets = [servers["worker", index].target for index in range(num_workers)]
 
 
 class Worker:

@@ -8,6 +8,7 @@ import pytest
 from paramserve.data_plane.sync.dealer import Look, TokenDealer, deal
 from paramserve.data_plane.sync.ledger_watch import LEFT, OwnQueuesWatch, SharedQueueWatch
 from paramserve.data_plane.sync.stall_clock import StallClock
+from support.clock import Clock
 
 
 @pytest.mark.parametrize(
@@ -26,15 +27,8 @@ def test_tokens_are_dealt_to_those_who_are_there(present, shares):
     assert deal(present, queues=4, tokens=3) == shares
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 def test_a_job_stalls_when_a_step_takes_longer_than_the_lease():
-    clock = Clock()
+    clock = Clock(0.0)
     stalls = StallClock(10, clock)
     seen = []
     for clock.now, step in [(0, 0), (9, 0), (11, 0), (12, 1), (20, 1), (23, 1)]:
@@ -43,7 +37,7 @@ def test_a_job_stalls_when_a_step_takes_longer_than_the_lease():
 
 
 def test_where_steps_take_long_a_stall_is_longer():
-    clock = Clock()
+    clock = Clock(0.0)
     stalls = StallClock(10, clock)
     for clock.now, step in [(0, 0), (20, 1), (40, 2), (60, 3)]:
         stalls.is_stalled(step)
@@ -143,7 +137,7 @@ def own_watch(clock, workers=3):
 
 
 def test_in_one_queue_each_worker_that_says_it_left_is_worth_a_token():
-    watch, seen = shared_watch(Clock()), look(sizes=(0,), replicas=3)
+    watch, seen = shared_watch(Clock(0.0)), look(sizes=(0,), replicas=3)
     assert watch.judge(seen, {0: (1, 0), 1: (1, LEFT)}) == [0], "it left before the first look"
     assert watch.judge(seen, {0: (1, LEFT), 1: (1, LEFT)}) == [1]
     assert watch.judge(seen, {0: (1, LEFT), 1: (2, 1)}) == [0]
@@ -151,7 +145,7 @@ def test_in_one_queue_each_worker_that_says_it_left_is_worth_a_token():
 
 
 def test_in_one_queue_a_stall_ends_only_where_no_token_is_left():
-    clock = Clock()
+    clock = Clock(0.0)
     watch, pushed = shared_watch(clock), {0: (1, 0)}
     counts = []
     for clock.now, size in [(0, 0), (9, 0), (11, 1), (20, 0), (22, 0)]:
@@ -160,7 +154,7 @@ def test_in_one_queue_a_stall_ends_only_where_no_token_is_left():
 
 
 def test_tokens_of_a_worker_that_left_go_to_the_others_until_it_pushes():
-    watch, seen = own_watch(Clock()), look()
+    watch, seen = own_watch(Clock(0.0)), look()
     assert watch.judge(seen, {1: (4, LEFT), 2: (4, 3)}) == [1, 0, 0]
     assert watch.dealer.shares == [2, 0, 1]
     assert watch.judge(seen, {1: (4, LEFT), 2: (4, 3)}) == [0, 0, 0]
@@ -169,7 +163,7 @@ def test_tokens_of_a_worker_that_left_go_to_the_others_until_it_pushes():
 
 
 def test_silent_workers_are_given_up_at_a_stall_but_never_the_chief():
-    clock = Clock()
+    clock = Clock(0.0)
     watch = own_watch(clock)
     seen, pushed = look(step=7, waiting=1, given={2}, replicas=3), {0: (3, 6), 1: (3, 6), 2: (4, 7)}
     watch.judge(seen, pushed)

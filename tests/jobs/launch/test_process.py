@@ -3,11 +3,9 @@
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import psutil
@@ -16,6 +14,8 @@ import pytest
 from paramserve.jobs.launch.ends import describe_exit
 from paramserve.jobs.launch.interface import ProcessSpec
 from paramserve.jobs.launch.process import ProcessLauncher
+from support.ports import free_addresses
+from support.waiting import until
 
 PATIENCE_SECS = 60.0
 
@@ -38,9 +38,7 @@ def own_launcher():
 @pytest.fixture
 def dead_chief():
     """An address where no chief answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return free_addresses(1)[0]
 
 
 @pytest.fixture
@@ -55,14 +53,6 @@ def make_spec(tmp_path):
 def patient_ps(make_spec, dead_chief):
     """A process that waits for its chief until somebody ends it."""
     return make_spec("ps", "--chief", dead_chief, "--max-wait-secs", "600")
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE_SECS
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
 
 
 def wait(process):

@@ -6,19 +6,6 @@ from paramserve.errors import UsageError
 from paramserve.jobs.launch.restarts import MAX_DELAY_SECS, BudgetSpent, RestartBudget
 
 
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def make(clock):
     """Makes a budget in which nothing is left to chance."""
