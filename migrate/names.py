@@ -123,6 +123,7 @@ NAMESPACES = (
     _namespace("tf.contrib.slim", "paramserve.train", _GLOBAL_STEP, whole=False),
     _namespace("tf.estimator", "paramserve.train", _ESTIMATOR_HOOKS, whole=False),
 )
+"""Every module whose names have a place in paramserve."""
 
 # Old scripts also imported from the files behind the public modules.
 _FILES = (
