@@ -14,9 +14,9 @@ from ..errors import JobFailed
 from ..reasons import reason_of
 from .aggregation import Aggregator
 from .checkpoints.checkpoints import CheckpointService
-from .failures import ServerLost
-from .state import JobState, Phase
-from .summaries import SummaryService
+from .context import JobContext
+from .outcomes import ServerLost
+from .phases import Phase
 
 log = logging.getLogger(__name__)
 
@@ -33,30 +33,28 @@ class Ending:
     """Winds a generation down.
 
     Args:
-        state: The job.
+        job: The job.
         aggregator: Applies steps in sync mode; None in async mode.
         checkpoints: Saves the model.
-        summaries: Where events go.
         read_progress: Asks the parameter servers how far training is.
     """
 
     def __init__(
         self,
-        state: JobState,
+        job: JobContext,
         aggregator: Aggregator | None,
         checkpoints: CheckpointService,
-        summaries: SummaryService,
         read_progress: Callable[[], None],
     ) -> None:
-        self._state = state
+        self._job = job
+        self._state = job.state
         self._aggregator = aggregator
         self._checkpoints = checkpoints
-        self._summaries = summaries
         self._read_progress = read_progress
 
     def release_workers(self) -> None:
         """Lets every worker finish its step and leave."""
-        self._state.phase = Phase.STOPPING
+        self._state.enter(Phase.STOPPING)
         membership = self._state.membership
         membership.begin_stop(Role.WORKER)
         deadline = time.monotonic() + WIND_DOWN_SECS
@@ -74,7 +72,7 @@ class Ending:
         self._stop_steps()
         self._checkpoints.stop()
         self._checkpoints.save(quiet=True)
-        self._summaries.write_progress(self._state.progress.snapshot, force=True)
+        self._job.summaries.write_progress(self._state.progress.snapshot, force=True)
 
     def save_after_failure(self) -> None:
         """Saves what was trained until a task failed; a second error is only logged."""
@@ -91,7 +89,7 @@ class Ending:
     def save_for_the_next_chief(self) -> None:
         """For the case that more is gone than this process, by the time it comes."""
         try:
-            self._checkpoints.save(max_wait_secs=HAND_OVER_SHARE * self._state.grace_secs)
+            self._checkpoints.save(max_wait_secs=HAND_OVER_SHARE * self._job.tenure.grace_secs)
         except (JobFailed, tf.errors.OpError) as error:
             log.warning("the job is handed over without a checkpoint: %s", reason_of(error))
 

@@ -24,6 +24,7 @@ from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from ..reasons import as_failure, reason_of
 from .checkpoints.files import find_checkpoints, local_path
+from .context import JobContext, Tenure
 from .draining import HandedOver
 from .evaluation import evaluate
 from .generations import Generations
@@ -32,13 +33,15 @@ from .job_files import JobFiles
 from .membership.membership import Membership
 from .membership.pause_detector import PauseDetector
 from .metrics import ChiefMetrics
+from .outcomes import EndReason, Handover
+from .phases import Phase
 from .resize.layout import Layout, build_layout
 from .services.membership_servicer import MembershipServicer
 from .services.server import ControlServer
 from .services.shards_servicer import ShardsServicer
 from .services.status_servicer import StatusServicer
 from .shutdown import dismiss_all
-from .state import JobState, Phase
+from .state import JobState
 from .summaries import SummaryService
 from .takeover import adopt, to_json
 
@@ -144,9 +147,6 @@ class _Chief:
             say=self._say,
             is_interrupted=self._is_interrupted,
         )
-        self._state.is_supervised = config.supervised
-        self._state.grace_secs = config.grace_secs
-        self._state.is_handing_over = self._is_handing_over
         self.is_followed = False
 
     def start(self) -> None:
@@ -188,30 +188,28 @@ class _Chief:
             ).start()
         try:
             generations = Generations(
-                self._state,
+                self._context(summaries),
                 layout,
                 self._build_layout,
                 self._server,
-                self._storage,
-                summaries,
-                self._metrics,
-                self._is_interrupted,
                 self._write_targets,
             )
-            reason = generations.train(is_attached=self._is_attached)
+            end = generations.train(is_attached=self._is_attached)
+            if isinstance(end, Handover):
+                raise HandedOver
             # The servers stay: if this process is lost now, the next one takes them over as after
             # any loss, finds that training is over, and evaluates.
-            metrics = self._evaluate(built, reason, summaries)
+            metrics = self._evaluate(built, end.reason, summaries)
         finally:
             summaries.close()
-        result = self.result(reason, metrics)
+        result = self.result(end.reason, metrics)
         self._files.write_result(result)
         return result
 
     def end(self, phase: Phase, detail: str = "") -> None:
         """Tells everyone that it is over, and lets them go."""
         self._state.detail = detail
-        self._state.phase = phase
+        self._state.enter(phase)
         options = self._config.options
         dismiss_all(self._membership, options.heartbeat_secs, options.lease_secs)
 
@@ -222,6 +220,15 @@ class _Chief:
         self._metrics_server.stop()
         self._standstill.stop()
         self._storage.close()
+
+    def _context(self, summaries: SummaryService) -> JobContext:
+        tenure = Tenure(
+            self._config.supervised,
+            self._config.grace_secs,
+            self._is_interrupted,
+            self._is_handing_over,
+        )
+        return JobContext(self._state, tenure, self._storage, summaries, self._metrics)
 
     def _build_layout(self, num_ps: int, number: int) -> Layout:
         task = LoopContext(logdir=self._storage.directory, start_step=self._start_step)
@@ -239,13 +246,13 @@ class _Chief:
         return self._config.supervised and self._stop.is_set() and not self._state.is_ending
 
     def _evaluate(
-        self, built: TrainGraph, reason: str, summaries: SummaryService
+        self, built: TrainGraph, reason: EndReason, summaries: SummaryService
     ) -> dict[str, float]:
         checkpoint, options = self._state.checkpoint, self._config.options
-        wanted = options.evaluate and reason != "stopped"
+        wanted = options.evaluate and reason is not EndReason.STOPPED
         if checkpoint is None or not wanted:
             return {}
-        self._state.phase = Phase.EVALUATING
+        self._state.enter(Phase.EVALUATING)
         source = WholeInput(self._file_counts.find_here)
         evaluator = TaskContext("evaluator", 0, 1, 0, options.sync, options.params, source)
         path = local_path(self._storage, checkpoint.global_step)
@@ -275,7 +282,7 @@ class _Chief:
             workers=options.trainers,
             ps=self._membership.num_ps,
             sync=options.sync,
-            reason=reason,
+            reason=str(reason),
             logdir=options.logdir,
             bad_records=self._state.ledger.bad_records,
             set_aside=self._state.newest_set_aside(),

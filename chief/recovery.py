@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ..cluster.address import parse_address
@@ -88,6 +90,45 @@ def is_whole(built: TrainGraph, session: Any) -> bool:
     return len(set(map(int, counts))) == 1 and (int(counts[0]) > 0 or not given)
 
 
+class Held(enum.Enum):
+    """The model that parameter servers hold before a generation begins."""
+
+    NOTHING = enum.auto()
+    EARLIER_CHIEFS = enum.auto()  # Of a chief of this job that is gone.
+    MOVED = enum.auto()  # Of this chief, copied to these servers.
+    OWN = enum.auto()  # Of this chief, if no server is missing and no step half applied.
+
+
+@dataclass(frozen=True)
+class Premise:
+    """What the start of a generation is told of the model.
+
+    Attributes:
+        held: Which model the servers should hold. Whether it is whole, `Restorer` finds out.
+        point: Where it stands, if it was moved.
+    """
+
+    held: Held = Held.NOTHING
+    point: RestorePoint | None = None
+
+
+NO_PREMISE = Premise()
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What became of the model at the start of a generation.
+
+    Attributes:
+        source: Where its values are from: a checkpoint or a restore point; None for a fresh start.
+            If it was kept where it was, the newest checkpoint, or None.
+        kept: Which model of those that the servers held was kept; NOTHING: it was restored.
+    """
+
+    source: Checkpoint | RestorePoint | None
+    kept: Held = Held.NOTHING
+
+
 class Restorer:
     """Gives the model its values at the start of each generation.
 
@@ -97,14 +138,6 @@ class Restorer:
         mirrors: Restore points in memory, if there are any.
         recovery: "rollback": all servers go back to one point; "partial": only those that are new.
         on_passed_over: See `initialize`.
-
-    Attributes:
-        is_attached: Whether the servers hold the model already, of an earlier chief.
-        found: Where the model stands that the servers hold already, if it was moved there.
-        found_alive: Whether the last call found the model of an earlier chief, and kept it.
-        kept: Whether the last call kept this chief's own model, since it was whole.
-        keeps_whole: Whether the next call keeps the model if all servers are those of before and
-            no step is half applied: nobody was lost, and only sessions are opened anew.
     """
 
     def __init__(
@@ -121,67 +154,57 @@ class Restorer:
         self._recovery = recovery
         self._on_passed_over = on_passed_over
         self._view: ClusterView | None = None
-        self.is_attached = False
-        self.found: RestorePoint | None = None
-        self.found_alive = False
-        self.kept = False
-        self.keeps_whole = False
 
     @property
     def point(self) -> RestorePoint | None:
         """The newest restore point in memory."""
         return self._mirrors.point if self._mirrors is not None else None
 
-    def restore(self, session: Any, view: ClusterView) -> Checkpoint | RestorePoint | None:
+    def restore(self, session: Any, view: ClusterView, premise: Premise = NO_PREMISE) -> Restored:
         """Initializes or restores the model on the parameter servers of a view.
 
         Args:
             session: The chief's session over them.
             view: The parameter servers.
-
-        Returns:
-            What it was restored from: a checkpoint or a restore point; None for a fresh start. If
-            the model was there already, the newest checkpoint, or None.
+            premise: What they should hold already. It is kept if it is whole.
 
         Raises:
             JobFailed: See `initialize`.
             tf.errors.OpError: A parameter server is gone.
         """
-        attached, found = self.is_attached, self.found
-        self.is_attached, self.found = False, None
-        is_there = (attached or found is not None) and self._is_whole(session)
-        self.found_alive = is_there and attached
-        if is_there:
+        lost = self._lost(view)
+        if self._is_there(session, premise.held, lost):
             session.run(self._built.local_init_op)
             log.info("the model is there: nothing is restored")
-            self._view = view
             checkpoint = adopt(self._built, self._logdir)
-            return checkpoint if attached else found
-        lost = self._lost(view)
-        keeps, self.keeps_whole = self.keeps_whole and not lost, False
-        self.kept = keeps and is_whole(self._built, session)
-        if self.kept:
-            session.run(self._built.local_init_op)
-            log.info("the model is whole: nothing is restored")
-            self._view = view
-            return adopt(self._built, self._logdir)
-        restored: Checkpoint | RestorePoint | None
-        if self._mirrors is not None and self._are_best(self._mirrors, lost):
-            only_lost = self._recovery == "partial" and bool(lost)
-            restored = self._mirrors.restore(session, lost, only_lost=only_lost)
-            session.run(self._built.local_init_op)
-            log.info("back at step %d, out of memory", restored.global_step)
+            restored = Restored(premise.point or checkpoint, premise.held)
         else:
-            if self._mirrors is not None:
-                self._mirrors.forget()
-            restored = initialize(
-                self._built, session, self._logdir, on_passed_over=self._on_passed_over
-            )
+            restored = Restored(self._put_back(session, lost))
         self._view = view
         return restored
 
-    def _is_whole(self, session: Any) -> bool:
-        return bool(session.run(self._built.uninitialized).size == 0)
+    def _is_there(self, session: Any, held: Held, lost: frozenset[int]) -> bool:
+        match held:
+            case Held.NOTHING:
+                return False
+            case Held.OWN:
+                return not lost and is_whole(self._built, session)
+            case Held.EARLIER_CHIEFS | Held.MOVED:
+                return bool(session.run(self._built.uninitialized).size == 0)
+
+    def _put_back(self, session: Any, lost: frozenset[int]) -> Checkpoint | RestorePoint | None:
+        """Restores the newest restore point or checkpoint, or begins with initial values."""
+        if self._mirrors is None or not self._are_best(self._mirrors, lost):
+            if self._mirrors is not None:
+                self._mirrors.forget()
+            return initialize(
+                self._built, session, self._logdir, on_passed_over=self._on_passed_over
+            )
+        only_lost = self._recovery == "partial" and bool(lost)
+        point = self._mirrors.restore(session, lost, only_lost=only_lost)
+        session.run(self._built.local_init_op)
+        log.info("back at step %d, out of memory", point.global_step)
+        return point
 
     def _lost(self, view: ClusterView) -> frozenset[int]:
         before = self._view.ps if self._view is not None else ()

@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..cluster.logdir.interface import LogDirectory
 from ..cluster.session import BoundedCloseSession
 from ..cluster.spec import ClusterView, Role
 from ..data_plane.sync.tokens import SyncCounters
@@ -23,19 +22,18 @@ from .checkpoints.checkpoints import PAUSE_SECS, CheckpointService
 from .checkpoints.files import Checkpoint
 from .checkpoints.mirror_service import MirrorService
 from .checkpoints.mirrors import RestorePoint
-from .draining import Departures, HandedOver
+from .context import JobContext
+from .draining import Departures
 from .ending import Ending
-from .failures import LOST_ERRORS, ServerLost
 from .input.watch import ShardWatch
 from .membership.tasks import TaskState
-from .metrics import ChiefMetrics
-from .recovery import Restorer
+from .outcomes import LOST_ERRORS, EndReason, Finished, Handover, Outcome, ServerLost
+from .phases import Phase
+from .recovery import Held, Premise, Restored, Restorer
 from .resize.layout import Layout
 from .resize.relocation import Resized
 from .resize.scaling import Resizing
 from .stalls.guard import StallGuard
-from .state import JobState, Phase
-from .summaries import SummaryService
 
 log = logging.getLogger(__name__)
 
@@ -55,44 +53,36 @@ class Training:
     """What the chief does with the parameter servers of one view.
 
     Args:
-        state: The job.
+        job: The job.
         layout: The chief's graph, and what belongs to it.
         session: The chief's session over `view`.
         view: The parameter servers.
-        storage: The log directory.
         restorer: Gives the model its values.
         resizing: Says when there can be another number of parameter servers.
-        summaries: Where events go.
-        metrics: What Prometheus sees.
-        interrupted: Whether this process was asked to end.
     """
 
     def __init__(
         self,
-        state: JobState,
+        job: JobContext,
         layout: Layout,
         session: BoundedCloseSession,
         view: ClusterView,
-        storage: LogDirectory,
         restorer: Restorer,
         resizing: Resizing,
-        summaries: SummaryService,
-        metrics: ChiefMetrics,
-        interrupted: Callable[[], bool],
     ) -> None:
-        self._state = state
+        self._tenure = job.tenure
+        self._state = state = job.state
         self._built = built = layout.built
         self._session = session
         self._view = view
         self._restorer = restorer
         self._resizing = resizing
-        self._summaries = summaries
-        self._metrics = metrics
-        self._interrupted = interrupted
+        self._summaries = job.summaries
+        self._metrics = job.metrics
         self._aggregator = (
             Aggregator(built.sync, session, state.options.lease_secs) if built.sync else None
         )
-        self._stalls = StallGuard(state, metrics, self._aggregator, STARVED_SECS)
+        self._stalls = StallGuard(state, job.metrics, self._aggregator, STARVED_SECS)
         self._shards = ShardWatch(state.ledger, state.membership, built, session)
         self._began = time.monotonic()
         self._read_at = 0.0
@@ -114,7 +104,7 @@ class Training:
         self._checkpoints = CheckpointService(
             built,
             session,
-            storage,
+            job.storage,
             every_secs=built.loop.services.save_checkpoint_secs or None,
             every_steps=options.save_checkpoint_steps,
             global_step=lambda: state.progress.snapshot.global_step,
@@ -124,29 +114,28 @@ class Training:
             on_failed=self._note_failed_checkpoint,
             max_wait_secs=options.max_wait_secs,
         )
-        self._ending = Ending(
-            state, self._aggregator, self._checkpoints, summaries, self._read_progress
-        )
+        self._ending = Ending(job, self._aggregator, self._checkpoints, self._read_progress)
         self._departures = Departures(
             state,
             self._checkpoints,
             self._mirrors,
             paused if paused is not _not_paused else None,
-            awaits_replacement=state.is_supervised and not options.ps_on_workers,
+            awaits_replacement=job.tenure.is_supervised and not options.ps_on_workers,
         )
 
-    def run(self) -> str:
-        """Trains until there is a reason to end, winds down and returns the reason.
+    def run(self, premise: Premise) -> Outcome:
+        """Trains until this generation ends, winds down and returns the outcome.
+
+        Args:
+            premise: What the parameter servers hold already.
 
         Raises:
-            Resized: There is to be another number of parameter servers, and all is ready for it.
             JobFailed: A task failed, or someone stopped the job as failed.
             WaitTimeout: No worker was there for too long.
-            ServerLost, tf.errors.OpError: The model on the parameter servers is lost.
-            HandedOver: Another chief is to go on; the workers and servers stay as they are.
+            ServerLost, Stalled, tf.errors.OpError: The generation is lost, see `LOST_ERRORS`.
         """
-        self._state.phase = Phase.INITIALIZING
-        restored = self._restorer.restore(self._session, self._view)
+        self._state.enter(Phase.INITIALIZING)
+        restored = self._restorer.restore(self._session, self._view, premise)
         self._restore_input(restored)
         self._read_progress()
         self._note_restored(restored)
@@ -158,7 +147,7 @@ class Training:
         if self._mirrors is not None:
             self._mirrors.start()
         self._state.save_checkpoint = self._checkpoints.save
-        self._state.phase = Phase.TRAINING
+        self._state.enter(Phase.TRAINING)
         last_step = self._state.last_step
         end = "the input ends" if last_step is None else f"global step {last_step}"
         log.info("training until %s", end)
@@ -171,40 +160,42 @@ class Training:
         finally:
             self._stop_services()
 
-    def _restore_input(self, restored: Checkpoint | RestorePoint | None) -> None:
-        saved = restored.extra if isinstance(restored, RestorePoint) else None
-        if isinstance(restored, Checkpoint):
-            saved = (restored.sidecar or {}).get("input")
-        if self._restorer.kept:
+    def _restore_input(self, restored: Restored) -> None:
+        source = restored.source
+        saved = source.extra if isinstance(source, RestorePoint) else None
+        if isinstance(source, Checkpoint):
+            saved = (source.sidecar or {}).get("input")
+        if restored.kept is Held.OWN:
             saved = self._shards.snapshot()
         # Workers that train on without a chief say what they read, within a lease.
-        adopt_secs = self._state.options.lease_secs if self._restorer.found_alive else 0.0
+        is_adopted = restored.kept is Held.EARLIER_CHIEFS
+        adopt_secs = self._state.options.lease_secs if is_adopted else 0.0
         self._shards.restore(saved, adopt_secs=adopt_secs)
 
     # -- while training
 
-    def _train_to_the_end(self) -> str:
+    def _train_to_the_end(self) -> Outcome:
         try:
-            reason = self._supervise()
+            end = self._supervise()
         except (JobFailed, WaitTimeout):
             self._release_workers()
             self._ending.save_after_failure()
             raise
-        if reason == "stopped" and self._state.is_handing_over():
+        if isinstance(end, Resized):
+            return end
+        if end is EndReason.STOPPED and self._tenure.is_handing_over():
             self._ending.save_for_the_next_chief()
-            raise HandedOver
+            return Handover()
         self._release_workers()
         self._ending.save()
-        return reason
+        return Finished(end)
 
-    def _supervise(self) -> str:
-        membership, restored_step = (
-            self._state.membership,
-            self._state.progress.snapshot.global_step,
-        )
+    def _supervise(self) -> EndReason | Resized:
+        membership, interruptions = self._state.membership, self._state.interruptions
+        restored_step = self._state.progress.snapshot.global_step
         while (reason := self._reason_to_end()) is None:
             with membership.changed:
-                membership.changed.wait(LOOK_SECS if self._state.is_awaiting_step else TICK_SECS)
+                membership.changed.wait(LOOK_SECS if interruptions.is_awaiting_step else TICK_SECS)
             self._look_after_tasks()
             self._shards.look()
             if membership.view != self._view:
@@ -212,11 +203,12 @@ class Training:
             if self._aggregator:
                 self._aggregator.check()
             if self._departures.are_due():
-                self._state.lost_at, self._state.phase = time.monotonic(), Phase.RECOVERING
+                interruptions.begin_recovery()
+                self._state.enter(Phase.RECOVERING)
                 raise ServerLost(self._departures.see_off(self._read_progress))
-            if self._resizing.look(self._view):
-                self._make_way()
-            is_looking = membership.is_suspected or self._state.is_awaiting_step
+            if self._resizing.look(self._view) and (resized := self._make_way()) is not None:
+                return resized
+            is_looking = membership.is_suspected or interruptions.is_awaiting_step
             if is_looking or time.monotonic() - self._read_at >= READ_SECS:
                 self._read_progress()
                 membership.cleared()
@@ -232,26 +224,23 @@ class Training:
 
     def _note_first_step(self, restored_step: int) -> None:
         """Ends a recovery, or a move: the model has gone on from where it was put."""
-        step, lost_at = self._state.progress.snapshot.global_step, self._state.lost_at
-        if step <= restored_step:
+        if self._state.progress.snapshot.global_step <= restored_step:
             return
-        if self._state.moved_at is not None:
-            self._state.resized(time.monotonic() - self._state.moved_at)
-            self._metrics.show_resize(self._state.resize_secs)
-            log.info("training goes on, %.2f s after the move began", self._state.resize_secs)
-        if lost_at is None:
-            return
-        self._state.lost_at = None
-        took = time.monotonic() - lost_at
-        self._state.recovered(took, restored_step)
-        self._metrics.show_recovery(took)
-        log.info("training goes on %.2f s after the loss, from step %d", took, restored_step)
+        interruptions = self._state.interruptions
+        if interruptions.end_move():
+            took = interruptions.resize_secs
+            self._metrics.show_resize(took)
+            log.info("training continues %.2f s after the move began", took)
+        if interruptions.end_recovery(restored_step):
+            took = interruptions.recovery_secs
+            self._metrics.show_recovery(took)
+            log.info("training continues %.2f s after the loss, from step %d", took, restored_step)
 
-    def _make_way(self) -> None:
-        """Has all workers stop between two steps and give up their sessions, for a move.
+    def _make_way(self) -> Resized | None:
+        """Stops all workers between two steps, for a move, and takes back their sessions.
 
-        Raises:
-            Resized: They have.
+        Returns:
+            What is to come; None if it cannot come now.
         """
         membership = self._state.membership
         try:
@@ -259,13 +248,14 @@ class Training:
         except Exception as error:  # Whatever a model does: the job that runs is not to end by it.
             log.error("the number of parameter servers stays: %s", reason_of(error))
             self._resizing.give_up()
-            return
+            return None
         if ready is None:
-            return
+            return None
         began = time.monotonic()
         self._stop_services(but_aggregator=True)
         with self._held(PAUSE_SECS):
-            self._state.phase, self._state.moved_at = Phase.SCALING, began
+            self._state.enter(Phase.SCALING)
+            self._state.interruptions.begin_move(began)
             noted = self._shards.snapshot()
             membership.mark_unready()
             # Held until they have: a step that began now would be lost.
@@ -273,26 +263,26 @@ class Training:
                 log.warning("%s has not given up its step for the move", task)
             step = int(self._session.run(self._built.global_step))
         servers, layout, move = ready
-        raise Resized(servers, layout, move, RestorePoint(-1, step, NOTHING, NOTHING, noted))
+        return Resized(servers, layout, move, RestorePoint(-1, step, NOTHING, NOTHING, noted))
 
-    def _reason_to_end(self) -> str | None:
+    def _reason_to_end(self) -> EndReason | None:
         state = self._state
         state.raise_if_failed()
-        if self._interrupted():
-            return "stopped"
+        if self._tenure.is_interrupted():
+            return EndReason.STOPPED
         if self._is_at_last_step():
-            return "max_steps"
+            return EndReason.MAX_STEPS
         reason = self._out_of_workers()
         if reason is not None:
             # The last one may have left because of a step that was not seen here yet.
             self._read_progress()
-        return "max_steps" if reason and self._is_at_last_step() else reason
+        return EndReason.MAX_STEPS if reason and self._is_at_last_step() else reason
 
     def _is_at_last_step(self) -> bool:
         last_step = self._state.last_step
         return last_step is not None and self._state.progress.snapshot.global_step >= last_step
 
-    def _out_of_workers(self) -> str | None:
+    def _out_of_workers(self) -> EndReason | None:
         membership, options = self._state.membership, self._state.options
         workers = membership.records(Role.WORKER)
         if any(record.state is TaskState.UP for record in workers):
@@ -300,7 +290,7 @@ class Training:
             return None
         ended = any(record.state is TaskState.END_OF_INPUT for record in workers)
         if ended and len(workers) >= options.trainers and self._shards.is_exhausted:
-            return "end_of_input"
+            return EndReason.END_OF_INPUT
         waited = time.monotonic() - self._workerless_since
         if waited > options.max_wait_secs:
             last = (
@@ -380,14 +370,14 @@ class Training:
             self._mirrors.stop(LAST_SAVE_SECS if self._is_lost.is_set() else PAUSE_SECS)
         self._checkpoints.stop(max_wait_secs=LAST_SAVE_SECS)
 
-    def _note_restored(self, restored: Checkpoint | RestorePoint | None) -> None:
+    def _note_restored(self, restored: Restored) -> None:
         step = self._state.progress.snapshot.global_step
         self._summaries.start_session(step)
         self._metrics.show_parameters(self._built.loads, self._state.traffic)
         self._state.loads = self._built.loads
-        if isinstance(restored, Checkpoint):
-            self._state.checkpoint = restored
-            self._metrics.show_checkpoint(restored)
+        if isinstance(restored.source, Checkpoint):
+            self._state.checkpoint = restored.source
+            self._metrics.show_checkpoint(restored.source)
 
     def _note_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._state.checkpoint = checkpoint

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 MOVE_SECS = 600.0
 
 
-@dataclass
-class Resized(Exception):
+@dataclass(frozen=True)
+class Resized:
     """Training has stopped between two steps, for the model to move.
 
     Attributes:

@@ -9,13 +9,13 @@ import grpc
 
 from ...protos import status_pb2 as pb
 from ...protos.status_pb2_grpc import StatusServicer as Base
+from ..phases import Phase
 from ..recovery import PROCESS_GONE
-from ..state import JobState, Phase
+from ..state import JobState
+from .job_status import job_status
 from .status_codes import with_status_codes
 
 log = logging.getLogger(__name__)
-
-_ENDED = (Phase.DONE, Phase.FAILED)
 
 
 class StatusServicer(Base):
@@ -35,7 +35,7 @@ class StatusServicer(Base):
         self, request: pb.GetStatusRequest, context: grpc.ServicerContext
     ) -> pb.JobStatus:
         """The status now."""
-        return self._state.to_proto()
+        return job_status(self._state)
 
     def WatchStatus(
         self, request: pb.WatchStatusRequest, context: grpc.ServicerContext
@@ -44,9 +44,9 @@ class StatusServicer(Base):
         interval = max(0.05, request.interval_secs or 1.0)
         changed = self._state.membership.changed
         while context.is_active():
-            status = self._state.to_proto()
+            status = job_status(self._state)
             yield status
-            if status.phase in _ENDED:
+            if Phase(status.phase).is_final:
                 return
             with changed:
                 changed.wait(interval)

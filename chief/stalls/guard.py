@@ -67,8 +67,8 @@ class StallGuard:
         self._looked = now
         step = self._state.progress.snapshot.global_step
         if step != self._step:
-            self._step, self._state.stepped_at = step, now
-        self._metrics.step_age_seconds.set(self._state.secs_since_step)
+            self._step, self._state.stalls.stepped_at = step, now
+        self._metrics.step_age_seconds.set(self._state.stalls.secs_since_step)
         self._supply_tokens()
         if not self._state.options.stall_secs:
             return
@@ -82,7 +82,7 @@ class StallGuard:
 
     def stop(self) -> None:
         """Nothing is expected any more."""
-        self._state.stepped_at, self._state.stall = None, ""
+        self._state.stalls.stepped_at, self._state.stalls.diagnosis = None, ""
         self._metrics.step_age_seconds.set(0.0)
 
     def _supply_tokens(self) -> None:
@@ -115,14 +115,14 @@ class StallGuard:
         return self._aggregator.sight() if self._aggregator is not None else None
 
     def _tell(self, verdict: Verdict) -> None:
-        state = self._state
+        stalls = self._state.stalls
         if verdict.is_new:
-            state.stalls += 1
+            stalls.count += 1
             self._metrics.stalls.inc()
             log.warning("%s", verdict.diagnosis)
-        elif state.stall and not verdict.diagnosis:
+        elif stalls.diagnosis and not verdict.diagnosis:
             log.info("steps are made again")
-        state.stall = verdict.diagnosis
+        stalls.diagnosis = verdict.diagnosis
 
     def _treat(self, verdict: Verdict) -> None:
         membership = self._state.membership

@@ -6,7 +6,7 @@ import pytest
 
 from paramserve.chief.checkpoints.checkpoints import Checkpoint
 from paramserve.chief.job_files import JobFiles
-from paramserve.chief.state import Phase
+from paramserve.chief.phases import Phase
 from paramserve.cluster.spec import Role
 from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.traffic import Traffic
@@ -33,7 +33,8 @@ def training(job):
     reports = [record.report for record in membership.up(Role.WORKER)]
     job.state.progress.update(0.0, 0, 0, reports)
     job.state.progress.update(1.0, 1500, 48000, reports)
-    job.state.phase = Phase.TRAINING
+    job.state.enter(Phase.INITIALIZING)
+    job.state.enter(Phase.TRAINING)
     job.state.loads = {0: ServerLoad(2_500_000, 3, "w", 2_000_000)}
     job.state.traffic = {0: Traffic(pulled_bytes=2_000_000, pushed_bytes=1_500_000, transfers=2)}
     job.state.checkpoint = Checkpoint("runs/census/model.ckpt-1000", 1000, 1.7e9, 0.5)
@@ -97,7 +98,7 @@ def test_what_a_job_waits_for_is_shown(invoke, job):
 
 def test_brackets_in_a_message_are_no_markup(invoke, job):
     """TensorFlow's errors are full of them."""
-    job.state.phase = Phase.FAILED
+    job.state.enter(Phase.FAILED)
     job.state.detail = "worker:0 failed: no device [/job:ps/task:0] for [[{{node w}}]] [red]"
     result = invoke("status", "--chief", job.address)
     assert result.exit_code == 0

@@ -219,7 +219,7 @@ class TestRestorer:
         restorer = self.restorer(built, mirrors, tmp_path)
         first = cluster.view(1, 0, 1, 2)
         session = cluster.session(first, built.graph)
-        assert restorer.restore(session, first) is None
+        assert restorer.restore(session, first).source is None
         train(session, built, 1)
         save(built, session, tmp_path)
         train(session, built, 1)
@@ -227,7 +227,7 @@ class TestRestorer:
         then = session.run(values)
         second = cluster.view(2, 0, 1, 3)
         session = cluster.session(second, built.graph)
-        assert restorer.restore(session, second) is point
+        assert restorer.restore(session, second).source is point
         assert same(session.run(values), then)
 
     def test_the_checkpoint_serves_when_it_is_newer(self, cluster, tmp_path):
@@ -242,7 +242,7 @@ class TestRestorer:
         then = session.run(values)
         second = cluster.view(2, 0, 1, 3)
         session = cluster.session(second, built.graph)
-        assert restorer.restore(session, second).path.endswith("model.ckpt-2")
+        assert restorer.restore(session, second).source.path.endswith("model.ckpt-2")
         assert same(session.run(values), then)
 
     def test_the_checkpoint_serves_when_a_server_and_its_copy_are_gone(self, cluster, tmp_path):
@@ -260,7 +260,7 @@ class TestRestorer:
             2, tuple(Member(servers[i].address, life) for i, life in ((0, "0"), (3, "x"), (1, "y")))
         )
         session = cluster.session(second, built.graph)
-        assert restorer.restore(session, second).path.endswith("model.ckpt-0")
+        assert restorer.restore(session, second).source.path.endswith("model.ckpt-0")
         assert same(session.run(values), then)
 
 

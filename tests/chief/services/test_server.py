@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from paramserve.chief.checkpoints.checkpoints import Checkpoint
-from paramserve.chief.state import Phase
+from paramserve.chief.phases import Phase
 from paramserve.cluster.chief_client import JobStopping, LeaseLost, MembershipClient
 from paramserve.cluster.heartbeat import Heartbeat
 from paramserve.cluster.spec import Role, Task
@@ -290,7 +290,8 @@ def test_the_status_tells_what_the_job_knows(serve, join):
     join(job, Role.PS, "p", pid=5)
     worker = join(job, Role.WORKER, "a")
     worker.heartbeat(pb.WorkerReport(local_steps=12, examples=120, loss=0.25, recoveries=1))
-    job.state.phase = Phase.TRAINING
+    job.state.enter(Phase.INITIALIZING)
+    job.state.enter(Phase.TRAINING)
     job.state.loads = {0: ServerLoad(4096, 3, "w", 4000)}
     job.state.traffic = {0: Traffic(pulled_bytes=4000, pushed_bytes=3000, transfers=2)}
     job.state.checkpoint = Checkpoint("runs/census/model.ckpt-10", 10, 1.7e9, 0.5)
@@ -334,9 +335,11 @@ def test_a_watcher_sees_the_end_even_if_it_comes_between_two_looks(serve):
         for status in client.watch(interval_secs=0.05):
             phases.append(status.phase)
             if status.phase == "waiting":
-                job.state.phase = Phase.TRAINING
+                job.state.enter(Phase.INITIALIZING)
+                job.state.enter(Phase.TRAINING)
             elif status.phase == "training":
-                job.state.phase = Phase.DONE
+                job.state.enter(Phase.STOPPING)
+                job.state.enter(Phase.DONE)
     assert phases[0] == "waiting"
     assert phases[-1] == "done"
     assert "training" in phases

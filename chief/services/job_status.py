@@ -1,0 +1,111 @@
+"""The state of a job as a message of the status service."""
+
+from __future__ import annotations
+
+import time
+
+from ...cluster.spec import Role
+from ...protos import status_pb2 as pb
+from ..input.ledger import NoDataset
+from ..membership.tasks import TaskRecord, TaskState
+from ..phases import Phase
+from ..state import JobState
+
+_WAITS_FOR_SERVERS = (Phase.WAITING, Phase.RECOVERING, Phase.SCALING)
+
+
+def job_status(state: JobState) -> pb.JobStatus:
+    """The state as the status service gives it out."""
+    progress, interruptions = state.progress.snapshot, state.interruptions
+    status = pb.JobStatus(
+        phase=state.phase,
+        detail=_detail(state),
+        generation=state.membership.generation,
+        global_step=progress.global_step,
+        max_steps=state.last_step or state.options.max_steps or 0,
+        steps_per_second=progress.steps_per_second,
+        examples_per_second=progress.examples_per_second,
+        examples=progress.examples,
+        recoveries=interruptions.recoveries,
+        recovery_secs=interruptions.recovery_secs,
+        recovered_step=interruptions.recovered_step,
+        restore_step=state.restore_step(),
+        loss=progress.loss,
+        metrics=progress.metrics,
+        sync=state.options.sync,
+        logdir=state.options.logdir,
+        tasks=[_task(state, record) for record in state.membership.records()],
+        job_id=state.job_id,
+        uptime_secs=time.monotonic() - state.started,
+        gradients_applied=state.gradients.applied,
+        gradients_dropped=state.gradients.dropped,
+        tokens_reissued=state.gradients.reissued,
+        wanted_workers=state.plan.workers,
+        wanted_ps=state.plan.ps,
+        num_ps=state.membership.num_ps,
+        resizes=interruptions.resizes,
+        resize_secs=interruptions.resize_secs,
+        preemptions=state.membership.preemptions,
+        stalls=state.stalls.count,
+        secs_since_step=state.stalls.secs_since_step,
+        bad_records=state.ledger.bad_records,
+        set_aside=[pb.SetAside(**each) for each in state.newest_set_aside()],
+    )
+    if state.checkpoint is not None:
+        status.checkpoint = state.checkpoint.path
+        status.checkpoint_step = state.checkpoint.global_step
+        status.checkpoint_time = state.checkpoint.written
+    return status
+
+
+def _detail(state: JobState) -> str:
+    if state.detail:
+        return state.detail
+    if state.phase in _WAITS_FOR_SERVERS:
+        return state.membership.missing()
+    return state.stalls.diagnosis or state.checkpoint_trouble or _describe_input(state)
+
+
+def _describe_input(state: JobState) -> str:
+    """How far the input is, where it is read in shards."""
+    try:
+        return state.ledger.progress.describe()
+    except NoDataset:
+        return ""
+
+
+def _task(state: JobState, record: TaskRecord) -> pb.TaskStatus:
+    task, report = record.task, record.report
+    age = state.membership.heartbeat_age(record) if record.state is TaskState.UP else 0.0
+    status = pb.TaskStatus(
+        role=task.role,
+        index=task.index,
+        state=record.state,
+        address=record.address,
+        metrics_address=record.metrics_address,
+        pid=record.pid,
+        heartbeat_age_secs=age,
+        leaves_in_secs=state.notices.remaining_secs(record),
+        local_steps=report.local_steps,
+        examples=report.examples,
+        loss=report.loss if report.HasField("loss") else None,
+        recoveries=report.recoveries,
+        error=record.error,
+        incarnation=record.incarnation,
+    )
+    if task.role is Role.PS:
+        _add_load(state, status)
+    return status
+
+
+def _add_load(state: JobState, status: pb.TaskStatus) -> None:
+    load, traffic = state.loads.get(status.index), state.traffic.get(status.index)
+    if load is not None:
+        status.parameter_bytes = load.bytes
+        status.variables = load.variables
+        status.largest_variable = load.largest
+        status.largest_variable_bytes = load.largest_bytes
+    if traffic is not None:
+        status.pulled_bytes = traffic.pulled_bytes
+        status.pushed_bytes = traffic.pushed_bytes
+        status.transfers = traffic.transfers
