@@ -22,6 +22,7 @@ from .checkpoints.checkpoints import PAUSE_SECS, CheckpointService
 from .checkpoints.files import Checkpoint
 from .checkpoints.mirror_service import MirrorService
 from .checkpoints.mirrors import RestorePoint
+from .checkpoints.schedule import SaveSchedule
 from .context import JobContext
 from .draining import Departures
 from .ending import Ending
@@ -105,14 +106,16 @@ class Training:
             built,
             session,
             job.storage,
-            every_secs=built.loop.services.save_checkpoint_secs or None,
-            every_steps=options.save_checkpoint_steps,
-            global_step=lambda: state.progress.snapshot.global_step,
+            SaveSchedule(
+                lambda: state.progress.snapshot.global_step,
+                every_secs=built.loop.services.save_checkpoint_secs or None,
+                every_steps=options.save_checkpoint_steps,
+                max_wait_secs=options.max_wait_secs,
+            ),
             paused=paused,
             sidecar=lambda: {"input": snapshot()},
             on_saved=self._note_checkpoint,
             on_failed=self._note_failed_checkpoint,
-            max_wait_secs=options.max_wait_secs,
         )
         self._ending = Ending(job, self._aggregator, self._checkpoints, self._read_progress)
         self._departures = Departures(

@@ -31,6 +31,7 @@ from .files import (
     step_of,
     write_sidecar,
 )
+from .schedule import SaveSchedule
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,6 @@ PAUSE_SECS = 5.0
 # How long steps are held for a checkpoint. TensorFlow has read every value before it writes the
 # first byte, so what takes longer is a disk, and no reason to stop training.
 HOLD_SECS = 30.0
-# After a checkpoint that was not written: until the next try, twice as long after each one.
-RETRY_SECS = 5.0
-MAX_RETRY_SECS = 300.0
 
 
 class CheckpointService:
@@ -55,16 +53,12 @@ class CheckpointService:
         built: The graph and its saver.
         session: The chief's session.
         logdir: Where checkpoints go: a path, a URL or an open storage.
-        every_secs: Seconds between two checkpoints; None: none by time.
-        every_steps: Global steps between two checkpoints; None: none by steps.
-        global_step: Gives the newest known global step.
+        schedule: When checkpoints are due, and how long one may take.
         paused: Makes a context in which no step is applied (sync mode).
         sidecar: Gives what is kept beside the model, for JSON. Called for each checkpoint, while no
             step is applied; None keeps nothing.
         on_saved: Called with each new checkpoint, by any thread.
         on_failed: Called with the error of each save that failed, by any thread.
-        max_wait_secs: How long a save may take before it counts as failed.
-        retry_secs: Seconds from the first failure to the next try.
     """
 
     def __init__(
@@ -72,36 +66,26 @@ class CheckpointService:
         built: TrainGraph,
         session: Any,
         logdir: str | LogDirectory,
+        schedule: SaveSchedule,
         *,
-        every_secs: float | None,
-        every_steps: int | None,
-        global_step: Callable[[], int],
         paused: Callable[[float], AbstractContextManager[Any]] = lambda _: nullcontext(),
         sidecar: Callable[[], Mapping[str, Any]] | None = None,
         on_saved: Callable[[Checkpoint], None] = lambda _: None,
         on_failed: Callable[[JobFailed], None] = lambda _: None,
-        max_wait_secs: float = 600.0,
-        retry_secs: float = RETRY_SECS,
     ) -> None:
         self._built = built
         self._session = session
         self._storage = open_logdir(logdir)
-        self._every_secs = every_secs
-        self._every_steps = every_steps
-        self._global_step = global_step
+        self._schedule = schedule
         self._paused = paused
         self._sidecar = sidecar
         self._on_saved = on_saved
         self._on_failed = on_failed
-        self._max_wait_secs = max_wait_secs
-        self._retries = _Retries(retry_secs)
         self._saving = threading.Lock()
         self._abandoned: Future[Checkpoint] | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
         self._newest: Checkpoint | None = None
-        self._due_since = time.monotonic()
-        self._step_at_due = global_step()
 
     def start(self, newest: Checkpoint | None = None) -> None:
         """Starts the timer thread.
@@ -136,7 +120,7 @@ class CheckpointService:
         Raises:
             JobFailed: It could not be written, or not in time; training is not touched by that.
         """
-        limit = self._max_wait_secs if max_wait_secs is None else max_wait_secs
+        limit = self._schedule.max_wait_secs if max_wait_secs is None else max_wait_secs
         deadline = Deadline.after(limit)
         if not self._saving.acquire(timeout=limit):
             raise self._failure(_too_slow(limit))
@@ -146,7 +130,7 @@ class CheckpointService:
             raise  # A parameter server or the session is gone: for whoever recovers from that.
         except (*LOGDIR_ERRORS, ValueError, TypeError) as error:
             failure = self._failure(error)
-            self._retries.note_failure()
+            self._schedule.note_failure()
             self._on_failed(failure)
             raise failure from error
         finally:
@@ -210,8 +194,7 @@ class CheckpointService:
 
     def _note(self, checkpoint: Checkpoint) -> Checkpoint:
         self._newest = checkpoint
-        self._retries.note_success()
-        self._due_since, self._step_at_due = time.monotonic(), checkpoint.global_step
+        self._schedule.note_saved(checkpoint.global_step)
         log.info("checkpoint %s in %.2f s", checkpoint.path, checkpoint.seconds)
         self._on_saved(checkpoint)
         return checkpoint
@@ -227,56 +210,15 @@ class CheckpointService:
 
     def _run(self) -> None:
         while not self._ended.wait(0.1):
-            if not self._is_due():
+            if not self._schedule.is_due:
                 continue
             try:
                 self.save()
             except JobFailed as error:
-                log.error("%s; the next try is in %g s", error, self._retries.remaining_secs())
+                log.error("%s; the next try is in %g s", error, self._schedule.retry_in_secs)
             except (tf.errors.OpError, RuntimeError) as error:
                 log.warning("checkpoint given up, the session is gone: %s", reason_of(error))
                 return
-
-    def _is_due(self) -> bool:
-        if self._every_secs is None and self._every_steps is None:
-            return False
-        if self._retries.are_needed:
-            return not self._retries.remaining_secs()
-        step = self._global_step()
-        if step <= self._step_at_due:
-            return False
-        if self._every_steps is not None and step - self._step_at_due >= self._every_steps:
-            return True
-        waited = time.monotonic() - self._due_since
-        return self._every_secs is not None and waited >= self._every_secs
-
-
-class _Retries:
-    """When to try again what failed: later after each failure, until it goes well."""
-
-    def __init__(self, first_secs: float) -> None:
-        self._first_secs = first_secs
-        self._failures = 0
-        self._deadline = Deadline.after(0.0)
-
-    @property
-    def are_needed(self) -> bool:
-        """Whether the last try failed."""
-        return self._failures > 0
-
-    def note_failure(self) -> None:
-        """The last try failed."""
-        secs = min(self._first_secs * 2**self._failures, MAX_RETRY_SECS)
-        self._failures += 1
-        self._deadline = Deadline.after(secs)
-
-    def note_success(self) -> None:
-        """The last try went well."""
-        self._failures = 0
-
-    def remaining_secs(self) -> float:
-        """Seconds until the next try."""
-        return self._deadline.remaining_secs()
 
 
 def _too_slow(limit_secs: float) -> TimeoutError:

@@ -15,6 +15,7 @@ from paramserve.chief.checkpoints import checkpoints
 from paramserve.chief.checkpoints.checkpoints import PAUSE_SECS, CheckpointService
 from paramserve.chief.checkpoints.files import find_checkpoints
 from paramserve.chief.checkpoints.initialization import initialize
+from paramserve.chief.checkpoints.schedule import SaveSchedule
 from paramserve.errors import JobFailed
 from paramserve.model.loops import JobDefaults
 
@@ -32,16 +33,17 @@ class Model:
         self.known_step = 0
         self.saved = queue.Queue()
         self.failed = queue.Queue()
-        options = {"every_secs": None, "every_steps": None, "retry_secs": 0.2, **options}
+        parts = {name: options.pop(name) for name in ("paused", "sidecar") if name in options}
+        schedule = SaveSchedule(lambda: self.known_step, **{"retry_secs": 0.2, **options})
         self.restored = initialize(built, session, self.logdir)
         self.service = CheckpointService(
             built,
             session,
             self.logdir,
-            global_step=lambda: self.known_step,
+            schedule,
             on_saved=self.saved.put,
             on_failed=self.failed.put,
-            **options,
+            **parts,
         )
 
     def train(self, steps):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from paramserve.chief.checkpoints.checkpoints import CheckpointService
 from paramserve.chief.checkpoints.files import find_checkpoints, local_path
 from paramserve.chief.checkpoints.initialization import initialize
+from paramserve.chief.checkpoints.schedule import SaveSchedule
 from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.errors import JobFailed
 from paramserve.model.loops import JobDefaults
@@ -46,10 +47,7 @@ def open_job(build_graph, counting_model, cluster):
         restored = initialize(built, session, storages[-1])
         step = restored.global_step if restored else 0
         service = CheckpointService(
-            *(built, session, storages[-1]),
-            every_secs=None,
-            every_steps=None,
-            global_step=lambda: step,
+            *(built, session, storages[-1], SaveSchedule(lambda: step)),
             sidecar=lambda: {"examples": int(session.run(built.examples))},
         )
         return built, session, storages[-1], service, restored
