@@ -67,7 +67,7 @@ def test_servers_and_workers_come_and_go_and_no_step_is_lost_or_made_twice(start
     )
     until(lambda: step_of(address) >= 20)
     said = scale(start, address, "--ps", 2, "--workers", 3)
-    assert "3 workers and 2 parameter servers" in said
+    assert "workers: 3, parameter servers: 2" in said
     assert "steps stood still" in said
     assert all(servers(address)[i] > 0 for i in (0, 1)), "the model is spread over them"
 
