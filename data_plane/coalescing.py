@@ -1,13 +1,13 @@
-"""Coalescing: what crosses between two tasks crosses together.
+"""Coalescing: a graph pass that sends small tensors between two tasks in buckets.
 
-TensorFlow sends each tensor by itself, at about 50 microseconds each however small it is. Here
-small tensors that cross between the same two tasks, and never wait for each other, are flattened
-and joined on their task, cross as one, and are split on the other task. A large one crosses alone,
-since joining it would cost more than a call, and a very large one in pieces, which are in flight at
-the same time.
+TensorFlow sends each tensor by itself, which takes about 50 microseconds however small it is. The
+pass takes small tensors that cross between the same two tasks and never wait for each other. They
+are flattened and joined on their task, cross as one, and are split on the other task. A large
+tensor crosses alone, since joining it would cost more than a call. A very large one crosses in
+pieces, which are in flight at the same time.
 
 Each op still runs on its task, on the same values: nothing is read earlier or later. Only the uses
-of a tensor may begin later, when the others of its bucket are there.
+of a tensor may begin later, when the other tensors of its bucket have arrived.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ log = logging.getLogger(__name__)
 _SCOPE = "transfer"
 # A constant as small as this is copied to where it is used.
 _SMALL_CONST_BYTES = 1024
-# Types that may wait for something outside of the step; nothing else should wait with them.
+# Op types that may wait for something outside of the step; no other tensor should wait with them.
 _WAITING = ("Dequeue", "TakeGradient", "TakeMany", "Unstage", "TakeIndexedSlices")
-# What is larger than this part of a bucket crosses alone: to join it would cost more than a call.
+# A tensor above this part of a bucket crosses alone: to join it would cost more than a call.
 _LARGEST_JOINED = 1 / 16
-# What is as large as this many buckets is cut. Smaller ones are in flight together anyway.
+# A tensor of this many buckets or more is cut. Smaller ones are in flight together anyway.
 _SMALLEST_CUT = 8
+# The alignment of TensorFlow's tensors; see `_row_length`.
 _ROW_BYTES = 64
-# To send the sizes costs a transfer too, so it takes a few tensors of unknown size to gain.
+# Their sizes cost a transfer as well, so joining fewer tensors of unknown size gains nothing.
 _FEWEST_OF_UNKNOWN_SIZE = 3
 
 
 @dataclass
 class Report:
-    """What coalescing did.
+    """Counts of the tensors that coalescing joined or left alone.
 
     Attributes:
         tensors: Tensors that crossed by themselves before.
         transfers: Tensors that cross in their place.
-        left_alone: How many were left as they were, by reason.
+        left_alone: Number of tensors that were left as they were, by reason.
     """
 
     tensors: int = 0
@@ -59,14 +60,17 @@ class Report:
 def coalesce(
     graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op], bucket_bytes: int
 ) -> Report:
-    """Has tensors that cross between tasks on the way to `roots` cross in buckets.
+    """Rewrites a graph so that tensors cross between tasks in buckets.
 
     Args:
         graph: The graph, changed in place. Doing it twice changes nothing more.
-        roots: The training steps.
+        roots: The training steps; tensors that no root needs are left alone.
         unchanged: Ops that are run at other times, with the ops that they need: initialization,
             when not all variables can be read yet. They get their tensors as before.
         bucket_bytes: Bytes of a bucket, more than 0.
+
+    Returns:
+        Counts of what was joined or left alone.
     """
     report = Report()
     placed = PlacedGraph(graph, roots)
@@ -100,6 +104,9 @@ def _coalesce(placed: PlacedGraph, unchanged: set[Op], bucket_bytes: int, report
         elif _is_small_const(crossing.tensor):
             _copy_const(placed, crossing)
         else:
+            # Tensors share a bucket only with the same stage and roots. Tensors of one stage never
+            # wait for each other, so a bucket can neither add a cycle nor delay an earlier stage.
+            # With the same roots, a bucket never makes a run compute what that run does not need.
             dtype = crossing.tensor.dtype.base_dtype
             is_static = crossing.tensor.shape.is_fully_defined()
             key = (crossing.source, crossing.target, dtype, crossing.stage, crossing.roots)
@@ -116,7 +123,8 @@ def _coalesce(placed: PlacedGraph, unchanged: set[Op], bucket_bytes: int, report
 
 
 def _is_ours(crossing: Crossing, unchanged: set[Op]) -> bool:
-    """Whether it is a bucket already, or not to be touched."""
+    """Returns whether a crossing is a bucket already, or has no uses that may change."""
+    # The first test makes the pass idempotent: sessions of one graph are prepared one by one.
     return crossing.tensor.op.name.startswith(f"{_SCOPE}/") or all(
         op in unchanged for op, _ in crossing.uses
     )
@@ -157,14 +165,16 @@ def _copy_const(placed: PlacedGraph, crossing: Crossing) -> None:
 
 
 def _order(placed: PlacedGraph, crossing: Crossing) -> int:
-    """Where in its group a tensor stands: what is used or made first crosses first."""
+    """Returns a tensor's position in its group: tensors used or made first cross first."""
+    # Tensors of stage 0 (parameters) wait for no transfer, so those that are used first come first.
+    # Later tensors (gradients) share a bucket with those that are made at about the same time.
     if crossing.stage == 0:
         return min(placed.index[op] for op, _ in crossing.uses)
     return placed.index[crossing.tensor.op]
 
 
 def _buckets(group: Sequence[Crossing], bucket_bytes: int) -> Iterator[list[Crossing]]:
-    """Cuts a group, in its order, into what crosses together; a large tensor is alone."""
+    """Cuts a group, in its order, into buckets; a large tensor is alone in its bucket."""
     bucket: list[Crossing] = []
     filled = 0
     for crossing in group:
@@ -184,6 +194,8 @@ def _buckets(group: Sequence[Crossing], bucket_bytes: int) -> Iterator[list[Cros
 def _transfer(
     placed: PlacedGraph, bucket: Sequence[Crossing], bucket_bytes: int, report: Report
 ) -> None:
+    # Join, cut, concatenate, split and reshape move bytes and compute nothing, so values keep every
+    # bit.
     first = bucket[0]
     total = sum(_bytes(crossing.tensor) for crossing in bucket)
     pieces = -(-total // bucket_bytes) if total >= bucket_bytes * _SMALLEST_CUT else 1
@@ -222,9 +234,9 @@ def _transfer_with_sizes(placed: PlacedGraph, group: Sequence[Crossing], report:
 
 
 def _row_length(tensors: Sequence[Tensor]) -> int:
-    """Elements in 64 bytes if all tensors fill such rows, else 1.
+    """Returns the elements in 64 bytes if all tensors fill such rows, else 1.
 
-    Parts of a tensor that begin at such a row need not be copied when it is split.
+    TensorFlow splits a tensor without a copy where the parts begin at multiples of 64 bytes.
     """
     row = max(1, _ROW_BYTES // tensors[0].dtype.size)
     return row if all(tensor.shape.num_elements() % row == 0 for tensor in tensors) else 1
@@ -258,7 +270,11 @@ def _use(crossing: Crossing, tensor: Tensor) -> None:
 
 
 def _join_control_edges(placed: PlacedGraph) -> None:
-    """Has an op that waits for several ops of another task wait for one op there."""
+    """Makes an op that waits for several ops of another task wait for one op there.
+
+    Each control edge between tasks is a transfer by itself. The joint `NoOp` runs on the other task
+    after the same ops, so the order of effects stays, with one transfer in place of several.
+    """
     joined: dict[Any, Op] = {}
     for op in placed.ops:
         by_task: dict[TaskDevice, list[Op]] = defaultdict(list)

@@ -1,9 +1,9 @@
-"""Workers that hold the parameters themselves, a shard each, in an ordinary, static cluster.
+"""Workers that hold a partition of the parameters each, in an ordinary, static cluster.
 
 With as many parameter servers as workers, each in a process of its own, every byte of the
-parameters and gradients crosses. Where each worker holds a shard, its own shard does not: of n
-workers each pulls and pushes (n - 1)/n of the bytes, which is what a ring all-reduce moves, and
-has 1/n of the optimizer's state.
+parameters and gradients crosses. Where each worker holds a partition, its own partition does not
+cross. Each of n workers pulls and pushes (n - 1)/n of the bytes, as in a ring all-reduce, and has
+1/n of the optimizer's state.
 
 To TensorFlow such a worker is a parameter server: it is a task of the job "ps", and of no other,
 since a session may know a server by one name only.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def on_workers(
     num_workers: int, index: int, *, max_shard_bytes: int | None = None
 ) -> Iterator[BalancedByBytes]:
-    """Places what is built inside: variables on all workers, all else on the one that builds.
+    """Places variables built inside on all workers, and other ops on the worker that builds them.
 
     Example, in worker `index`; worker 0 is the chief::
 
@@ -43,18 +43,18 @@ def on_workers(
             contrib.training.train(train_op, logdir, master=server.target, is_chief=index == 0)
         stay_until_all_are_done(server.target, len(addresses), index)
 
-    Enter it inside `tf.Graph().as_default()`; `paramserve.data_plane.placement.on_cluster` tells
-    what goes where, and how large variables are cut, which balances few of them. A
-    `SyncReplicasOptimizer` with `one_gradient_per_worker` has to be told the `worker_index`, since
-    there is no job "worker" to take it from.
+    Enter it inside `tf.Graph().as_default()`. `paramserve.data_plane.placement.on_cluster`
+    documents the placement and the partitioning of large variables, which balances a few of them.
+    A `SyncReplicasOptimizer` with `one_gradient_per_worker` needs the argument `worker_index`,
+    since there is no job "worker" to take it from.
 
     Args:
-        num_workers: Workers that hold a shard, at least 1.
-        index: The one whose graph is built.
-        max_shard_bytes: Bytes that a variable, or a piece of one, may have; None: any.
+        num_workers: Workers that hold a partition of the parameters, at least 1.
+        index: The worker whose graph is built.
+        max_shard_bytes: Bytes that a variable, or a partition of one, may have; None: any.
 
     Yields:
-        The strategy, which knows the bytes placed so far.
+        The strategy, which counts the bytes placed so far.
 
     Raises:
         ValueError: `index` is not one of the workers.
@@ -75,20 +75,20 @@ def stay_until_all_are_done(
     config: Any = None,
     max_wait_secs: float | None = 7200,
 ) -> None:
-    """Keeps this worker's shard there until every worker has called this.
+    """Keeps this worker's parameters available until every worker has called this: a barrier.
 
-    Call it when training is over, before the process ends: others may still need the shard, the
-    chief to save it.
+    Call it when training is over, before the process ends. Other workers may still need the
+    parameters that this one holds; the chief needs them to save a checkpoint.
 
     Args:
         master: Master string of this task's server.
-        num_workers: Workers that hold a shard.
-        index: This one.
+        num_workers: Workers that hold a partition of the parameters.
+        index: This worker's index.
         config: A `tf.compat.v1.ConfigProto`, or None.
-        max_wait_secs: Seconds to wait for the others; None waits for ever.
+        max_wait_secs: Seconds to wait for the other workers; None waits without a limit.
 
     Raises:
-        WaitTimeout: One was not done in time; the message names it.
+        WaitTimeout: A worker was not done in time; the message names it.
     """
     deadline = Deadline.after(max_wait_secs)
     workers = range(num_workers)
@@ -110,7 +110,7 @@ def stay_until_all_are_done(
 
 
 def _done_queue(*, at: int, of: int) -> Any:
-    """The queue at one worker where another one says, each time, that it is done."""
+    """Returns the queue on worker `at` in which worker `of` reports that it is done."""
     with v1.device(Task(Role.PS, at).device):
         return v1.FIFOQueue(100, tf.bool, shapes=(), shared_name=f"paramserve/done/{of}")
 
@@ -126,6 +126,6 @@ def _hear(session: Any, dequeue: Any, worker: int, deadline: Deadline) -> None:
 
 
 def _timeout(deadline: Deadline) -> Any:
-    """Options of a call that ends with the deadline; TensorFlow takes 0 ms for no limit."""
+    """Returns options of a call that ends with the deadline; to TensorFlow 0 ms is no limit."""
     left = deadline.remaining_secs()
     return v1.RunOptions(timeout_in_ms=0 if left == float("inf") else max(1, int(left * 1000)))

@@ -1,4 +1,4 @@
-"""Collections of a graph, without what only its functions can run."""
+"""Collections of a graph, without elements that only its functions can run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 def runnable(graph: tf.Graph, key: str) -> list[Any]:
-    """Returns those elements of a collection that a session of the graph can run.
+    """Returns the elements of a collection that a session of the graph can run.
 
-    The branches of conditionals and the bodies of loops share the graph's collections, so that ops
-    stand there that belong to a function, or that run only if their branch is taken.
+    The branches of conditionals and the bodies of loops share the graph's collections. So some
+    elements belong to a function, or run only if their branch is taken.
 
     Args:
         graph: The graph.
@@ -25,7 +25,7 @@ def runnable(graph: tf.Graph, key: str) -> list[Any]:
 
 
 def forget_unrunnable(graph: tf.Graph, key: str) -> None:
-    """Takes out of a collection what `runnable` does not return, with a warning.
+    """Removes from a collection the elements that `runnable` does not return, with a warning.
 
     Args:
         graph: The graph.
@@ -43,7 +43,7 @@ def forget_unrunnable(graph: tf.Graph, key: str) -> None:
 
 
 def merge_summaries() -> Any:
-    """Merges the default graph's summaries, but for those that no session can run.
+    """Merges the default graph's summaries, except those that no session can run.
 
     Returns:
         A string tensor; None if there are none.

@@ -1,4 +1,4 @@
-"""Large variables in pieces, so that no parameter server has to hold or send one as a whole."""
+"""Partitioning of large variables, so that no parameter server holds or sends a whole one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ v1 = tf.compat.v1
 log = logging.getLogger(__name__)
 
 
-def shards_by_axis(shape: Sequence[int], element_bytes: int, max_shard_bytes: int) -> list[int]:
-    """Into how many pieces to cut each axis, so that no piece is larger than asked.
+def partitions_by_axis(shape: Sequence[int], element_bytes: int, max_shard_bytes: int) -> list[int]:
+    """Returns the number of partitions of each axis that keeps every partition within a size.
 
-    The first axis is cut, as lookups by row need it; where one of its rows alone is too large, the
-    longest axis is. A piece that even so is too large, of one element's width, stays so.
+    The first axis is cut, as lookups by row need it. Where one of its rows alone is too large, the
+    longest axis is cut. A partition that is one element wide is not cut further, whatever its size.
 
     Args:
         shape: The variable's shape, at least one axis.
         element_bytes: Bytes of one element.
-        max_shard_bytes: Bytes that a piece may have, at least 1.
+        max_shard_bytes: Bytes that a partition may have, at least 1.
 
     Returns:
         One number for each axis, as TensorFlow's partitioners give them; at most one is over 1.
@@ -40,15 +40,15 @@ def shards_by_axis(shape: Sequence[int], element_bytes: int, max_shard_bytes: in
 
 
 class LargeVariables:
-    """Makes `tf.compat.v1.get_variable` cut what is larger than `max_shard_bytes`.
+    """Partitioner for variables of `tf.compat.v1.get_variable` above `max_shard_bytes`.
 
-    Inside `scope`, a large variable comes as one that TensorFlow calls partitioned: its pieces are
-    variables of their own, each placed by itself, and checkpoints hold it under its own name and
-    shape. A partitioner that the model itself asks for wins. Local variables stay whole, and
-    slots, for TensorFlow makes one for each piece.
+    Inside `scope`, a large variable becomes a `PartitionedVariable`. Its partitions are variables
+    that are placed one by one, and checkpoints hold it under its own name and shape. A partitioner
+    of the model itself takes precedence. Local variables stay whole. Slots are not cut here, since
+    TensorFlow makes one for each partition.
 
     Args:
-        max_shard_bytes: Bytes that a piece may have, at least 1.
+        max_shard_bytes: Bytes that a partition may have, at least 1.
 
     Raises:
         ValueError: `max_shard_bytes` is less than 1.
@@ -65,23 +65,23 @@ class LargeVariables:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Cuts what `get_variable` makes inside, in the current variable scope and those in it."""
+        """Partitions variables made inside, in the current variable scope and those within it."""
         current = v1.get_variable_scope()
-        # The partitioner says where the rule holds (TensorFlow takes it away to make slots), and
-        # the getter which variables it is about: TensorFlow would give a partitioned variable for
-        # each small one too, of a single piece.
+        # The partitioner marks where the rule holds: TensorFlow removes it to make slots. The
+        # getter selects the variables: with a partitioner alone, TensorFlow would turn each small
+        # variable into a partitioned one with a single partition.
         with v1.variable_scope(
             current, partitioner=self._cut, custom_getter=self._get, auxiliary_name_scope=False
         ):
             yield
 
     def note_whole(self, variable: tf.Variable, collections: Sequence[str]) -> None:
-        """Logs that a variable is larger than asked, if `get_variable` did not make it."""
+        """Logs that a variable is above the limit, if `get_variable` did not make it."""
         if not self._gets and v1.get_variable_scope().partitioner == self._cut:
             self._warn(variable, collections, "only get_variable's can be cut")
 
     def _cut(self, shape: tf.TensorShape, dtype: tf.DType) -> list[int]:
-        return shards_by_axis(shape.as_list(), dtype.size, self._max_bytes)
+        return partitions_by_axis(shape.as_list(), dtype.size, self._max_bytes)
 
     def _get(self, getter: Callable[..., Any], *args: Any, **options: Any) -> Any:
         ours = options.get("partitioner") == self._cut
@@ -104,7 +104,7 @@ class LargeVariables:
         if not shape or v1.GraphKeys.LOCAL_VARIABLES in (options.get("collections") or ()):
             return False
         size = tf.as_dtype(options.get("dtype") or tf.float32).size
-        return max(shards_by_axis(shape, size, self._max_bytes)) > 1
+        return max(partitions_by_axis(shape, size, self._max_bytes)) > 1
 
     def _warn(self, variable: tf.Variable, collections: Sequence[str], why: str) -> None:
         size = (variable.shape.num_elements() or 0) * variable.dtype.base_dtype.size
@@ -119,7 +119,7 @@ class LargeVariables:
 
 
 def _shape_of(shape: Any, initializer: Any) -> list[int] | None:
-    """The shape that a variable will have; None if that is not known before it is made."""
+    """Returns the shape that a variable will have; None if it is unknown before creation."""
     if shape is None and initializer is not None and not callable(initializer):
         shape = initializer.shape if tf.is_tensor(initializer) else _array_shape(initializer)
     known = tf.TensorShape(shape)
@@ -132,11 +132,11 @@ def _array_shape(value: Any) -> tuple[int, ...] | None:
 
 
 def _piecewise(initializer: Any) -> Any:
-    """What gives a piece's initial value, where TensorFlow would give each piece a wrong one.
+    """Returns an initializer that gives partitions the values of the whole variable.
 
-    With a seed of its own, an initializer would fill all pieces with the same values; and one that
-    is not told of the whole (those of Keras) would scale them to the piece's shape. For these the
-    whole is made, on the piece's parameter server, and cut.
+    An initializer with a seed of its own would fill all partitions with the same values. One
+    without `partition_info` (those of Keras) would scale the values to the partition's shape. For
+    both, the whole value is made on the partition's parameter server, and sliced.
     """
     if inspect.isclass(initializer):
         initializer = initializer()

@@ -1,8 +1,8 @@
-"""A graph as the cluster sees it: which task each op runs on, and which edges cross between tasks.
+"""A graph with the task of each op, and the tensors that cross between tasks.
 
-The tasks are found without running anything, by the rules of TensorFlow's placer: an op that takes
-a variable's handle lies where the variable is, a colocated one with its companion, others where
-their device says. Ops without a task lie on the task whose session runs the graph.
+Tasks are found without running anything, by the rules of TensorFlow's placer. An op that takes a
+variable's handle runs on the variable's task, a colocated op with its companion, other ops on the
+task of their device. Ops without a task run on the task whose session runs the graph.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Op = Any
 Tensor = Any
 # Job and task as a device string, such as "/job:ps/task:0".
 TaskDevice = str
-# The task whose session runs the graph, however the graph calls it.
+# The task whose session runs the graph, whatever its name in the graph. One value for it makes ops
+# with and without an explicit device on that task compare equal.
 HOME: TaskDevice = ""
 
 _COLOCATED = b"loc:@"
@@ -45,13 +46,13 @@ class Crossing:
     """A tensor that one task makes and another one takes.
 
     Attributes:
-        tensor: What crosses.
+        tensor: The tensor that crosses.
         source: The task that makes it.
         target: The task that takes it.
         uses: The ops on `target` that take it, with the index of the input.
-        stage: How many crossings lie, at most, on a way from the graph's beginning to this one. It
-            is the latest that the uses allow. Crossings of one stage never wait for each other.
-        roots: For which of the graph's roots the uses are needed, as a bit mask.
+        stage: The largest number of crossings on a path from the graph's inputs to this one. It is
+            the latest stage that the uses allow. Crossings of one stage never wait for each other.
+        roots: The roots that need the uses, as a bit mask.
     """
 
     tensor: Tensor
@@ -63,7 +64,10 @@ class Crossing:
 
 
 class PlacedGraph:
-    """What a graph's training steps run, and where.
+    """The ops that a graph's training steps run, with their tasks and crossings.
+
+    Each answer is computed once, when it is first needed. So after a pass has changed the graph,
+    the next pass makes a new `PlacedGraph`.
 
     Args:
         graph: A `tf.Graph`.
@@ -102,15 +106,16 @@ class PlacedGraph:
 
     @cached_property
     def ops(self) -> list[Op]:
-        """The ops that the roots need, each after those it needs itself, loops in one piece."""
+        """The ops that the roots need, in topological order, each loop in one piece."""
         return [op for unit in self._units for op in self._loops.members(unit)]
 
     @cached_property
     def roots_of(self) -> dict[Op, int]:
-        """For which roots an op is needed, as a bit mask in the order of the roots."""
+        """The roots that need each op, as a bit mask in the order of the roots."""
         masks: dict[Any, int] = defaultdict(int)
         for bit, root in enumerate(self._roots):
             masks[self._loops.unit(root)] |= 1 << bit
+        # In reverse topological order a unit's mask is complete before it is passed on.
         for unit in reversed(self._units):
             for op in self._loops.members(unit):
                 for needed in needs(op):
@@ -119,7 +124,7 @@ class PlacedGraph:
 
     @cached_property
     def stages(self) -> dict[Op, int]:
-        """How many crossings lie, at most, on a way from the graph's beginning to an op."""
+        """The largest number of crossings on a path from the graph's inputs to each op."""
         stages: dict[Any, int] = {}
         for unit in self._units:
             stages[unit] = max(
@@ -149,6 +154,9 @@ class PlacedGraph:
                 source=self.task(tensors[ref].op),
                 target=target,
                 uses=tuple(found),
+                # An op's stage counts its own crossings, so it is above those of all its inputs.
+                # Ops that take tensors of stage s have stage s + 1 or more, so no tensor of stage s
+                # depends on them: joined tensors of one stage cannot form a cycle.
                 stage=min(self.stages[op] for op, _ in found) - 1,
                 roots=roots,
             )
@@ -161,9 +169,9 @@ class PlacedGraph:
 
     @cached_property
     def _after_switches(self) -> set[Op]:
-        """Ops that only run when a `Switch` lets them, whether or not a context says so.
+        """Ops that run only if a `Switch` is taken, with or without a control flow context.
 
-        TensorFlow notes no context for what makes the gradient of the branch that is not taken.
+        TensorFlow sets no context on ops that make the gradient of the branch that is not taken.
         """
         found: set[Op] = set()
         for op in self.ops:
@@ -174,7 +182,8 @@ class PlacedGraph:
         return found
 
     def _in_order(self, roots: Iterable[Op]) -> list[Any]:
-        """Ops and loops that `roots` need, each after those that it needs itself."""
+        """Returns the ops and loops that `roots` need, in topological order."""
+        # Depth first with an explicit stack: graphs may be deeper than Python's recursion limit.
         done: dict[Any, None] = {}
         for root in map(self._loops.unit, roots):
             if root in done:
@@ -208,7 +217,7 @@ class PlacedGraph:
         return HOME if explicit == self._home else explicit
 
     def _companion(self, op: Op) -> Op | None:
-        """The op with which another one is colocated, if that is not the op itself."""
+        """Returns the other op with which an op is colocated; None if there is none."""
         if "_class" not in op.node_def.attr:
             return None
         for label in op.node_def.attr["_class"].list.s:
@@ -220,9 +229,10 @@ class PlacedGraph:
 
 
 class _Loops:
-    """Which ops form a loop of the old kind, whose graph has a cycle.
+    """The while loops of the old kind, whose ops form cycles.
 
-    Such a loop is one unit: what comes after it needs all of it.
+    Such a loop is one unit: ops after it need all of it. So the graph of units is acyclic, and
+    topological order exists.
     """
 
     def __init__(self, ops: Iterable[Op]) -> None:
@@ -242,16 +252,16 @@ class _Loops:
 
 
 def _has_to_be_next_to(tensor: Tensor, op: Op) -> bool:
-    """Whether an op runs on the task of a variable that it takes."""
+    """Returns whether an op has to run on the task of a variable that it takes."""
     if tensor.dtype._is_ref_dtype:
-        # One that only takes the value may run elsewhere.
+        # An op that takes only the value may run elsewhere.
         return any(argument.is_ref for argument in op.op_def.input_arg)
-    # The ops of a function run each on their own task.
+    # The ops of a function are placed one by one.
     return bool(tensor.dtype == tf.resource) and op.type not in _CALLS
 
 
 def needs(op: Op) -> Iterator[Op]:
-    """The ops that have to run before `op`."""
+    """Yields the ops that have to run before `op`."""
     for tensor in op.inputs:
         yield tensor.op
     yield from op.control_inputs
@@ -267,17 +277,17 @@ def _outermost_loop(op: Op) -> Any:
 
 
 def set_home(graph: tf.Graph, device: str) -> None:
-    """Says which task's session runs a graph; needed where that task is a parameter server too.
+    """Sets the task whose session runs a graph, for tasks that are parameter servers as well.
 
     Args:
-        graph: The graph. It is kept there as a collection.
+        graph: The graph, which keeps the task in a collection.
         device: Device of the task, such as "/job:ps/task:1".
     """
     graph.get_collection_ref(_HOME_KEY)[:] = [_task_of_device(device)]
 
 
 def _find_home(graph: tf.Graph, ops: Iterable[Op]) -> TaskDevice:
-    """What was said, else the task of most ops by their own device, parameter servers aside."""
+    """Returns the task that was set, else the one with most ops that is no parameter server."""
     for said in graph.get_collection(_HOME_KEY):
         return str(said)
     counts = Counter(op.device for op in ops)

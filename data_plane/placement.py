@@ -1,8 +1,8 @@
-"""Which parameter server holds which variable: balanced by bytes.
+"""Placement of variables on parameter servers, balanced by bytes.
 
-TensorFlow's own `byte_size_load_fn` looks at an op's output. That of a resource variable is a
+TensorFlow's own `byte_size_load_fn` looks at an op's output. The output of a resource variable is a
 scalar handle, so it weighs nothing, and the stock greedy strategy puts everything on one server.
-Here the weight comes from the attributes that say what the handle stands for.
+Here the weight comes from the op's attributes: the dtype and shape of the variable.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _VARIABLE_OPS = frozenset({"VarHandleOp", "Variable", "VariableV2"})
 
 
 def variable_bytes(op: tf.Operation) -> int:
-    """Returns the bytes that the state behind `op` takes on its parameter server.
+    """Returns the bytes that the state of an op takes on its parameter server.
 
     Args:
         op: The op that makes a resource variable or a ref variable. Any other op counts as 0 bytes:
-            how large a hash table grows cannot be seen in the graph.
+            the graph does not tell the size of a hash table.
 
     Raises:
         ValueError: If `op` makes a variable whose shape is not fully defined.
@@ -44,12 +44,11 @@ def variable_bytes(op: tf.Operation) -> int:
 
 
 class BalancedByBytes:
-    """A `ps_strategy`: puts each op on the parameter server that holds the fewest bytes so far.
+    """A `ps_strategy` that chooses the parameter server with the fewest bytes so far.
 
-    Among equals the lowest index wins, so that every process that builds the same graph in the same
-    order finds each variable at the same place. What a server holds is counted by where each op
-    really went: an optimizer slot goes where its variable is, and an op under
-    `tf.device("/job:ps/task:1")` goes there.
+    Among equals the lowest index wins. So every process that builds the same graph in the same
+    order places each variable alike. The bytes of a server are counted by the final device of each
+    op: an optimizer slot follows its variable, and an explicit `tf.device("/job:ps/task:1")` holds.
 
     Args:
         num_ps: Number of parameter servers, at least 1.
@@ -63,7 +62,7 @@ class BalancedByBytes:
 
     @property
     def bytes_per_ps(self) -> tuple[int, ...]:
-        """Bytes of the variables that each parameter server holds so far, slots included."""
+        """Bytes of the variables on each parameter server so far, slots included."""
         self._settle()
         return tuple(self._bytes)
 
@@ -88,11 +87,11 @@ class BalancedByBytes:
         return int(chosen)
 
     def leave_out(self, op: tf.Operation) -> None:
-        """Does not count an op that only one task's graph has, so that all graphs place alike.
+        """Removes from the count an op that only one task's graph has, so that all place alike.
 
         Args:
-            op: Makes a local variable, just now: where a worker is a parameter server, that looks
-                like a parameter on it.
+            op: The op that has just made a local variable. On a worker that is a parameter server
+                as well, it looks like a parameter.
         """
         self._unsettled = [(other, size) for other, size in self._unsettled if other is not op]
 
@@ -109,13 +108,13 @@ class BalancedByBytes:
 def device_setter(
     num_ps: int, worker_device: str, strategy: Callable[[tf.Operation], int] | None = None
 ) -> Callable[[tf.Operation], str]:
-    """Returns the device function for `tf.compat.v1.device`: variables on the parameter servers.
+    """Returns a device function for `tf.compat.v1.device` with variables on parameter servers.
 
-    By itself it also sends local variables there; `on_cluster` does not.
+    By itself it places local variables there as well; `on_cluster` does not.
 
     Args:
         num_ps: Number of parameter servers, at least 1.
-        worker_device: Where everything else goes, such as "/job:worker/task:1".
+        worker_device: The device of all other ops, such as "/job:worker/task:1".
         strategy: Chooses the index of the parameter server for an op; `BalancedByBytes` by default.
     """
     setter: Callable[[tf.Operation], str] = tf.compat.v1.train.replica_device_setter(
@@ -130,7 +129,8 @@ def device_setter(
     def device(op: tf.Operation) -> str:
         if not isinstance(op, tf.Operation) or op.type in STANDARD_PS_OPS:
             return setter(op)
-        # That of any other follows from the device that it asks for, and takes long to find.
+        # The device of any other op follows from its explicit device. The setter takes long, so its
+        # answers are kept.
         if op.device not in of_others:
             of_others[op.device] = setter(op)
         return of_others[op.device]
@@ -142,26 +142,26 @@ def device_setter(
 def on_cluster(
     num_ps: int, worker_device: str, *, max_shard_bytes: int | None = None
 ) -> Iterator[BalancedByBytes]:
-    """Places what is built inside: variables on parameter servers, local ones and ops on a worker.
+    """Places variables built inside on parameter servers; local variables and ops on a worker.
 
     Enter it inside `tf.Graph().as_default()`. The global step goes to parameter server 0, whenever
     it is made. A variable in `LOCAL_VARIABLES` (a metric's total, an epoch counter) stays on the
     worker: on a parameter server all workers would share it by its name.
 
-    With `max_shard_bytes`, a larger variable of `tf.compat.v1.get_variable` is cut into pieces,
-    along its first axis where possible, and the pieces are spread by bytes with their slots.
-    Checkpoints keep its name and shape, so a graph that cuts it otherwise, or not at all, restores
-    it. Look rows up with `tf.nn.embedding_lookup`, or with `partition_strategy="div"`: the "mod" of
-    `tf.compat.v1.nn.embedding_lookup` takes row i of the whole for another one. What `tf.Variable`
-    and Keras layers make is left whole, which is logged.
+    With `max_shard_bytes`, a larger variable of `tf.compat.v1.get_variable` is partitioned, along
+    its first axis where possible. The partitions are balanced by bytes, with their slots.
+    Checkpoints keep the variable's name and shape, so a graph with other partitions, or none,
+    restores it. Look up rows with `tf.nn.embedding_lookup`, or with `partition_strategy="div"`: the
+    "mod" of `tf.compat.v1.nn.embedding_lookup` returns the wrong rows. Variables of `tf.Variable`
+    and Keras layers are left whole, which is logged.
 
     Args:
         num_ps: Number of parameter servers, at least 1.
         worker_device: The device of the task that builds the graph, such as "/job:worker/task:1".
-        max_shard_bytes: Bytes that a variable, or a piece of one, may have; None: any.
+        max_shard_bytes: Bytes that a variable, or a partition of one, may have; None: any.
 
     Yields:
-        The strategy, which knows the bytes placed so far.
+        The strategy, which counts the bytes placed so far.
 
     Raises:
         ValueError: There is no parameter server, or `max_shard_bytes` is less than 1.
@@ -190,13 +190,13 @@ def on_cluster(
 
 @dataclass(frozen=True)
 class ServerLoad:
-    """What one parameter server holds.
+    """The load of one parameter server in variables and bytes.
 
     Attributes:
         bytes: Bytes of all its variables, optimizer slots included.
-        variables: How many variables they are; a piece of a large variable counts as one.
-        largest: Name of the largest of them; of the first in the alphabet among equals.
-        largest_bytes: Its bytes.
+        variables: Number of variables; a partition of a large variable counts as one.
+        largest: Name of the largest variable; among equals the first in the alphabet.
+        largest_bytes: Bytes of the largest variable.
     """
 
     bytes: int
@@ -206,11 +206,11 @@ class ServerLoad:
 
 
 def server_loads(variables: Iterable[tf.Variable]) -> dict[int, ServerLoad]:
-    """Returns what each parameter server holds, by its index, lowest first.
+    """Returns the load of each parameter server by its index, lowest first.
 
     Args:
         variables: Variables with their optimizer slots, usually `tf.compat.v1.global_variables()`.
-            Those that are not on a parameter server do not count, nor does a server without any.
+            Variables elsewhere do not count, and servers without variables are left out.
     """
     held: dict[int, list[tuple[int, str]]] = {}
     for variable in variables:
@@ -226,5 +226,5 @@ def server_loads(variables: Iterable[tf.Variable]) -> dict[int, ServerLoad]:
 
 
 def parameter_bytes(variables: Iterable[tf.Variable]) -> dict[int, int]:
-    """Returns the bytes that each parameter server holds, by its index; see `server_loads`."""
+    """Returns the bytes of each parameter server by its index; see `server_loads`."""
     return {index: load.bytes for index, load in server_loads(variables).items()}

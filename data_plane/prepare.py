@@ -1,4 +1,4 @@
-"""`prepare`: the passes over a graph, just before a session is made of it."""
+"""`prepare`: the pipeline of graph passes that runs just before a session is created."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ v1 = tf.compat.v1
 
 
 def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) -> None:
-    """Makes few transfers of what the training steps of a graph send between tasks.
+    """Rewrites a graph so that its training steps need few transfers between tasks.
 
     Args:
-        graph: The graph, changed in place; it may be finalized. Sessions that exist keep to what
+        graph: The graph, changed in place; it may be finalized. Existing sessions keep the ops that
             they have run already.
-        options: What to do.
-        train_ops: What trains: ops, tensors, their names, or any structure of these. What is in the
-            collection `TRAIN_OP`, where every optimizer of TensorFlow's registers, is added, but
-            for what is in a branch or a loop.
+        options: The passes to apply.
+        train_ops: Training ops: ops, tensors, their names, or any structure of these. Elements of
+            the collection `TRAIN_OP`, where TensorFlow's optimizers register, are added, except
+            those in a branch or a loop.
     """
     roots = _find_ops(graph, [*train_ops, *runnable(graph, v1.GraphKeys.TRAIN_OP)])
     if not roots:
         return
+    # The order counts. Flat storage comes first, since the later passes treat its joint tensors as
+    # they would treat others. Rows are deduplicated, and lossy passes shrink tensors, before
+    # coalescing packs what is left. Reading ahead comes last, so that it keeps a few buckets in
+    # place of many variables. Each pass analyses the graph afresh, with the ops of those before it.
     with _unfinalized(graph):
         if options.storage == "flat":
             flatten(graph, roots, options.transfer_bucket_bytes or BUCKET_BYTES)
@@ -65,14 +69,14 @@ def _initializers(graph: tf.Graph) -> Iterable[Any]:
         *graph.get_collection(keys.LOCAL_VARIABLES),
     )
     return [
-        # That of a warm-started variable is a variable as it is after an assignment.
+        # The initializer of a warm-started variable is the tensor of an assignment.
         *(_op_of(variable.initializer) for variable in variables),
         *map(_op_of, runnable(graph, keys.TABLE_INITIALIZERS)),
     ]
 
 
 class _unfinalized:
-    """A graph that may be added to for a while."""
+    """A context in which ops may be added to a finalized graph."""
 
     def __init__(self, graph: tf.Graph) -> None:
         self._graph = graph

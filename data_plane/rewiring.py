@@ -1,4 +1,4 @@
-"""What the passes over a placed graph ask of its ops, and do to them."""
+"""Queries and edits of ops that the graph passes share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .placed_graph import Crossing, Op, PlacedGraph, Tensor
 
 v1 = tf.compat.v1
 
-# Smaller ones cost hardly any bytes, and may be hyperparameters.
+# Smaller tensors cost hardly any bytes, and may be hyperparameters.
 SMALLEST_BYTES = 1024
 VARIABLES = ("VarHandleOp", "Variable", "VariableV2")
 # Stateful ops that take a handle and leave the variable as it is.
@@ -21,38 +21,38 @@ READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"
 
 @contextmanager
 def adding_to(graph: tf.Graph, scope: str) -> Iterator[None]:
-    """Inside, ops are added to a graph under a name, whatever the surroundings are."""
-    name = f"{scope}/"  # From the root, wherever we are.
+    """Adds the ops made inside to a graph under a name, independent of the caller's scopes."""
+    name = f"{scope}/"  # The slash makes the name absolute.
     with graph.as_default(), v1.device(None), tf.control_dependencies(None), tf.name_scope(name):
         yield
 
 
 def is_variable(tensor: Tensor) -> bool:
-    """Whether a tensor is the handle of a variable, or the reference of one of the old kind."""
+    """Returns whether a tensor is a variable's handle, or the reference of a ref variable."""
     return bool(tensor.op.type in VARIABLES)
 
 
 def changes(op: Op, index: int) -> bool:
-    """Whether an op may change the variable that it takes as one of its inputs."""
+    """Returns whether an op may change the variable that it takes as one of its inputs."""
     if op.inputs[index].dtype == tf.resource:
         return op.type not in READS
-    # An input that is no reference gets the value.
+    # An op without a reference input takes the value alone.
     return any(argument.is_ref for argument in op.op_def.input_arg)
 
 
 def replace(crossing: Crossing, tensor: Tensor) -> None:
-    """Has those that take a crossing tensor take another one."""
+    """Replaces a crossing tensor by another tensor in all its uses."""
     for op, index in crossing.uses:
         op._update_input(index, tensor)
 
 
 def is_in_control_flow(placed: PlacedGraph, crossing: Crossing) -> bool:
-    """Whether the tensor comes from, or goes into, a loop or a condition of the old kind."""
+    """Returns whether a crossing leaves or enters a loop or a condition of the old kind."""
     return any(map(placed.in_control_flow, (crossing.tensor.op, *(op for op, _ in crossing.uses))))
 
 
 def is_large_enough(tensor: Tensor) -> bool:
-    """Whether it is worth while to touch a tensor, and it cannot be a hyperparameter."""
+    """Returns whether a tensor is large enough to treat, and so no hyperparameter."""
     shape = tensor.shape
     if not shape.is_fully_defined():
         return shape.rank is not None and shape.rank > 0
@@ -60,12 +60,12 @@ def is_large_enough(tensor: Tensor) -> bool:
 
 
 def outermost(placed: PlacedGraph, roots: Sequence[Op], mask: int = -1) -> list[Op]:
-    """Returns those of the roots in a bit mask that no other root needs."""
+    """Returns the roots in a bit mask that no other root needs."""
     distinct = enumerate(dict.fromkeys(roots))
     return [root for bit, root in distinct if mask & 1 << bit and placed.roots_of[root] == 1 << bit]
 
 
 def run_with(roots: Sequence[Op], operation: Any) -> None:
-    """Has an operation be done before any of the roots is."""
+    """Makes each root wait for an operation, so that it runs in every step."""
     for root in roots:
         root._add_control_input(operation)

@@ -1,6 +1,6 @@
 """Names of TensorFlow's types for annotations.
 
-TensorFlow and Keras are untyped; these names only tell a reader what is meant.
+TensorFlow and Keras are untyped; these names document the intended type.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker's step sends to and takes from each parameter server, as its graph says."""
+"""Traffic between a worker's step and each parameter server, computed from its graph."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .placed_graph import HOME, PlacedGraph
 
 @dataclass(frozen=True)
 class Traffic:
-    """What crosses between a worker and one parameter server in one step of the worker.
+    """The traffic between a worker and one parameter server in one step of the worker.
 
     Attributes:
         pulled_bytes: Bytes from the parameter server to the worker.
         pushed_bytes: Bytes from the worker to the parameter server.
-        transfers: Tensors, both ways together; what orders ops without a value is not counted.
-        unsized: How many of the transfers are not in the bytes, since only the step knows their
-            size: rows looked up for a batch of any size, for example.
+        transfers: Tensors in both directions; control edges are not counted.
+        unsized: Transfers that the bytes leave out, since their size is known in the step only:
+            rows looked up for a batch of any size, for example.
     """
 
     pulled_bytes: int = 0
@@ -45,8 +45,8 @@ def find_traffic(graph: tf.Graph, train_ops: Sequence[Any]) -> dict[int, Traffic
         if HOME not in (crossing.source, crossing.target) or place in seen:
             continue
         if crossing.tensor.dtype == tf.resource:
-            continue  # What a function is given stays where it is.
-        seen.add(place)  # However many take it there, it crosses once.
+            continue  # A handle given to a function stays where it is.
+        seen.add(place)  # A tensor crosses once, however many ops of the task take it.
         is_pull = crossing.target == HOME
         server = tf.DeviceSpec.from_string(crossing.source if is_pull else crossing.target)
         if server.job == "ps":

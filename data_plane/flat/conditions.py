@@ -1,4 +1,4 @@
-"""What a conditional does with a variable's handle, which its branches take as an argument."""
+"""Analysis of conditionals whose branches take a variable's handle as an argument."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _BRANCHES = ("then_branch", "else_branch")
 
 
 class Conditionals:
-    """Reads the branches of a graph's conditionals.
+    """The branches of a graph's conditionals.
 
     Args:
-        graph: The graph. It is looked at when something is asked for the first time.
+        graph: The graph, which is read at the first query.
     """
 
     def __init__(self, graph: tf.Graph) -> None:
         self._graph = graph
 
     def only_reads(self, op: Op, handle: Tensor) -> bool:
-        """Whether a conditional does nothing with a handle but to read the variable."""
+        """Returns whether a conditional uses a handle only to read the variable."""
         # The first input is the condition; the others are the arguments of both branches.
         places = [place - 1 for place, tensor in enumerate(op.inputs) if tensor is handle]
         functions = [self._functions[op.get_attr(branch).name] for branch in _BRANCHES]

@@ -1,7 +1,7 @@
-"""Which variables are stored together, and in which order.
+"""Layout of flat storage: groups of variables that are stored together, and their order.
 
-Everything here follows from the graph alone, so that each task that builds the same model arrives
-at the same layout.
+The layout follows from the graph alone. So each task that builds the same model computes the same
+layout.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Bucket:
     """Variables that are stored together.
 
     Attributes:
-        updates: What is done with them, in the order in which they lie.
-        name: The same for equal variables in an equal order, in every process.
+        updates: The variables' updates, in the order of storage.
+        name: A name that is the same for equal variables in an equal order, in every process.
     """
 
     updates: tuple[Update, ...]
@@ -37,7 +37,7 @@ class Bucket:
 
     @property
     def dtype(self) -> Any:
-        """The variables' type."""
+        """The variables' dtype."""
         return self.updates[0].gradient.dtype.base_dtype
 
     @property
@@ -47,17 +47,17 @@ class Bucket:
 
     @property
     def device(self) -> str:
-        """Where the variables are."""
+        """The variables' device."""
         return str(self.updates[0].handles[0].device)
 
 
 @dataclass
 class Layout:
-    """Buckets, and why variables are in none.
+    """Buckets, and the reasons why other variables are in none.
 
     Attributes:
-        buckets: What is stored together.
-        left_alone: How many variables stay as they are, by reason.
+        buckets: Variables that are stored together.
+        left_alone: Number of variables that stay as they are, by reason.
     """
 
     buckets: list[Bucket] = field(default_factory=list)
@@ -67,14 +67,17 @@ class Layout:
 def find_layout(
     graph: tf.Graph, placed: PlacedGraph, roots: Sequence[Op], bucket_bytes: int, largest_bytes: int
 ) -> Layout:
-    """Decides which variables are stored together.
+    """Finds the variables that are stored together.
 
     Args:
         graph: The graph.
-        placed: What its training steps run.
+        placed: The ops of its training steps.
         roots: The training steps.
         bucket_bytes: Bytes of a bucket, at most.
         largest_bytes: Bytes above which a variable stays by itself.
+
+    Returns:
+        The buckets, and counts of the variables in none.
     """
     found, left_alone = find_updates(graph, placed, roots, largest_bytes)
     layout = Layout(left_alone=left_alone)
@@ -88,7 +91,13 @@ def find_layout(
 
 
 def _groups(placed: PlacedGraph, updates: Sequence[Update]) -> dict[Any, list[Update]]:
-    """Updates that are one update on the variables side by side, and never wait for each other."""
+    """Groups updates that can be one update of the variables side by side.
+
+    One op runs in place of several, so these must agree in everything but gradient and variable:
+    device, op, attributes, dtype and hyperparameters. At one level no update waits for another, so
+    the joint one adds no cycle. With the same roots a run that needs one update needs all of them,
+    and a run that reads one variable reads all.
+    """
     found = levels(placed, {update.apply for update in updates})
     structure = Structure()
     groups: dict[Any, list[Update]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Who uses variables and their updates goes on with what they are stored in."""
+"""Redirection of the uses of variables and updates to the stored variables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from .variable import FlatVariable, Part
 
 
 def hand_over_order(ops: set[Op], applies: dict[Op, Op]) -> None:
-    """Has what waited for one of the old ops wait for the one that stands for it.
+    """Moves the control edges of replaced ops to the ops that replace them.
+
+    The replaced ops stay in the graph, but no step needs them any longer. Without these edges a
+    step could end, or read parameters, before the joint op has run.
 
     Args:
-        ops: Those that may wait.
-        applies: The new op for each of the old ones. It waits for all that they waited for.
+        ops: Ops whose control inputs are changed.
+        applies: The new op for each replaced op. It waits for everything that the old ops waited
+            for.
     """
     for old, new in applies.items():
         new._add_control_inputs(
@@ -36,14 +40,16 @@ def hand_over_order(ops: set[Op], applies: dict[Op, Op]) -> None:
 def redirect(
     placed: PlacedGraph, in_step: set[Op], op: Op, variable: FlatVariable, part: Part
 ) -> None:
-    """Has an op that uses a logical variable do the same with what is stored.
+    """Redirects an op that uses a logical variable to the stored one.
+
+    The logical variable's handle never gets a value, so each op that takes it has to be redirected.
 
     Args:
         placed: The graph.
         in_step: The ops of the training steps.
-        op: What uses the variable.
-        variable: Where it is stored.
-        part: Which part of that it is.
+        op: The op that uses the variable.
+        variable: The stored variable.
+        part: The part of the stored variable that is the logical one.
     """
     after = op.control_inputs
     if op.type == "VarIsInitializedOp":
@@ -57,7 +63,8 @@ def redirect(
     elif op.type in READS:
         if op.type == "ReadVariableOp" and op in in_step:
             _redirect_uses(placed, in_step, op.outputs[0], variable, part, after)
-        # The op itself stays what it was: it can be fetched, and others may use it.
+        # The op itself keeps its type and name: it can be fetched, and ops outside of the step may
+        # use it. Inside the step its users were redirected, so it runs only if it is asked for.
         handle, ready = variable.stand_in(part, after)
         op._update_input(0, handle)
         op._add_control_input(ready)

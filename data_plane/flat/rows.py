@@ -15,17 +15,17 @@ from .variable import FlatVariable, Part
 v1 = tf.compat.v1
 raw = tf.raw_ops
 
-# TensorFlow puts variables at multiples of this. Where tables begin at such multiples too, each row
-# is treated with the same vector instructions as in a table alone.
+# TensorFlow aligns variables to this many bytes. If tables begin at such multiples as well, each
+# row is treated with the same vector instructions as in a table alone, so results keep every bit.
 _ALIGNMENT = 64
 
 
 def lay_out(tables: Sequence[Sequence[Op]], role: int) -> list[Part]:
-    """Returns where tables, or one kind of their slots, lie in a stored variable.
+    """Returns the parts that tables, or one kind of their slots, take in a stored variable.
 
     Args:
         tables: The handle ops of each table and its slots.
-        role: Which of these; tables lie alike for each.
+        role: The index of the table or slot among these handles; rows are the same for each role.
     """
     parts, begin = [], 0
     for handles in tables:
@@ -37,7 +37,7 @@ def lay_out(tables: Sequence[Sequence[Op]], role: int) -> list[Part]:
 
 
 def padded_rows(handle: Op) -> int:
-    """Rows that a table takes, some of them empty."""
+    """Returns the rows that a table takes, empty ones for the alignment included."""
     rows, width = tf.TensorShape(handle.get_attr("shape")).as_list()
     step = _ALIGNMENT // math.gcd(_ALIGNMENT, width * int(handle.get_attr("dtype").size))
     return -(-rows // step) * step
@@ -46,12 +46,12 @@ def padded_rows(handle: Op) -> int:
 class StoredTables(FlatVariable):
     """A stored variable that is never read in whole, except by an update of all of its rows.
 
-    TensorFlow copies a variable of which single rows are written whenever it is read. So what reads
-    a table takes the table's rows, and leaves those of the others.
+    TensorFlow copies a variable with writes to single rows whenever it is read. So a read of one
+    table gathers the table's rows, and copies no others.
     """
 
     def to_be_saved(self, part: Part) -> Tensor:
-        """The handle of a small variable, since only rows are read of the stored one."""
+        """Returns the handle of a small variable, since the stored one is read by rows only."""
         return self.flag(part)
 
     def look_up(self, ids: Tensor, name: str) -> Tensor:
@@ -62,9 +62,9 @@ class StoredTables(FlatVariable):
             )
 
     def redirect_lookup(self, part: Part, lookup: Op) -> None:
-        """Has an op that looks up rows of a logical variable find them here.
+        """Redirects an op that looks up rows of a logical variable to the stored one.
 
-        It fails if the logical variable is not initialized, or an id is not in it.
+        The op fails if the logical variable is not initialized, or an id is not in it.
         """
         ids = lookup.inputs[1]
         with v1.device(self._device):

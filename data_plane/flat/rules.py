@@ -1,4 +1,4 @@
-"""Which variables can be stored with others without any change of what they do."""
+"""Conditions under which a variable can be stored with others without a change of results."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from .likeness import shared_name
 v1 = tf.compat.v1
 
 READS = frozenset({"ReadVariableOp", "VariableShape", "ResourceGather", "ResourceGatherNd"})
+# Uses outside of the steps that `rewiring.redirect` knows, besides reads.
 _ASIDE = frozenset({"AssignVariableOp", "VarIsInitializedOp", "DisableCopyOnRead"})
 
 
 class Rules:
-    """Looks at variables' handles and at what uses them.
+    """Checks of variables' handles and of the ops that use them.
 
     Args:
         graph: The graph.
-        placed: What its training steps run.
+        placed: The ops of its training steps.
         may_be_read: Whether the steps may read a variable in whole.
     """
 
@@ -40,11 +41,11 @@ class Rules:
         )
 
     def reason_to_leave(self, handles: Sequence[Op], users: Container[Op]) -> str | None:
-        """Why a variable has to stay as it is, with its slots; None if nothing speaks against.
+        """Returns why a variable has to stay as it is, with its slots; None if it can be stored.
 
         Args:
             handles: The handle ops of the variable and of its slots.
-            users: Ops that may do anything with them.
+            users: Ops that the pass replaces, so that their use of the handles is no obstacle.
         """
         reasons = (self._reason_of_handle(handle, handles[0], users) for handle in handles)
         return next((reason for reason in reasons if reason), None)
@@ -82,7 +83,7 @@ class Rules:
 
 
 def elements(handle: Op) -> int:
-    """Elements of a variable; 0 if not known."""
+    """Returns the number of elements of a variable; 0 if it is unknown."""
     return int(tf.TensorShape(handle.get_attr("shape")).num_elements() or 0)
 
 

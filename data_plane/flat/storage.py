@@ -1,8 +1,8 @@
 """Flat storage: variables on one parameter server are rows of a few large ones.
 
-A training step then reads, sends and updates a few tensors in place of hundreds. Everything else
-sees the variables as they were: their initializers, savers and reads keep their ops, which are
-given the value from where it is stored. Checkpoints have the variables' own names and shapes.
+A training step then reads, sends and updates a few tensors in place of hundreds. Other users see
+the variables as they were: initializers, savers and reads keep their ops, which get their values
+from the stored variable. Checkpoints have the variables' own names and shapes.
 
 All tasks that share the variables have to prepare their graphs with the same storage.
 """
@@ -23,7 +23,7 @@ from .variable import FlatVariable, Part
 v1 = tf.compat.v1
 log = logging.getLogger(__name__)
 
-# Above this nothing is gained: bytes are what costs then, and they are the same (measured).
+# Above this nothing is gained: the cost is in the bytes then, and they are the same (measured).
 LARGEST_BYTES = 32 << 10
 _SCOPE = "flat_storage"
 
@@ -33,8 +33,8 @@ def flatten(
 ) -> int:
     """Stores variables that are updated alike together.
 
-    To be called when everything that uses the variables is in the graph: savers, initialization
-    and summaries. What is added later finds variables without a value, and fails.
+    Call it when all ops that use the variables are in the graph: savers, initialization and
+    summaries. Ops that are added later find variables without a value, and fail.
 
     Args:
         graph: The graph, changed in place. Doing it twice changes nothing more.
@@ -43,7 +43,7 @@ def flatten(
         largest_bytes: Bytes above which a variable stays by itself.
 
     Returns:
-        How many variables, slots included, are parts of others now.
+        The number of variables, slots included, that are parts of stored ones now.
     """
     placed = PlacedGraph(graph, roots)
     layout = find_layout(graph, placed, roots, bucket_bytes, largest_bytes)
@@ -70,7 +70,7 @@ def _store(graph: tf.Graph, placed: PlacedGraph, buckets: Sequence[Bucket]) -> i
         apply = _apply(graph, placed, bucket, variables)
         applies |= dict.fromkeys((update.apply for update in bucket.updates), apply)
     hand_over_order(before, applies)
-    # Those that are new here are needed by the steps too.
+    # The steps need the new ops as well.
     in_step = set(placed.ops) | set(graph.get_operations()) - before
     flat = [variable for variables in stored for variable in variables]
     for variable in flat:
@@ -82,7 +82,7 @@ def _store(graph: tf.Graph, placed: PlacedGraph, buckets: Sequence[Bucket]) -> i
 
 
 def _variables(bucket: Bucket) -> list[FlatVariable]:
-    """One stored variable for the variables, and one for each of their slots."""
+    """Returns one stored variable for the variables, and one for each of their slots."""
     variables = []
     for role in range(len(bucket.updates[0].handles)):
         parts, begin = [], 0
@@ -97,7 +97,11 @@ def _variables(bucket: Bucket) -> list[FlatVariable]:
 def _apply(
     graph: tf.Graph, placed: PlacedGraph, bucket: Bucket, variables: Sequence[FlatVariable]
 ) -> Op:
-    """One update in place of many: the gradients side by side, everything else like the first."""
+    """Adds one update in place of many: gradients side by side, other inputs as in the first.
+
+    The kernel computes each element from the same inputs as before, so weights keep every bit; see
+    `updates` for the kernels and alignment that this takes.
+    """
     first = bucket.updates[0]
     gradient = _joined(bucket)
     if gradient is None:
@@ -115,7 +119,10 @@ def _apply(
 
 
 def _joined(bucket: Bucket) -> Tensor | None:
-    """The tensor that was split into just these gradients, if there is one."""
+    """Returns the tensor that was split into exactly these gradients; None if there is none.
+
+    It saves a split and a concatenation where the gradients arrive joined.
+    """
     sources = [_source(update.gradient) for update in bucket.updates]
     split = sources[0].op
     if (

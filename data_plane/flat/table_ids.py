@@ -1,4 +1,4 @@
-"""Ids of rows of several tables as ids of rows of the variable in which these are stored."""
+"""Translation of ids in several tables to ids in the variable that stores the tables."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .variable import Part
 
 v1 = tf.compat.v1
 
-# For as many ids, where they begin is a constant; for more it is computed in each step.
+# Up to this many ids, the offset of each is a constant; above, it is computed in each step.
 _LONGEST_CONSTANT = 1 << 16
 _UNSIGNED = {tf.int32: tf.uint32, tf.int64: tf.uint64}
 
-# How many ids each table has; a tensor if that is known in the step only.
+# The number of ids of each table; a tensor if it is known in the step only.
 Sizes = Sequence[int] | Tensor
 
 
 class TableIds:
-    """Joins ids of tables; the same ids of the same tables give the same tensor."""
+    """Joint ids of tables; the same ids of the same tables give the same tensor."""
 
     def __init__(self) -> None:
         self._joined: dict[Any, tuple[Tensor, Sizes]] = {}
@@ -34,12 +34,13 @@ class TableIds:
         """Joins ids of some tables.
 
         Args:
-            parts: Where the tables lie.
-            ids: Ids of each, of any shape, all of one type.
-            device: Where to join them.
+            parts: The tables' parts of the stored variable.
+            ids: Ids in each table, of any shape, all of one dtype.
+            device: The device that joins them.
 
         Returns:
-            All ids, [n], with -1 for those that are in no table; and how many each table has.
+            All ids, [n], with -1 for ids outside of their table; and the number of each table's
+            ids.
         """
         pieces = [origin(each) for each in ids]
         begins = tuple(part.begin for part in parts)
@@ -51,17 +52,18 @@ class TableIds:
 
 
 def shift(ids: Tensor, begin: Any, rows: Any) -> Tensor:
-    """Ids of rows of a table as ids of rows of what stores it; -1 for those that are in no table.
+    """Returns a table's ids as ids of the stored variable; -1 for ids outside of the table.
 
     Args:
         ids: The ids, of any shape.
-        begin: Where the table begins: a scalar, or one for each of the ids.
-        rows: How many rows it has, likewise.
+        begin: The table's first row: a scalar, or one for each id.
+        rows: The table's number of rows: a scalar, or one for each id.
     """
     begin, rows = (tf.convert_to_tensor(each, ids.dtype) for each in (begin, rows))
-    unsigned = _UNSIGNED[ids.dtype]  # In which negative numbers are larger than all others.
+    # As unsigned numbers, negative ids are larger than all others: one comparison checks both ends.
+    unsigned = _UNSIGNED[ids.dtype]
     is_inside = tf.less(tf.bitcast(ids, unsigned), tf.bitcast(rows, unsigned))
-    shape = ids.shape if ids.shape.is_fully_defined() else []  # A single one takes longer.
+    shape = ids.shape if ids.shape.is_fully_defined() else []  # To broadcast a scalar takes longer.
     return tf.where(is_inside, ids + begin, tf.constant(-1, ids.dtype, shape))
 
 
@@ -88,7 +90,7 @@ def _join(parts: Sequence[Part], pieces: Sequence[Tensor]) -> tuple[Tensor, Size
 
 
 def _unpacked(pieces: Sequence[Tensor]) -> Tensor | None:
-    """The tensor whose first dimension was taken apart into just these pieces, if there is one."""
+    """Returns the tensor that was unstacked into exactly these pieces; None if there is none."""
     op = pieces[0].op
     is_it = (
         op.type == "Unpack"

@@ -1,4 +1,4 @@
-"""Which tables are stored together, and in which order."""
+"""Layout of tables: groups of tables that are stored together, and their order."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class TableGroup:
     """Tables that are stored together.
 
     Attributes:
-        updates: What is done with them, in the order in which they lie.
-        name: The same for equal tables in an equal order, in every process.
+        updates: The tables' updates, in the order of storage.
+        name: A name that is the same for equal tables in an equal order, in every process.
     """
 
     updates: tuple[TableUpdate, ...]
@@ -38,18 +38,18 @@ class TableGroup:
 
     @property
     def device(self) -> str:
-        """Where the tables are."""
+        """The tables' device."""
         return str(self.updates[0].handles[0].device)
 
 
 @dataclass
 class TableLayout:
-    """Groups of tables, and why others are in none.
+    """Groups of tables, and the reasons why other tables are in none.
 
     Attributes:
-        groups: What is stored together.
-        levels: Of the steps' ops: those of one level do not wait for each other.
-        left_alone: How many tables stay as they are, by reason.
+        groups: Tables that are stored together.
+        levels: Levels of the steps' ops: joined ops of one level do not wait for each other.
+        left_alone: Number of tables that stay as they are, by reason.
     """
 
     groups: list[TableGroup] = field(default_factory=list)
@@ -58,12 +58,15 @@ class TableLayout:
 
 
 def find_tables(graph: tf.Graph, placed: PlacedGraph, roots: Sequence[Op]) -> TableLayout:
-    """Decides which tables are stored together.
+    """Finds the tables that are stored together.
 
     Args:
         graph: The graph.
-        placed: What its training steps run.
+        placed: The ops of its training steps.
         roots: The training steps.
+
+    Returns:
+        The groups, and counts of the tables in none.
     """
     found, left_alone = _find_updates(graph, placed, roots)
     layout = TableLayout(left_alone=left_alone)
@@ -117,7 +120,7 @@ _OF_REFS = frozenset(
 
 
 def _looked_up(placed: PlacedGraph) -> list[Op]:
-    """The variables of which the steps look up rows, in the order of these lookups."""
+    """Returns the variables in which the steps look up rows, in the order of these lookups."""
     gathers = [op for op in placed.ops if op.type == "ResourceGather"]
     handles = [op.inputs[0].op for op in sorted(gathers, key=placed.index.__getitem__)]
     are_variables = (op for op in handles if op.type == "VarHandleOp" and not is_stored(op))
@@ -143,7 +146,11 @@ def _check(placed: PlacedGraph, update: TableUpdate, rules: Rules, roots: set[Op
 def _groups(
     placed: PlacedGraph, updates: Sequence[TableUpdate], levels_of: dict[Op, int]
 ) -> dict[Any, list[TableUpdate]]:
-    """Updates that are one update on the tables side by side, and never wait for each other."""
+    """Groups updates that can be one update of the tables side by side.
+
+    Their ops agree in everything but ids, values and table. Equal levels and roots make sure that
+    none waits for another, and that a run which needs one of them needs all.
+    """
     groups: dict[Any, list[TableUpdate]] = defaultdict(list)
     for update in updates:
         handle = update.handles[0]

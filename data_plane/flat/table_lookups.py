@@ -1,4 +1,4 @@
-"""One lookup in place of those in each of the tables that are stored together."""
+"""Joint lookups: one lookup in place of one for each table that is stored with others."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .variable import Part
 
 v1 = tf.compat.v1
 
-# Part of the message if it fails.
+# The op's name, which is part of the message if it fails.
 _NAME = "lookup_in_which_-1_is_an_id_that_is_in_no_table"
 
 
 @dataclass(frozen=True)
 class Lookups:
-    """What to know of a step's lookups.
+    """The context of a step's lookups.
 
     Attributes:
         placed: The graph.
-        levels: Those of one level do not wait for each other.
+        levels: Levels of ops: joined ops of one level do not wait for each other.
         in_step: The ops of the steps.
     """
 
@@ -37,7 +37,7 @@ class Lookups:
     in_step: Set[Op]
 
     def users(self, lookup: Op) -> list[Op]:
-        """The ops of the steps that take the rows."""
+        """Returns the ops of the steps that take the rows."""
         users = dict.fromkeys(lookup.outputs[0].consumers())
         return [op for op in users if op in self.in_step]
 
@@ -45,18 +45,18 @@ class Lookups:
 def join_lookups(
     group: TableGroup, table: StoredTables, lookups: Lookups, ids: TableIds
 ) -> dict[Op, Op]:
-    """Has the steps look up rows of all tables at once.
+    """Joins the steps' lookups in all tables of a group.
 
-    Rows that are used next to the tables are looked up as before.
+    Rows that are used on the parameter server are looked up as before.
 
     Args:
         group: The tables.
-        table: Where they are stored.
+        table: The variable that stores them.
         lookups: The lookups.
-        ids: Joins ids.
+        ids: The joint ids of the group.
 
     Returns:
-        For each old lookup the one that stands for it.
+        The joint lookup for each replaced one.
     """
     stands_for: dict[Op, Op] = {}
     for members in _joinable(group, table, lookups).values():

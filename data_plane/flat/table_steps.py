@@ -1,4 +1,4 @@
-"""One update in place of those of each of the tables that are stored together."""
+"""Joint updates: one update in place of one for each table that is stored with others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .table_updates import Kind
 
 v1 = tf.compat.v1
 
-# From as many ids on, TensorFlow's threads share a scatter. What several ids add to one row is then
-# added in any order.
+# With this many ids or more, TensorFlow's threads share a scatter. Values for equal ids are then
+# added in any order, so the sum may round differently from run to run.
 _UNORDERED_IDS = 1024
 
 
@@ -28,17 +28,20 @@ def join_updates(
     variables: Sequence[StoredTables],
     ids: TableIds,
 ) -> dict[Op, Op]:
-    """Makes the ops of one table's update once more, for all tables.
+    """Copies the ops of one table's update, with joint ids and values for all tables.
+
+    Each op treats rows one by one (see `table_updates`), and tables have no row in common. So each
+    row gets the same operations on the same values as before.
 
     Args:
         graph: The graph.
-        placed: What its training steps run.
+        placed: The ops of its training steps.
         group: The tables.
-        variables: Where they are stored, and their slots.
-        ids: Joins ids.
+        variables: The variables that store the tables and their slots.
+        ids: The joint ids of the group.
 
     Returns:
-        For each op of the old updates the one that stands for it.
+        The joint op for each op of the old updates.
     """
     first, updates = group.updates[0], group.updates
     device = _device(placed, [update.ids for update in updates])
@@ -64,7 +67,7 @@ def join_updates(
 
 
 def _device(placed: PlacedGraph, tensors: Iterable[Tensor]) -> str:
-    """Where most of some tensors are made."""
+    """Returns the device on which most of some tensors are made."""
     tasks = Counter(placed.task(tensor.op) for tensor in tensors)
     return placed.device(tasks.most_common(1)[0][0])
 
@@ -77,10 +80,10 @@ def _copy(graph: tf.Graph, op: Op, inputs: Sequence[Tensor]) -> Op:
 def _scatter_in_order(
     graph: tf.Graph, op: Op, inputs: Sequence[Tensor], sizes: Sizes, count: int
 ) -> list[Op]:
-    """Scatters rows, among which several may be for one id, in the order in which they are.
+    """Scatters rows in their order, since several of them may be for one id.
 
     Returns:
-        The op that does it, for each of the tables.
+        The scatter op for each of the tables.
     """
     table, ids, values = inputs
     batches = _batches(sizes, count)
@@ -102,7 +105,8 @@ def _scatter_in_order(
 
 
 def _batches(sizes: Sizes, count: int) -> list[list[int]]:
-    """Which tables are scattered together: as many as TensorFlow leaves to one thread."""
+    """Returns tables that are scattered together: as many as TensorFlow leaves to one thread."""
+    # Of unknown size, each table keeps its own scatter, which TensorFlow splits or not as before.
     if tf.is_tensor(sizes):
         return [[index] for index in range(count)]
     batches: list[list[int]] = []

@@ -1,8 +1,8 @@
-"""What training steps do with tables of which they look up rows: which ops, on what.
+"""Analysis of the ops with which training steps update tables that they look up.
 
-An update consists of the ops next to a table that turn ids, and a gradient for each of them, into
-new rows. If each of these ops treats rows one by one, the same ops update several tables at once
-that lie one after the other.
+An update consists of the ops next to a table that turn ids, and a gradient for each id, into new
+rows. If each of these ops treats rows one by one, the same ops can update several tables that are
+stored one after the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .likeness import Structure, attributes
 
 
 class Kind(Enum):
-    """What a tensor in an update is."""
+    """The kind of a tensor in an update, by its shape and its meaning."""
 
     HANDLE = auto()  # The table's or a slot's.
     WHOLE = auto()  # [rows, width], a value for all of the table.
@@ -34,10 +34,10 @@ class Kind(Enum):
 
 
 class DoesNotFit(Exception):
-    """Says why tables with such an update are left as they are."""
+    """An update that cannot be joined with others; the message says why."""
 
 
-# What has one right result for each element (IEEE 754), wherever it stands.
+# Ops with one correct result for each element (IEEE 754), independent of its position.
 _ARITHMETIC = frozenset(
     {"Abs", "Add", "AddV2", "Div", "Mul", "Neg", "RealDiv", "Sqrt", "Square", "Sub"}
 )
@@ -45,7 +45,7 @@ _ELEMENTWISE = _ARITHMETIC | {"Identity", "Maximum", "Minimum"}
 _OF_ROWS = frozenset({Kind.WHOLE, Kind.VALUES, Kind.ROWS})
 _H, _S = Kind.HANDLE, Kind.SHARED
 _SCATTERED = ((_H, Kind.IDS, Kind.VALUES), (_H, Kind.ROW_IDS, Kind.ROWS))
-# From what, by op type, and to what.
+# Kinds of the inputs that an op may take, by op type, and kinds of its outputs.
 _RULES: dict[str, tuple[Sequence[tuple[Kind, ...]], tuple[Kind, ...]]] = {
     "Unique": ([(Kind.IDS,)], (Kind.ROW_IDS, Kind.PLACES)),
     "Shape": ([(Kind.ROW_IDS,)], (Kind.SHAPE,)),
@@ -67,16 +67,16 @@ _KNOWN = _ELEMENTWISE | _RULES.keys()
 
 @dataclass(frozen=True, eq=False)
 class TableUpdate:
-    """What a training step does with a table.
+    """The update of a table in a training step.
 
     Attributes:
         handles: Handle ops of the table and of its slots.
-        ops: All ops of the update, each after those that it needs.
-        kinds: What the tensors are that they take.
+        ops: All ops of the update, in topological order.
+        kinds: Kinds of the tensors that these ops take.
         ids: The ids, [n].
-        values: What comes for each of them, [n, width].
+        values: The row of the gradient for each id, [n, width].
         lookups: The ops that look up rows before the update.
-        likeness: The same for tables that are updated alike.
+        likeness: A key that is the same for tables that are updated alike.
     """
 
     handles: tuple[Op, ...]
@@ -95,18 +95,18 @@ def find_update(
 
     Args:
         table: The table's handle op.
-        users: Gives the ops of the step that take a tensor, in an order that is the same in every
+        users: Returns the ops of the step that take a tensor, in an order that is the same in every
             process.
-        structure: Knows which hyperparameters are the same.
+        structure: Keys of the hyperparameters.
 
     Raises:
-        DoesNotFit: There is none that could be done for several tables at once.
+        DoesNotFit: The table has no update that could be joined with those of other tables.
     """
     return _Search(table, users, structure).update()
 
 
 class _Search:
-    """Goes from what writes a table back to the ids and the gradient, and on to its slots."""
+    """A search from the ops that write a table back to ids and gradient, and to its slots."""
 
     def __init__(
         self, table: Op, users: Callable[[Tensor], Iterable[Op]], structure: Structure
@@ -123,7 +123,7 @@ class _Search:
         self._tensors: dict[Kind, Tensor] = {}
 
     def update(self) -> TableUpdate:
-        for handle in self._handles:  # There may be more of them after each.
+        for handle in self._handles:  # A visit may append slots.
             for op in self._users(handle.outputs[0]):
                 if op.type != "ResourceGather":
                     self._visit(op)
@@ -209,14 +209,14 @@ class _Search:
         return bool(shape.rank == 2 and shape == self._shape)
 
     def _is_next_to_table(self, op: Op) -> bool:
-        """Whether an op was put there by the optimizer, or has to be there."""
+        """Returns whether an op is colocated with the table, or takes a handle like it."""
         if any(t.op.type == "VarHandleOp" and self._is_alike(t.op) for t in op.inputs):
             return True
         labels = op.node_def.attr["_class"].list.s if "_class" in op.node_def.attr else ()
         return self._label in labels
 
     def _describe(self, op: Op) -> Any:
-        """The same for ops that do the same in the updates of two tables."""
+        """Returns a description that is equal for corresponding ops of two tables' updates."""
         waits_for = sorted(self._ops[other] for other in op.control_inputs if other in self._ops)
         inputs = tuple(self._describe_input(tensor) for tensor in op.inputs)
         return op.type, attributes(op), inputs, tuple(waits_for)
@@ -233,7 +233,11 @@ class _Search:
 
 
 def _made_of(op: Op, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
-    """What an op makes for several tables if it makes it for one."""
+    """Returns the kinds of an op's outputs if the op can serve several tables at once.
+
+    Raises:
+        DoesNotFit: Its results would differ for tables stored together.
+    """
     if op.type in _ELEMENTWISE:
         return (_elementwise(op, kinds),)
     if op.type.startswith(_SPARSE_APPLY):

@@ -1,11 +1,11 @@
-"""Flat storage of tables: those on one parameter server whose rows are alike are one variable.
+"""Flat storage of tables: tables on one parameter server with equal rows are one variable.
 
-A training step then looks up the rows of all of them at once, and updates them at once, where it
-would do so table by table. As with other variables in flat storage, everything else sees the tables
-as they were, and checkpoints have their names and shapes.
+A training step then looks up and updates the rows of all these tables at once, not table by table.
+As with other variables in flat storage, other users see the tables as they were, and checkpoints
+have their names and shapes.
 
-A row beyond the end of a table would be one of its neighbour. So an id that is in no table becomes
--1 before it is used: the lookup fails, as it would have in the table.
+A row beyond the end of a table would be a row of the next table. So an id outside of its table
+becomes -1 before it is used: the lookup fails, as it would have in the table.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _SCOPE = "flat_tables"
 def fuse_tables(graph: tf.Graph, roots: Sequence[Op]) -> int:
     """Stores tables whose rows are updated alike together.
 
-    To be called when everything that uses the tables is in the graph: savers, initialization and
-    evaluation. What is added later finds tables without a value, and fails.
+    Call it when all ops that use the tables are in the graph: savers, initialization and
+    evaluation. Ops that are added later find tables without a value, and fail.
 
     Args:
         graph: The graph, changed in place. Doing it twice changes nothing more.
         roots: The training steps.
 
     Returns:
-        How many tables, slots included, are parts of others now.
+        The number of tables, slots included, that are parts of stored ones now.
     """
     placed = PlacedGraph(graph, roots)
     layout = find_tables(graph, placed, roots)

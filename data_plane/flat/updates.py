@@ -1,4 +1,4 @@
-"""What training steps do with variables, and which of them can be stored with others."""
+"""Analysis of the updates in training steps: variables that can be stored with others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..placed_graph import Op, PlacedGraph, Tensor
 from .likeness import is_stored
 from .rules import Rules, elements
 
-# Variables begin at multiples of this. Then TensorFlow splits what it has received without copying
-# it, and its kernels treat each element with the same vector instructions as in a variable alone.
+# Variables begin at multiples of this. Then TensorFlow splits a received tensor without a copy, and
+# its kernels treat each element with the same vector instructions as in a variable alone.
 ROW_BYTES = 64
 _APPLIES = "ResourceApply"
 _GRADIENT_NAMES = ("grad", "delta")
-# Kernels that use nothing but operations with one right result (IEEE 754). Those of the others
-# round the last elements of a variable, which do not fill a vector, in their own way.
+# Kernels that use only operations with one correct result (IEEE 754). Other kernels may round the
+# last elements of a variable, which do not fill a vector, differently.
 _SAME_IN_ANY_PLACE = frozenset(
     {
         "ResourceApplyGradientDescent",
@@ -31,15 +31,15 @@ _SAME_IN_ANY_PLACE = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What a training step does with a variable.
+    """The update of a variable in a training step.
 
     Attributes:
         apply: The op that applies the gradient.
         gradient: The gradient, of the variable's shape.
         handles: Handle ops of the variable and of its slots.
-        places: At which inputs of `apply` they are.
-        size: Elements of each of them.
-        rows: Rows of `ROW_BYTES` that each takes.
+        places: Indices of the handles among the inputs of `apply`.
+        size: Elements of the variable, and of each slot.
+        rows: Rows of `ROW_BYTES` that the variable takes, and each slot.
     """
 
     apply: Op
@@ -57,13 +57,13 @@ def find_updates(
 
     Args:
         graph: The graph.
-        placed: What its training steps run.
+        placed: The ops of its training steps.
         roots: The training steps.
         largest_bytes: Bytes above which a variable stays by itself.
 
     Returns:
-        The updates in the order in which they are in the graph, and how many other variables there
-        are, by the reason why they stay by themselves.
+        The updates in the order of the graph, and the number of variables that stay by themselves,
+        by reason.
     """
     rules = Rules(graph, placed, may_be_read=True)
     steps = set(roots)
@@ -108,12 +108,12 @@ def _reason_to_leave(
 
 
 def _is_flat(apply: Op) -> bool:
-    """Whether an op updates what an earlier pass has made."""
+    """Returns whether an op updates a stored variable of an earlier pass."""
     return any(is_stored(tensor.op) for tensor in apply.inputs if tensor.op.type == "VarHandleOp")
 
 
 def _update(apply: Op) -> Update | None:
-    """An apply op's parts; None if its variable does not come straight from a handle op."""
+    """Returns an apply op's parts; None if its variable is not the output of a handle op."""
     names = [argument.name for argument in apply.op_def.input_arg]
     places = [place for place, tensor in enumerate(apply.inputs) if tensor.dtype == tf.resource]
     handles = [apply.inputs[place].op for place in places]

@@ -1,4 +1,4 @@
-"""One stored variable whose rows are the values of several: how to read it and to write it."""
+"""`FlatVariable`: one stored variable whose rows are the values of several logical ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..placed_graph import Op, Tensor
 v1 = tf.compat.v1
 raw = tf.raw_ops
 
-# TensorFlow's own word for a resource that is a new one in each run, and gone after it.
+# TensorFlow's own name (`ResourceHandle::ANONYMOUS_NAME`) for a resource that lives for one run.
 _NEW_IN_EACH_RUN = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
@@ -26,7 +26,7 @@ class Part:
         handle: The logical variable's handle op, which has no value of its own.
         begin: The first row.
         end: The row after the last one.
-        size: Elements; what the last row has beyond them is never used.
+        size: Elements; the rest of the last row is padding, which is never used.
     """
 
     handle: Op
@@ -44,8 +44,8 @@ class FlatVariable:
     """A stored variable of shape [rows, width], made of several logical ones.
 
     Args:
-        name: Its shared name: tasks that use the same one share the variable.
-        parts: What lies where.
+        name: The shared name: tasks that use the same name share the variable.
+        parts: The rows of each logical variable, in order.
         width: Elements of a row.
     """
 
@@ -71,7 +71,7 @@ class FlatVariable:
         return self._new_handle(self.dtype, [self.rows, self.width], self._name)
 
     def read(self, after: Iterable[Op]) -> Tensor:
-        """Returns all rows, as they are after some ops; the same tensor for the same ops."""
+        """Returns all rows, read after some ops; the same tensor for the same ops."""
         key = frozenset(after)
         if key not in self._reads:
             with v1.device(self._device), tf.control_dependencies(list(key)):
@@ -79,7 +79,7 @@ class FlatVariable:
         return self._reads[key]
 
     def value(self, part: Part, after: Iterable[Op], device: str) -> Tensor:
-        """Returns a logical variable's value, as it is after some ops, on a device."""
+        """Returns a logical variable's value, read after some ops, on a device."""
         rows = self.read(after)
         key = (rows.ref(), device, part)
         if key not in self._values:
@@ -89,11 +89,11 @@ class FlatVariable:
         return self._values[key]
 
     def stand_in(self, part: Part, after: Iterable[Op]) -> tuple[Tensor, Op]:
-        """A variable that, in each run, is a copy of a logical one.
+        """Adds a variable that, in each run, is a copy of a logical one.
 
         Returns:
-            Its handle, and the op after which it has its value. The op fails if the logical
-            variable is not initialized.
+            The copy's handle, and the op that fills it. The op fails if the logical variable is not
+            initialized.
         """
         handle = self._new_handle(self.dtype, part.shape, _NEW_IN_EACH_RUN)
         piece = self._read_part(part, after)
@@ -102,7 +102,7 @@ class FlatVariable:
             return handle, raw.AssignVariableOp(resource=handle, value=tf.reshape(piece, shape))
 
     def stand_in_if_set(self, part: Part, after: Sequence[Op]) -> tuple[Tensor, Op]:
-        """The same, but one without a value if the logical variable has none."""
+        """Adds such a copy that stays without a value if the logical variable has none."""
         handle = self._new_handle(self.dtype, part.shape, _NEW_IN_EACH_RUN)
         with v1.device(self._device), tf.control_dependencies(after):
             is_set = raw.VarIsInitializedOp(resource=self.flag(part))
@@ -115,6 +115,7 @@ class FlatVariable:
 
     def write(self, part: Part, value: Tensor, after: Sequence[Op]) -> Op:
         """Returns an op that writes a logical variable, after some ops."""
+        # The flag is set last: a variable counts as initialized only when its rows are written.
         with v1.device(self._device), tf.control_dependencies([*after, self._created]):
             if not value.shape.is_fully_defined():
                 value = tf.ensure_shape(value, part.shape)
@@ -130,13 +131,14 @@ class FlatVariable:
                 return raw.AssignVariableOp(resource=self.flag(part), value=shape)
 
     def nowhere(self, part: Part) -> Tensor:
-        """The handle of a variable that may be written as well; its value is gone after the run."""
+        """Returns the handle of a scratch variable; its value is gone after the run."""
         return self._new_handle(self.dtype, part.shape, _NEW_IN_EACH_RUN)
 
     def flag(self, part: Part) -> Tensor:
-        """The handle of a variable that is initialized when the logical one is.
+        """Returns the handle of a variable that is initialized when the logical one is.
 
-        It has the logical variable's shape as its value: who needs the shape fails without it.
+        Its value is the logical variable's shape. Reads of the logical variable take the shape from
+        it, so they fail if the logical variable is not initialized.
         """
         if part not in self._flags:
             logical = part.handle.get_attr("shared_name").decode()
@@ -145,40 +147,40 @@ class FlatVariable:
         return self._flags[part]
 
     def pack(self, values: Sequence[Tensor], device: str) -> Tensor:
-        """Returns rows made of values of the parts."""
+        """Returns rows made of the parts' values, padding included."""
         with v1.device(device):
             pieces = [self._pad(*pair, device) for pair in zip(self.parts, values, strict=True)]
             return tf.concat(pieces, 0)
 
     def to_be_saved(self, part: Part) -> Tensor:
-        """The handle on which `DisableCopyOnRead` acts when a logical variable is saved."""
+        """Returns the handle for `DisableCopyOnRead` when a logical variable is saved."""
         return self.handle
 
     def _settle(self, written: Op) -> Op:
-        """Returns what is to be done when rows have been written.
+        """Returns the op that completes a write of rows.
 
-        TensorFlow takes that for a sign that single rows will be written again and again, and would
-        copy the variable at each read and each update from now on.
+        After a write of single rows, TensorFlow expects more of them, and would copy the variable
+        at each later read and update. `DisableCopyOnRead` prevents that.
         """
         with tf.control_dependencies([written]):
             return raw.DisableCopyOnRead(resource=self.handle)
 
     def _read_part(self, part: Part, after: Iterable[Op]) -> Tensor:
-        """A logical variable's value on its device, in one dimension or in rows."""
+        """Returns a logical variable's value on its device, in one dimension or in rows."""
         return self._piece(part, self.read(after), self._device)
 
     def _read_part_now(self, part: Part, after: Op) -> Tensor:
-        """The same, in the control flow around it; not shared with others."""
+        """Returns the same within the current control flow; it is not shared with other reads."""
         with tf.control_dependencies([after]):
             rows = raw.ReadVariableOp(resource=self.handle, dtype=self.dtype)
         return self._unpad(part, rows[part.begin : part.end])
 
     @cached_property
     def _created(self) -> Op:
-        """Fills the variable with zeros if it has no value; what others have written stays."""
+        """An op that fills the variable with zeros if it has no value, and else keeps it."""
         with v1.device(self._device), tf.control_dependencies(None):
             is_there = raw.VarIsInitializedOp(resource=self.handle)
-            # Not `tf.cond`, which would make a function of it or not, as TensorFlow is set.
+            # Not `tf.cond`, which makes a function or not, depending on TensorFlow's settings.
             absent, present = raw.Switch(data=tf.constant(0), pred=is_there)
             zeros = tf.fill([self.rows, self.width], tf.cast(absent, self.dtype))
             filled = raw.AssignVariableOp(resource=self.handle, value=zeros)
@@ -187,7 +189,7 @@ class FlatVariable:
             return raw.Merge(inputs=[absent, present]).output.op
 
     def _new_handle(self, dtype: Any, shape: Any, name: str) -> Tensor:
-        # It waits for nothing, whoever asks for it first.
+        # Without control inputs: the handle is shared, and must not wait for those of one user.
         with v1.device(self._device), tf.control_dependencies(None):
             return raw.VarHandleOp(
                 dtype=dtype, shape=shape, shared_name=name, container=self._container
@@ -201,10 +203,10 @@ class FlatVariable:
         return tf.reshape(value, self._constant(shape, device))
 
     def _piece(self, part: Part, rows: Tensor, device: str) -> Tensor:
-        """The elements of a logical variable, in one dimension or in rows."""
+        """Returns the elements of a logical variable, in one dimension or in rows."""
         key = (rows.ref(), device)
         with v1.device(device):
-            if key not in self._split:  # All at once, which copies nothing.
+            if key not in self._split:  # One split into all parts copies nothing.
                 self._split[key] = tf.split(rows, [each.end - each.begin for each in self.parts])
             return self._unpad(part, self._split[key][self._index[part]])
 
@@ -214,7 +216,7 @@ class FlatVariable:
         return tf.reshape(rows, [-1])[: part.size]
 
     def _constant(self, value: list[int], device: str | None = None) -> Tensor:
-        """A constant, made once for each device."""
+        """Returns a constant, made once for each device."""
         device = self._device if device is None else device
         key = (tuple(value), device)
         if key not in self._constants:

@@ -25,7 +25,7 @@ _SCATTER = ("ResourceScatterAdd", "ResourceScatterSub", "ScatterAdd", "ScatterSu
 
 @dataclass(frozen=True)
 class Update:
-    """An operation that changes a variable."""
+    """An operation that changes a variable, with the variable's slots."""
 
     op: Op
     variable: Op
@@ -41,7 +41,7 @@ class Copy:
 
 
 class Copies:
-    """Copies of variables, made when they are asked for, and what works with them."""
+    """Copies of variables, made on demand, and the redirection of steps to them."""
 
     def __init__(self, placed: PlacedGraph, kept: set[Op], trained: Sequence[Op]) -> None:
         self._placed = placed
@@ -52,7 +52,7 @@ class Copies:
         self._depends = dict.fromkeys(trained, True)
 
     def of(self, variable: Op) -> Copy:
-        """The copy of a variable."""
+        """Returns the copy of a variable."""
         if variable not in self._copies:
             reference = variable.outputs[0].dtype._is_ref_dtype
             with v1.device(self._placed.device(HOME)):
@@ -61,18 +61,18 @@ class Copies:
         return self._copies[variable]
 
     def slots(self) -> Iterator[Copy]:
-        """The copies of what is not trained itself."""
+        """Yields the copies of variables that are not trained themselves."""
         return (copy for variable, copy in self._copies.items() if variable not in self._trained)
 
     def redirect_reads(self) -> None:
-        """Has what is read of variables, and crosses to the worker, be read of the copies."""
+        """Replaces reads of variables that cross to the worker by reads of the copies."""
         for crossing in self._placed.crossings():
             is_used = not any(op in self._kept for op, _ in crossing.uses)
             if crossing.target == HOME and is_used and self._is_of_copies(crossing.tensor.op):
                 replace(crossing, self._clone(crossing.tensor))
 
     def redirect_update(self, update: Update) -> None:
-        """Has an update, and what is computed for it alone, happen on the worker."""
+        """Moves an update, and the ops that compute its inputs, to the worker."""
         for index, tensor in enumerate(list(update.op.inputs)):
             if is_variable(tensor):
                 update.op._update_input(index, self.of(tensor.op).local.handle)
@@ -81,15 +81,18 @@ class Copies:
         self._set_home(update.op)
 
     def _is_of_copies(self, op: Op) -> bool:
-        """Whether an op on a server gives something that is made of a copied variable."""
+        """Returns whether an op on a server depends on a copied variable."""
         if op not in self._depends:
-            self._depends[op] = False  # For loops, which would not end.
+            self._depends[op] = False  # Ends the recursion in loops.
             if self._placed.task(op) != HOME and not _is_update(op):
                 self._depends[op] = any(self._is_of_copies(tensor.op) for tensor in op.inputs)
         return self._depends[op]
 
     def _clone(self, tensor: Tensor) -> Tensor:
-        """The same on the worker, made of the copies."""
+        """Returns the same tensor on the worker, computed from the copies.
+
+        The original op stays, for uses outside of the steps.
+        """
         op = tensor.op
         if is_variable(tensor):
             return self.of(op).local.handle
@@ -109,7 +112,7 @@ class Copies:
         return self._clones[op].outputs[tensor.value_index]
 
     def _move(self, op: Op) -> None:
-        """Moves what a server computes of tensors alone to the worker."""
+        """Moves an op without variables or state, and its inputs, to the worker."""
         is_pure = not op.op_def.is_stateful and not any(map(is_variable, (*op.inputs, *op.outputs)))
         if self._placed.task(op) != HOME and is_pure and op not in self._kept:
             for tensor in op.inputs:
@@ -123,7 +126,11 @@ class Copies:
 
 
 def find_updates(placed: PlacedGraph, graph: tf.Graph) -> list[Update]:
-    """The operations that train variables of other tasks."""
+    """Returns the operations that train variables of other tasks.
+
+    Raises:
+        UsageError: An operation changes such a variable in a way that copies do not support.
+    """
     found = [_as_update(op) for op in placed.ops if _is_update(op) and placed.task(op) != HOME]
     trained = {update.variable for update in found}
     trained |= {each.op for each in graph.get_collection(v1.GraphKeys.TRAINABLE_VARIABLES)}
@@ -152,12 +159,12 @@ def _unsupported(op: Op, name: str) -> UsageError:
 
 
 def _is_update(op: Op) -> bool:
-    """Whether an op applies a gradient to a variable."""
+    """Returns whether an op applies a gradient to a variable."""
     if not op.inputs or not is_variable(op.inputs[0]):
         return False
     return _APPLY.match(op.type) is not None or op.type in _SCATTER
 
 
 def value_type(variable: Op) -> tuple[Any, Any]:
-    """Type and shape of a variable's value."""
+    """Returns the dtype and the shape of a variable's value."""
     return tf.as_dtype(variable.get_attr("dtype")), tf.TensorShape(variable.get_attr("shape"))

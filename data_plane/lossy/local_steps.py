@@ -1,14 +1,14 @@
 """Local steps: a worker trains a copy of the parameters and pushes its change every few steps.
 
 The worker keeps a copy of each variable that an optimizer trains, and of the optimizer's slots. Its
-steps read and change the copies, so that nothing large crosses. Every `local_steps` steps, what it
-changed since the last time is added to the parameters on the servers (so the changes of several
-workers add up, as their gradients do without this option), and the copy is filled again from there.
+steps read and change the copies, so that nothing large crosses. Every `local_steps` steps, the
+change of the copy is added to the parameters on the servers, and the copy is filled from there. So
+the changes of several workers add up, as their gradients do without this option.
 
-The slots (momentum, sums of squares) are each worker's own: they are filled from the servers when a
-session begins and never pushed, since a decaying sum of one worker's gradients cannot be added to
-that of another. So a checkpoint has them as they were when the job began. The global step counts
-every local step of every worker.
+The slots (momentum, sums of squares) are local to each worker. They are filled from the servers
+when a session begins and never pushed, since decaying sums of different workers' gradients cannot
+be added. So a checkpoint has them as they were when the job began. The global step counts every
+local step of every worker.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ COUNT = f"{_SCOPE}/count:0"
 
 
 def keep_copies(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) -> Op | None:
-    """Has the training steps train copies of the parameters.
+    """Redirects the training steps to copies of the parameters on the worker.
 
     Args:
         graph: The graph, changed in place. Doing it twice changes nothing more.
         roots: The training steps.
-        unchanged: Ops that are run at other times, with what they need.
+        unchanged: Ops that are run at other times, with the ops they need.
 
     Returns:
-        The operation that pushes the changes and fills the copies again, which has to be run
-        between steps: see `LocalStepsHook`. None if all parameters are local anyway.
+        The operation that pushes the changes and fills the copies again. It has to be run between
+        steps: see `LocalStepsHook`. None if all parameters are local anyway.
 
     Raises:
-        UsageError: The optimizer has more state than slots, or a parameter is read in a way that
-            cannot be done on a copy.
+        UsageError: The optimizer has more state than slots, or a parameter is read in a way that a
+            copy does not support.
     """
     if EXCHANGE in (operation.name for operation in graph.get_operations()):
         return graph.get_operation_by_name(EXCHANGE)
@@ -85,7 +85,7 @@ class LocalStepsHook(tf.compat.v1.train.SessionRunHook):
         self._exchanged = 0
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Finds what to run; the copies have just been filled."""
+        """Finds the operations to run; `StartHook` has just filled the copies."""
         try:
             exchange = session.graph.get_operation_by_name(EXCHANGE)
         except KeyError:
@@ -99,15 +99,16 @@ class LocalStepsHook(tf.compat.v1.train.SessionRunHook):
         return None if self._exchange is None else v1.train.SessionRunArgs(COUNT)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Exchanges when it is time."""
+        """Exchanges if enough steps were made since the last exchange."""
         if self._exchange is None:
             return
-        # Not every run is a step, so one that may have been the last is looked at.
+        # The count is from before this run, which may be a step or not. So when this run may have
+        # been the last of the interval, the exact count is read.
         if int(run_values.results) - self._exchanged >= self._local_steps - 1:
             self._exchange_after(self._local_steps)
 
     def end(self, session: Any) -> None:
-        """Pushes what there is."""
+        """Pushes the remaining changes."""
         if self._exchange is not None:
             self._exchange_after(1)
 
@@ -119,7 +120,11 @@ class LocalStepsHook(tf.compat.v1.train.SessionRunHook):
 
 
 def _exchange(placed: PlacedGraph, copies: Sequence[Copy]) -> Op:
-    """What adds the change of each copy to its original, and fills the copy from there."""
+    """Adds the op that adds each copy's change to its original, and fills the copy from there.
+
+    `base` is the value that the copy was filled with last. Their difference is this worker's own
+    change, whatever the other workers have added to the original meanwhile.
+    """
     home, filled = placed.device(HOME), []
     for copy in copies:
         with v1.device(home):
@@ -137,7 +142,7 @@ def _exchange(placed: PlacedGraph, copies: Sequence[Copy]) -> Op:
 
 
 def _count(placed: PlacedGraph) -> Op:
-    """What counts the worker's steps."""
+    """Adds the op that counts the worker's steps."""
     with v1.device(placed.device(HOME)):
         count = LocalState("counter", tf.int64, [])
         tf.identity(count.read(), name="count")
@@ -158,7 +163,7 @@ def _read(variable: Op) -> Tensor:
 
 
 def _add(variable: Op, change: Tensor) -> Tensor:
-    """Adds to a variable, and gives the value after that."""
+    """Adds to a variable, and returns the value after that."""
     handle = variable.outputs[0]
     if handle.dtype != tf.resource:
         return tf.identity(tf.raw_ops.AssignAdd(ref=handle, value=change))

@@ -20,25 +20,27 @@ from .wire import cast_to_wire_dtype
 def apply_lossy_passes(
     graph: tf.Graph, options: DataPlane, roots: Sequence[Op], unchanged: Iterable[Op]
 ) -> list[Op]:
-    """Does to a graph what comes before coalescing.
+    """Applies the passes that change numerics, before coalescing.
 
     Args:
         graph: The graph, changed in place.
-        options: What to do; by default nothing.
+        options: The passes to apply; none by default.
         roots: The training steps.
-        unchanged: Ops that are run at other times, with what they need.
+        unchanged: Ops that are run at other times, with the ops they need.
 
     Returns:
-        Ops that are run between steps now, and whose tensors cross as those of the steps do.
+        Ops that run between steps, whose tensors cross as those of the steps do.
 
     Raises:
-        UsageError: The graph's optimizer cannot do what is asked for, or aggregates gradients of
-            several workers, with which some options make no sense.
+        UsageError: The graph's optimizer does not support an option, or aggregates gradients of
+            several workers, which some options exclude.
     """
     is_sync = any("ConditionalAccumulator" in op.type for op in graph.get_operations())
     check_combination(options, sync=is_sync)
     wire_dtype = tf.as_dtype(options.wire_dtype)
     added = []
+    # Top-k comes before the wire dtype: it rounds the values that it sends by itself, and keeps the
+    # rounding error with the rest. The op between local steps is a root for the wire dtype as well.
     if options.local_steps > 1:
         exchange = keep_copies(graph, roots, unchanged)
         added += [] if exchange is None else [exchange]
@@ -52,7 +54,7 @@ def apply_lossy_passes(
 
 
 def check_without_hooks(options: DataPlane) -> None:
-    """Refuses options that need hooks, where sessions have none.
+    """Rejects options that need hooks, for sessions without hooks.
 
     Raises:
         UsageError: The message names the option and the remedy.
@@ -79,9 +81,9 @@ def transfer_hooks(
     They belong before all hooks that look at parameters.
 
     Args:
-        options: How tensors cross.
-        lease_secs: Seconds that a worker may make no step while others wait for it.
-        cancelled: Whether this worker has to stop.
+        options: The options of the data plane.
+        lease_secs: Seconds that a worker may make no step while other workers wait for it.
+        cancelled: Returns whether this worker has to stop.
     """
     hooks: list[Any] = []
     if async_only(options):
@@ -96,8 +98,8 @@ def transfer_hooks(
 
 
 class StartHook(tf.compat.v1.train.SessionRunHook):
-    """Fills what the worker keeps for itself, in each new session."""
+    """Hook that fills the worker's local state in each new session."""
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Called once the model is ready."""
+        """Fills the state; the model is ready at this time."""
         start(session)

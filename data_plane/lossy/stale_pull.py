@@ -1,8 +1,8 @@
-"""Parameters that are read one step ahead, so that reading and computing overlap.
+"""Stale pull: parameters are read one step ahead, so that reading and computing overlap.
 
-What a step would wait for before it can compute is kept by the worker. A step computes with what is
-there, reads the parameters meanwhile, and keeps them for the next step: so each gradient is of the
-parameters that were there when the step before began. With one worker and plain SGD::
+The worker keeps the parameters that were read during the step before. A step computes with them,
+reads the parameters meanwhile, and keeps these for the next step. So each gradient is that of the
+parameters at the beginning of the step before. With one worker and plain SGD::
 
     w[t + 1] = w[t] - learning_rate * gradient(w[t - 1])
 
@@ -35,24 +35,24 @@ v1 = tf.compat.v1
 log = logging.getLogger(__name__)
 
 _SCOPE = "read_ahead"
-# What sets a variable to a new value, which may well have been made of the old one.
+# Ops that set a variable to a new value, which may have been computed from the old one.
 _ASSIGNMENTS = ("AssignVariableOp", "Assign")
 
 
 def read_ahead(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) -> int:
-    """Has the steps compute with the parameters that were read during the step before.
+    """Rewrites steps to compute with the parameters that were read during the step before.
 
-    To be done after coalescing, so that what is kept are few buckets and not many variables. Reads
-    that depend on something else in the step (an embedding's rows, the global step after it) stay
-    as they are, and so do those of variables that a step sets by `assign`.
+    It runs after coalescing, so that a few buckets are kept and not many variables. Reads that
+    depend on something else in the step (an embedding's rows, the global step after it) stay as
+    they are. Reads of variables that a step sets by `assign` stay as well.
 
     Args:
         graph: The graph, changed in place. Doing it twice changes nothing more.
         roots: The training steps.
-        unchanged: Ops that are run at other times, with what they need.
+        unchanged: Ops that are run at other times, with the ops they need.
 
     Returns:
-        How many tensors are read ahead.
+        The number of tensors that are read ahead.
     """
     placed = PlacedGraph(graph, roots)
     reads = _Reads(placed)
@@ -64,6 +64,8 @@ def read_ahead(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) ->
                 variables = reads.variables(crossing.tensor)
                 if variables and not reads.assigned.intersection(variables):
                     filled[crossing.roots].append(_keep(placed, crossing, reads, variables))
+        # Each root that used a tensor has to fill its state, or the next step would compute with
+        # values from more than one step before.
         for mask, operations in filled.items():
             with v1.device(placed.device(HOME)), tf.control_dependencies(operations):
                 run_with(outermost(placed, roots, mask), tf.no_op())
@@ -73,7 +75,7 @@ def read_ahead(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) ->
 
 
 class _Reads:
-    """What the steps read of the variables, and who writes them."""
+    """The steps' reads of variables, and the ops that write them."""
 
     def __init__(self, placed: PlacedGraph) -> None:
         self._pure: dict[Op, frozenset[Op] | None] = {}
@@ -87,7 +89,7 @@ class _Reads:
                         self.assigned.add(tensor.op)
 
     def variables(self, tensor: Tensor) -> frozenset[Op]:
-        """The variables that a tensor is made of; none if it is made of anything else, too."""
+        """Returns the variables of which a tensor is made; none if it depends on anything else."""
         return self._variables(tensor.op) or frozenset()
 
     def _variables(self, op: Op) -> frozenset[Op] | None:
@@ -117,20 +119,22 @@ def _may_be_ahead(placed: PlacedGraph, crossing: Crossing, kept: set[Op]) -> boo
 
 
 def _keep(placed: PlacedGraph, crossing: Crossing, reads: _Reads, variables: Iterable[Op]) -> Op:
-    """Puts kept state between a crossing tensor and its uses; returns what fills it in a step."""
+    """Puts local state between a crossing tensor and its uses; returns the op that fills it."""
     read = crossing.tensor
     if any(op.type != "VarHandleOp" for op in variables):
-        # It may share memory with its variable, which is changed in place while this is sent.
+        # The value of a ref variable may share its memory, which is changed while this is sent.
         with v1.device(placed.device(crossing.source)):
             read = tf.raw_ops.DeepCopy(x=read)
     for variable in variables:
         for writer in reads.writers[variable]:
-            # Without this option the gradient waits for the read; now nothing else says so.
+            # Without this option the gradient, and so its update, waits for the read. Now only this
+            # edge keeps the read before the step's own update.
             writer._add_control_input(read.op)
     with v1.device(placed.device(HOME)):
         kept = LocalState("kept", read.dtype, read.shape)
         value = kept.read()
         replace(crossing, value)
         add_start(read.graph, kept.assign(read))
+        # The step takes the old value before the new one is kept.
         with tf.control_dependencies([value]):
             return kept.assign(read)

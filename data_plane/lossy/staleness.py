@@ -1,15 +1,15 @@
 """Bounded staleness: a worker waits while it is too many steps ahead of the slowest one.
 
 Stale synchronous parallel (Ho et al. 2013, "More Effective Distributed ML via a Stale Synchronous
-Parallel Parameter Server"). A table on a parameter server has a clock for each worker, the steps
-that it has done, which each step advances. Before a step, a worker that is more than
-`max_staleness` steps ahead of the slowest clock waits until the others have come closer.
+Parallel Parameter Server"). A hash table on a parameter server has a clock for each worker: its
+number of steps, which each step advances. Before a step, a worker that is more than `max_staleness`
+steps ahead of the slowest clock waits until the slower workers have come closer.
 
-Nobody waits for ever. A worker that ends takes its clock away. A clock that stands still for as
-long as a lease, while others wait for it, is taken away by them: its worker is dead, or hangs. If
-it was only slow, its next step brings it back, at the slowest of the others' clocks; a worker that
-joins begins there, too. No process but workers and servers takes part, so this is the same with
-and without a chief's service.
+Every wait is bounded. A worker that ends removes its clock. If a clock does not advance for a
+lease while other workers wait for it, they remove it: its worker is dead, or hangs. If the worker
+was only slow, its next step adds the clock again, at the slowest of the other clocks. A worker that
+joins begins there as well. Only workers and servers take part, so this works with and without a
+chief's service.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ABSENT = -1
 
 
 def count_steps(graph: tf.Graph, roots: Sequence[Op]) -> None:
-    """Has each training step advance this worker's clock, once its gradients are applied.
+    """Makes each training step advance this worker's clock, once its gradients are applied.
 
     Args:
         graph: A worker's graph, changed in place. Doing it twice changes nothing more.
@@ -55,19 +55,20 @@ def count_steps(graph: tf.Graph, roots: Sequence[Op]) -> None:
         clocks = _Clocks(tf.constant(uuid.uuid4().hex, name="worker"))
         add_start(graph, clocks.join())
         for root in outermost(placed, roots):
+            # The clock advances after everything that the root waits for, the updates included.
             before = [*(tensor.op for tensor in root.inputs), *root.control_inputs]
             with tf.control_dependencies(before):
                 run_with([root], clocks.advance())
 
 
 class StalenessHook(tf.compat.v1.train.SessionRunHook):
-    """Waits before a step while this worker is too far ahead of the slowest one.
+    """Hook that waits before a step while this worker is too far ahead of the slowest one.
 
     Args:
-        max_staleness: Steps by which a worker may be ahead when it begins another one.
-        lease_secs: Seconds for which a clock may stand still while others wait for it.
-        cancelled: Whether this worker has to stop, and so should wait no longer.
-        clock: Gives the time in seconds.
+        max_staleness: Steps by which a worker may be ahead when it begins another step.
+        lease_secs: Seconds without progress after which a clock that workers wait for is removed.
+        cancelled: Returns whether this worker has to stop, so that it waits no longer.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -94,13 +95,14 @@ class StalenessHook(tf.compat.v1.train.SessionRunHook):
         self._take_away = session.make_callable(_TAKE_AWAY, [_WITHOUT])
         self._worker = session.run(_WORKER)
         self._coord = coord
-        self._lead = self._max_staleness + 1  # Not known: looked at before the first step.
+        self._lead = self._max_staleness + 1  # Unknown: the clocks are read before the first step.
 
     def before_run(self, run_context: Any) -> None:
-        """Waits if need be."""
+        """Waits while the lead over the slowest worker is too large."""
         if self._look is None:
             return
-        # The slowest clock never goes back, so it takes a look only when the lead may be too large.
+        # The slowest clock never goes back, so the clocks are read only when the lead, one more
+        # with each step, may be too large.
         if self._lead > self._max_staleness:
             began = self._clock()
             self._wait()
@@ -108,7 +110,7 @@ class StalenessHook(tf.compat.v1.train.SessionRunHook):
         self._lead += 1
 
     def end(self, session: Any) -> None:
-        """Takes the clock away, so that nobody waits for it."""
+        """Removes the clock, so that no worker waits for it."""
         if self._look is not None:
             self._take_away([self._worker])
 
@@ -118,7 +120,7 @@ class StalenessHook(tf.compat.v1.train.SessionRunHook):
         while True:
             clocks = dict(zip(*map(list, self._look()), strict=True))
             mine = clocks.get(self._worker, _ABSENT)
-            # Who was taken away comes back with the step, as the slowest.
+            # A removed worker joins again with its next step, as the slowest, so it never waits.
             behind = {} if mine == _ABSENT else self._behind(clocks, mine)
             self._lead = 0 if mine == _ABSENT else mine - min(clocks.values())
             if not behind or self._cancelled():
@@ -135,7 +137,7 @@ class StalenessHook(tf.compat.v1.train.SessionRunHook):
             pause = min(2 * pause, _LONGEST_PAUSE_SECS)
 
     def _behind(self, clocks: dict[bytes, int], mine: int) -> dict[bytes, int]:
-        """Those that are too far behind, with their clocks."""
+        """Returns the workers that are too far behind, with their clocks."""
         return {name: each for name, each in clocks.items() if mine - each > self._max_staleness}
 
 
@@ -143,7 +145,7 @@ class _Clocks:
     """The operations on the table of clocks.
 
     Args:
-        worker: This life of this worker, a string scalar.
+        worker: The name of this worker's incarnation, a string scalar.
     """
 
     def __init__(self, worker: Tensor) -> None:
@@ -161,11 +163,11 @@ class _Clocks:
             tf.no_op(name="take_away")
 
     def join(self) -> Op:
-        """Sets the clock to that of the slowest worker, or to 0 if there is none."""
+        """Returns the op that sets the clock to the slowest worker's, or to 0 without workers."""
         return self._set(self._slowest())
 
     def advance(self) -> Op:
-        """Sets the clock one step further; one that was taken away joins again."""
+        """Returns the op that advances the clock by one step; a removed clock joins again."""
         absent = tf.constant(_ABSENT, tf.int64)
         mine = tf.raw_ops.LookupTableFindV2(
             table_handle=self._table, keys=self._worker, default_value=absent
@@ -191,9 +193,9 @@ class _Clocks:
 
 
 def _server(graph: tf.Graph, placed: PlacedGraph) -> str:
-    """The parameter server with the global step, or else the first one; "" if there is none.
+    """Returns the parameter server with the global step, else the first; "" without servers.
 
-    All workers find the same, also one that is a parameter server itself.
+    All workers get the same answer, also a worker that is a parameter server itself.
     """
     devices = {placed.device(placed.task(op)) for op in placed.ops}
     servers = {device for device in devices if device.startswith("/job:ps")}

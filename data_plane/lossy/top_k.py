@@ -1,11 +1,11 @@
-"""Only the largest entries of a gradient are pushed; the rest is added to the next gradient.
+"""Top-k sparsification: the largest entries of a gradient are pushed, with error feedback.
 
-A gradient is cut into runs of consecutive entries, and of each run the largest few by magnitude are
+A gradient is cut into runs of consecutive entries. Of each run the largest few by magnitude are
 sent, as values and positions (chunk-wise selection as in ScaleCom, Chen et al. 2020,
-https://arxiv.org/abs/2104.11125: the largest of a whole tensor take several times as long to find).
-What was not sent stays with the worker and is added to its next gradient (error feedback, Stich et
-al. 2018, https://arxiv.org/abs/1809.07599), so that nothing is ever lost: what was pushed and what
-is kept add up to the gradients.
+https://arxiv.org/abs/2104.11125). To find the largest of a whole tensor takes several times as
+long. The remaining entries stay with the worker and are added to its next gradient (error feedback,
+Stich et al. 2018, https://arxiv.org/abs/1809.07599). So nothing is lost: pushed and kept entries
+add up to the gradients.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def send_largest(
     fraction: float,
     wire_dtype: Any = tf.float32,
 ) -> int:
-    """Has the largest entries of each dense gradient cross alone.
+    """Rewrites a graph to send only the largest entries of each dense gradient.
 
-    Gradients of less than 1 KB, sparse ones, and those of which the apply operation is none of
+    Gradients of less than 1 KB, sparse gradients, and gradients whose apply operation is not one of
     TensorFlow's cross as they are.
 
     Args:
         graph: The graph, changed in place. Doing it twice changes nothing more.
         roots: The training steps.
-        unchanged: Ops that are run at other times, with what they need.
+        unchanged: Ops that are run at other times, with the ops they need.
         fraction: Entries to send, of all entries; above 0 and up to 1.
-        wire_dtype: What the values are rounded to before they cross. What rounding takes away
-            stays with the worker, too.
+        wire_dtype: The dtype of the values when they cross. The rounding error stays with the
+            worker as well.
 
     Returns:
-        How many gradients are treated.
+        The number of gradients that are treated.
     """
     placed = PlacedGraph(graph, roots)
     kept = placed.needed_by(unchanged)
@@ -64,7 +64,7 @@ def send_largest(
 
 
 def run_length(fraction: float) -> tuple[int, int]:
-    """Returns how many entries of how many to send: as short a run as gives about the fraction."""
+    """Returns the entries to send of a run, and its length: the shortest run near the fraction."""
     sent = 1
     while abs(sent / round(sent / fraction) - fraction) > _TOLERANCE * fraction:
         sent *= 2
@@ -99,6 +99,7 @@ def _send_largest(
         add_start(gradient.graph, rest.assign(tf.zeros([runs * length])))
         flat = tf.pad(tf.reshape(gradient, [-1]), [[0, runs * length - size]])
         values, positions, left = _take_largest(rest, flat, runs, count, length, wire_dtype)
+        # Each root that sends the values has to update the rest, even if nothing else needs it.
         run_with(outermost(placed, roots, crossing.roots), left)
         # A position needs two bytes, if runs are not very long.
         positions = tf.cast(positions, tf.uint16 if length <= 1 << 16 else tf.int32)
@@ -110,12 +111,13 @@ def _send_largest(
 def _take_largest(
     rest: LocalState, flat: Tensor, runs: int, count: int, length: int, wire_dtype: Any
 ) -> tuple[Tensor, Tensor, Op]:
-    """Adds a gradient to the rest, and takes the largest entries of it.
+    """Adds a gradient to the rest, and takes the largest entries of the sum.
 
     Returns:
-        Values and positions in their run, both of shape [runs, count], and what leaves the rest.
+        Values and positions in their run, both of shape [runs, count], and the op that removes what
+        is sent from the rest.
     """
-    # In place, all of it: what is kept is as large as the model.
+    # The rest is updated in place, since it is as large as the model.
     added = tf.raw_ops.AssignAddVariableOp(resource=rest.handle, value=flat)
     with tf.control_dependencies([added]):
         total = rest.read()
@@ -130,11 +132,11 @@ def _take_largest(
 
 
 def _places(positions: Tensor, runs: int, length: int) -> Tensor:
-    """From positions in their run to places in the whole."""
+    """Returns the indices in the whole vector for positions in each run."""
     return tf.reshape(positions + tf.range(0, runs * length, length)[:, tf.newaxis], [-1])
 
 
 def _spread(values: Tensor, positions: Tensor, runs: int, length: int) -> Tensor:
-    """The inverse of taking: a vector with the values at their places, and 0 elsewhere."""
+    """Returns a vector with the values at their positions and 0 elsewhere."""
     places = _places(tf.cast(positions, tf.int32), runs, length)
     return tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), places, runs * length)

@@ -1,8 +1,8 @@
-"""bfloat16 on the wire: float32 tensors cross between a worker and its servers with half the bytes.
+"""The wire dtype bfloat16: float32 tensors cross between worker and servers with half the bytes.
 
-Parameters and the optimizer's state stay float32 where they are. A tensor is rounded to the nearest
-bfloat16 (8 bits of precision, the range of float32) by the task that sends it, and is float32 again
-before anything is done with it: a gradient before it is applied or accumulated.
+Parameters and the optimizer's state stay float32. The sending task rounds a tensor to the nearest
+bfloat16 (8 bits of precision, the range of float32). The receiving task casts it back to float32
+before any use: a gradient before it is applied or accumulated.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ log = logging.getLogger(__name__)
 
 
 def cast_to_wire_dtype(graph: tf.Graph, roots: Sequence[Op], unchanged: Iterable[Op]) -> int:
-    """Has float32 tensors cross as bfloat16 on the way to `roots`.
+    """Rewrites a graph so that float32 tensors cross as bfloat16 on the way to `roots`.
 
     Args:
         graph: The graph, changed in place.
         roots: The training steps.
-        unchanged: Ops that are run at other times, with what they need: they keep full precision.
+        unchanged: Ops that are run at other times, with the ops they need. They keep full
+            precision.
 
     Returns:
-        How many tensors cross as bfloat16.
+        The number of tensors that cross as bfloat16.
     """
     placed = PlacedGraph(graph, roots)
     kept, effects = placed.needed_by(unchanged), _effects(placed)
@@ -58,7 +59,7 @@ def _may_be_narrow(placed: PlacedGraph, crossing: Crossing, kept: set[Op]) -> bo
 
 
 def _effects(placed: PlacedGraph) -> dict[Op, int]:
-    """What changes variables before an op is run, itself included, as a bit mask."""
+    """Returns the ops that change variables before each op, itself included, as a bit mask."""
     masks: dict[Op, int] = {}
     bit = 1
     for op in placed.ops:
@@ -74,10 +75,10 @@ def _effects(placed: PlacedGraph) -> dict[Op, int]:
 
 
 def _waits_for_effects(op: Op, effects: dict[Op, int]) -> bool:
-    """Whether an op is there to have others run before.
+    """Returns whether an op is an identity that orders effects: it waits for changes of variables.
 
-    TensorFlow 2.21 simplifies an identity next to a cast, and may lose what the identity waits for
-    (`arithmetic_optimization` of its graph optimizer).
+    TensorFlow 2.21 simplifies an identity next to a cast, and may lose the identity's control
+    inputs (`arithmetic_optimization` of its graph optimizer). So such a tensor gets no cast.
     """
     if op.type != "Identity":
         return False

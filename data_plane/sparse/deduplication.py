@@ -1,13 +1,13 @@
-"""Rows of tables cross once: equal ids are found, and their gradients summed, before they cross.
+"""Deduplication of ids: each row of a table, and its summed gradient, crosses once in a step.
 
-Most optimizers sum what a gradient has for equal rows, next to the table: all rows cross, and some
-are thrown together there. Here the same ops, on the same values, run on the worker. The ids that
-they leave serve the lookup as well: the parameter server gathers each row once, and the worker
-repeats it where it is needed. Nothing is rounded differently, so weights are the same to the last
-bit. Tables on one parameter server whose rows are alike share these ops.
+Most optimizers sum a gradient's rows for equal ids next to the table: all rows cross and are summed
+there. This pass runs the same ops, on the same values, on the worker. The distinct ids serve the
+lookup as well: the parameter server gathers each row once, and the worker repeats it where needed.
+Nothing is rounded differently, so weights are the same to the last bit. Tables on one parameter
+server with equal rows share these ops.
 
-Gradient descent adds each row of its gradient to the table by itself. To sum them before would
-round differently, so all of them cross. Its lookups have equal ids found if rows are wide.
+Gradient descent adds each row of its gradient to the table one by one. A sum on the worker would
+round differently, so all of them cross. Its lookups are deduplicated if rows are wide.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 # With Zipf ids (exponent 1.1, batch 256) over loopback, finding equal ids takes as much time as
 # it saves at 256 to 512 bytes; a slower link gains from fewer.
 WIDE_ROW_BYTES = 512
-# What was made smaller crosses in three transfers of its own, because its size is not known.
-# Gradients of fewer bytes are quicker among the others.
+# A deduplicated gradient crosses in three transfers of its own, because its size is unknown.
+# Gradients of fewer bytes are faster in a bucket with others.
 FEWEST_BYTES = 64 << 10
 _SCOPE = "sparse"
 
@@ -40,17 +40,16 @@ def deduplicate(
     unchanged: Iterable[Op],
     wide_row_bytes: int = WIDE_ROW_BYTES,
 ) -> Report:
-    """Has rows of tables, and the gradients of rows, cross between tasks once each.
+    """Rewrites a graph so that rows of tables, and their gradients, cross once each.
 
     Args:
         graph: The graph, changed in place. Doing it twice changes nothing more.
         roots: The training steps.
-        unchanged: Ops that are run at other times, and stay as they are with all that they need.
-        wide_row_bytes: Bytes of a row from which on a lookup has equal ids found even if no
-            gradient does.
+        unchanged: Ops that are run at other times, and stay as they are with the ops they need.
+        wide_row_bytes: Bytes of a row from which a lookup is deduplicated even if no gradient is.
 
     Returns:
-        What was done, and how much was left alone.
+        Counts of the gradients and lookups that were treated or left alone.
     """
     report = Report()
     tables = Tables(PlacedGraph(graph, roots), unchanged, report)
@@ -78,12 +77,13 @@ def deduplicate(
 
 
 def _is_worth_while(sums: Sequence[Sum]) -> bool:
-    """Whether what crosses is large, or of a size that is not known anyway."""
+    """Returns whether gradients are large together, or one of them is of unknown size anyway."""
     sizes = [each.bytes for each in sums]
     return None in sizes or sum(filter(None, sizes)) >= FEWEST_BYTES
 
 
 def _move_sums(tables: Tables, sums: Sequence[Sum]) -> None:
+    # The ops themselves move, so their order of summation, and every bit of the sums, stays.
     for each in sums:
         for op in each.ops:
             op._set_device(tables.placed.device(HOME))
@@ -110,7 +110,11 @@ def _gather_once(
 
 
 def _make_independent(tables: Tables, unique: Op, ids: Tensor) -> None:
-    """Has equal ids found as soon as the ids are there, whatever the gradient waits for."""
+    """Makes the search for equal ids independent of everything but the ids.
+
+    The lookup needs the result before the gradient exists. If it waited for the gradient, which
+    depends on the lookup, the graph would have a cycle.
+    """
     is_ours = unique.inputs[0].op.name.startswith(f"{_SCOPE}/")
     if unique.inputs[0] is not ids and not is_ours:
         with v1.device(tables.placed.device(HOME)):
@@ -118,7 +122,7 @@ def _make_independent(tables: Tables, unique: Op, ids: Tensor) -> None:
 
 
 def _expand(tables: Tables, lookup: Lookup, unique: Op) -> None:
-    """Has rows gathered for the ids that differ, and repeated where they are used."""
+    """Gathers a row for each distinct id, and repeats the rows where they are used."""
     found, positions = unique.outputs
     placed = tables.placed
     with v1.device(placed.device(placed.task(lookup.gather))):

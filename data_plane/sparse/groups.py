@@ -1,8 +1,8 @@
-"""Tables on one parameter server whose rows are alike: equal ids are found in all of them at once.
+"""Groups of tables with equal rows on one parameter server, deduplicated with one op each.
 
-The ids of a table are raised by a number of its own, so that no two tables have one in common, and
-joined. What finds equal ids keeps the order of their first occurrences, so ids of one table stay
-together, and their rows are summed in the order in which they were.
+The ids of each table get the table's number in their high bits, so that no two tables have an id in
+common, and are joined. `Unique` keeps the order of first occurrences. So the ids of one table stay
+together, and their rows are summed in their original order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .lookups import Lookup, Sum, Tables, flat, origin, shaped
 
 v1 = tf.compat.v1
 
-# More than any table's rows; what is above tells the table.
+# Bits for the id; no table has 2^40 rows. The bits above hold the table's number.
 _TABLE_BITS = 40
 
 
@@ -40,7 +40,7 @@ class Group:
 
 
 def find_groups(tables: Tables) -> Iterator[Group]:
-    """Finds tables whose lookups do not wait for each other, nor their sums; at least two."""
+    """Yields groups of two or more tables whose lookups and sums do not wait for each other."""
     groups: dict[Any, list[tuple[Sum, Lookup]]] = defaultdict(list)
     for total, lookup in _pairs(tables):
         groups[_key(tables, total, lookup)].append((total, lookup))
@@ -51,7 +51,7 @@ def find_groups(tables: Tables) -> Iterator[Group]:
 
 
 def _pairs(tables: Tables) -> Iterator[tuple[Sum, Lookup]]:
-    """Each sum with a lookup of the same ids on the same task, if there is one for each."""
+    """Yields each sum with a lookup of the same ids on the same task, if their numbers agree."""
 
     def key(op: Any, ids: Tensor) -> Any:
         return tables.placed.task(op), origin(ids).ref()
@@ -73,7 +73,7 @@ def _key(tables: Tables, total: Sum, lookup: Lookup) -> Any:
     ids = origin(lookup.ids)
     return (
         placed.task(lookup.gather),
-        # What is on one stage does not wait for one another.
+        # Tensors of one stage do not wait for each other, so joining them adds no cycle.
         stages[ids.op],
         stages[total.values.op],
         tuple(roots[op] for op in (ids.op, lookup.gather, total.total, total.values.op)),
@@ -85,7 +85,7 @@ def _key(tables: Tables, total: Sum, lookup: Lookup) -> Any:
 
 
 def join(tables: Tables, group: Group) -> None:
-    """Has a group of tables find equal ids, and sum their gradients, with one op each."""
+    """Joins the ops of a group that find equal ids, and those that sum gradients."""
     placed, count = tables.placed, len(group.lookups)
     at_home, at_tables = placed.device(HOME), placed.device(group.task)
     with v1.device(at_home):
@@ -119,7 +119,7 @@ def _sizes(pieces: Sequence[Tensor]) -> Sequence[int] | Tensor:
 
 
 def _joined(pieces: Sequence[Tensor], sizes: Sequence[int] | Tensor) -> Tensor:
-    """The ids of all tables, int64 [n], each raised by its table's number."""
+    """Returns the ids of all tables, int64 [n], with the table's number in the high bits."""
     numbers = np.arange(len(pieces), dtype=np.int64) << _TABLE_BITS
     if tf.is_tensor(sizes):
         raised = [tf.cast(ids, tf.int64) + n for ids, n in zip(pieces, numbers, strict=True)]
@@ -128,7 +128,10 @@ def _joined(pieces: Sequence[Tensor], sizes: Sequence[int] | Tensor) -> Tensor:
 
 
 def _message(found: Tensor, count: int, dtype: tf.DType) -> Tensor:
-    """How many ids each table has, and then these ids."""
+    """Returns one tensor with the number of distinct ids of each table, and then these ids.
+
+    One tensor is one transfer, where counts and ids of each table would take several.
+    """
     table_of = tf.bitwise.right_shift(found, np.int64(_TABLE_BITS))
     ends = tf.searchsorted(table_of, np.arange(count, dtype=np.int64), side="right")
     counts = ends - tf.concat([[0], ends[:-1]], 0)

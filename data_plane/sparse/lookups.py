@@ -1,4 +1,4 @@
-"""Lookups in tables, and the gradients that come back to them, as a graph has them."""
+"""Lookups in tables and the sums of their gradients, found in a graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..placed_graph import HOME, Op, PlacedGraph, Tensor
 v1 = tf.compat.v1
 
 _GATHERS = ("ResourceGather", "GatherV2", "Gather")
-# What stands between a gradient and its sum, and makes nothing larger.
+# Ops between a gradient and its sum; none of them makes a tensor larger.
 _MOVABLE = (
     "Cast",
     "Const",
@@ -31,12 +31,12 @@ _Uses: TypeAlias = "list[tuple[Op, int]]"
 
 @dataclass
 class Report:
-    """What was done to the lookups and gradients of tables.
+    """Counts of the lookups and gradients that were treated or left alone.
 
     Attributes:
         sums: Gradients whose equal rows are summed before they cross.
         lookups: Lookups of which each row crosses once.
-        left_alone: How many lookups and gradients were left as they were, by reason.
+        left_alone: Number of lookups and gradients that were left as they were, by reason.
     """
 
     sums: int = 0
@@ -51,7 +51,7 @@ class Sum:
     Attributes:
         total: The op that sums.
         unique: The op that finds equal ids.
-        ops: All that can run on the worker as well: these two, and what gives their sizes.
+        ops: All ops that can run on the worker as well: these two, and those for their sizes.
     """
 
     total: Op
@@ -60,22 +60,22 @@ class Sum:
 
     @property
     def values(self) -> Tensor:
-        """A gradient for each of the ids, [ids, width]."""
+        """The gradient's row for each id, [ids, width]."""
         return self.total.inputs[0]
 
     @property
     def bytes(self) -> int | None:
-        """Bytes of the gradient before it is summed; None if they are not known."""
+        """Bytes of the gradient before it is summed; None if unknown."""
         count = self.values.shape.num_elements()
         return None if count is None else int(count * self.values.dtype.size)
 
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """Rows of a table that the worker asks for.
+    """A worker's lookup of rows in a table.
 
     Attributes:
-        gather: The op next to the table.
+        gather: The lookup op on the parameter server.
         width: The shape of a row.
     """
 
@@ -89,7 +89,7 @@ class Lookup:
 
     @property
     def rows(self) -> Tensor:
-        """A row for each of the ids."""
+        """The row for each id."""
         return self.gather.outputs[0]
 
     @property
@@ -98,9 +98,9 @@ class Lookup:
         return int(self.width.num_elements() * self.rows.dtype.size)
 
     def gather_for(self, ids: Tensor) -> Tensor:
-        """Makes the same lookup for other ids, [n]."""
+        """Returns the rows of the same table for other ids, [n]."""
         table, dtype = self.gather.inputs[0], self.rows.dtype
-        name = self.gather.name.rpartition("/")[2]  # An error about an id says where it came from.
+        name = self.gather.name.rpartition("/")[2]  # An error about an id names the user's op.
         if self.gather.type == "ResourceGather":
             rows = tf.raw_ops.ResourceGather(resource=table, indices=ids, dtype=dtype, name=name)
         else:
@@ -114,8 +114,8 @@ class Tables:
 
     Args:
         placed: The graph.
-        unchanged: Ops that stay as they are, with all that they need.
-        report: Gets why others have to stay as they are.
+        unchanged: Ops that stay as they are, with the ops they need.
+        report: Receives the reasons why other lookups and sums have to stay as they are.
     """
 
     def __init__(self, placed: PlacedGraph, unchanged: Iterable[Op], report: Report) -> None:
@@ -125,7 +125,7 @@ class Tables:
 
     @cached_property
     def sums(self) -> list[Sum]:
-        """Sums on parameter servers of what comes from the worker."""
+        """Sums on parameter servers of gradients from the worker."""
         sums = []
         for op in self.placed.ops:
             if op.type == "UnsortedSegmentSum" and self._is_remote(op):
@@ -156,7 +156,7 @@ class Tables:
         return lookups
 
     def uses(self, tensor: Tensor) -> _Uses:
-        """Who takes a tensor on the way to the training steps, with the index of the input."""
+        """Returns the ops of the training steps that take a tensor, with the index of the input."""
         return self._uses_of_op(tensor.op)[tensor.value_index]
 
     def _uses_of_op(self, op: Op) -> dict[int, _Uses]:
@@ -172,14 +172,14 @@ class Tables:
 
     @cached_property
     def _awaited(self) -> set[Op]:
-        """Ops that others wait for without taking anything from them."""
+        """Ops that are the source of a control edge."""
         return {other for op in self.placed.ops for other in op.control_inputs}
 
     def _is_remote(self, op: Op) -> bool:
         return self.placed.task(op) != HOME
 
     def _is_free(self, op: Op) -> bool:
-        """Whether an op may be replaced or run elsewhere, as far as others are concerned."""
+        """Returns whether an op may be replaced or moved: it has no control edges or fixed uses."""
         return not (
             op in self._unchanged
             or op in self._awaited
@@ -188,7 +188,7 @@ class Tables:
         )
 
     def _what_moves(self, total: Op) -> set[Op] | str:
-        """The ops that make a sum out of what comes from the worker, or why it has to stay."""
+        """Returns the ops that compute a sum from the worker's tensors, or why it has to stay."""
         moved: set[Op] = set()
         rest = [total]
         while rest:
@@ -203,6 +203,8 @@ class Tables:
             rest.extend(tensor.op for tensor in op.inputs)
         for op in moved - {total}:
             for output, uses in self._uses_of_op(op).items():
+                # The distinct ids cross to the table in any case; other outputs would cross only
+                # because of the move.
                 is_ids = op.type == "Unique" and output == 0
                 if not is_ids and any(user not in moved for user, _ in uses):
                     return "parts of the sum are used elsewhere"
@@ -227,19 +229,19 @@ class Tables:
 
 
 def origin(ids: Tensor) -> Tensor:
-    """What has the same ids in the same order, before it was reshaped."""
+    """Returns the tensor with the same ids in the same order, before it was reshaped."""
     while ids.op.type in ("Reshape", "Identity") and not ids.op.control_inputs:
         ids = ids.op.inputs[0]
     return ids
 
 
 def flat(ids: Tensor) -> Tensor:
-    """The ids, [n]."""
+    """Returns the ids in one dimension, [n]."""
     return ids if ids.shape.rank == 1 else tf.reshape(ids, [-1])
 
 
 def shaped(rows: Tensor, lookup: Lookup) -> Tensor:
-    """Rows [n, width] in the shape that a lookup gives them."""
+    """Returns rows [n, width] in the shape of a lookup's output."""
     ids = lookup.ids
     if ids.shape.rank != 1:
         rows = tf.reshape(rows, _static_or_dynamic_shape(lookup))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.data_plane.partitioning import shards_by_axis
+from paramserve.data_plane.partitioning import partitions_by_axis
 from paramserve.data_plane.placement import ServerLoad, on_cluster, parameter_bytes, server_loads
 
 v1 = tf.compat.v1
@@ -48,7 +48,7 @@ def pieces(variable):
     ],
 )
 def test_the_first_axis_is_cut_if_its_rows_fit(shape, max_bytes, counts):
-    assert shards_by_axis(shape, 4, max_bytes) == counts
+    assert partitions_by_axis(shape, 4, max_bytes) == counts
 
 
 @both_kinds
