@@ -61,7 +61,7 @@ def test_the_build_sees_what_it_needs_and_not_the_rest(context, deploy):
 def test_the_python_is_the_one_the_project_supports(instructions, project):
     images = {argument.split()[0] for name, argument in instructions if name == "FROM"}
     (image,) = images
-    minimum = project["requires-python"].removeprefix(">=")
+    minimum = project["requires-python"].partition(",")[0].removeprefix(">=")
     assert image == f"python:{minimum}-slim"
 
 
