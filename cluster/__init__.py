@@ -1,1 +1,1 @@
-"""What a cluster is and how its processes come up; knows nothing about training steps."""
+"""The cluster and the start of its processes; independent of training steps."""

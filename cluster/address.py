@@ -1,4 +1,4 @@
-"""Where processes listen: "host:port" addresses and TensorFlow's master strings."""
+"""Addresses of processes: "host:port", and TensorFlow's master strings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GRPC = "grpc://"
 
 @dataclass(frozen=True)
 class Address:
-    """Where a process listens; `str(address)` is "host:port", with an IPv6 host in brackets.
+    """The address of a process; `str(address)` is "host:port", with an IPv6 host in brackets.
 
     Attributes:
         host: A host name, an IPv4 address, or an IPv6 address without brackets.

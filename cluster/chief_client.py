@@ -1,4 +1,4 @@
-"""How parameter servers and workers talk to the chief: `MembershipClient`."""
+"""`MembershipClient`: the client of parameter servers and workers for the chief's service."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def new_incarnation() -> str:
 
 
 def open_channel(address: str) -> grpc.Channel:
-    """A channel to a service of this project; connects when first used."""
+    """Returns a channel to a service of this project; connects when first used."""
     parse_address(address, "chief address")
     return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 class JobStopping(Exception):
-    """The job is ending; whoever waits for it to be ready has nothing to wait for."""
+    """The job is ending, so it will not become ready."""
 
 
 class LeaseLost(Exception):
@@ -65,7 +65,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Registration:
-    """What the chief answered when the task joined."""
+    """The chief's answer to a task that joins."""
 
     task: Task
     incarnation: str
@@ -97,7 +97,7 @@ class MembershipClient:
         log.warning("the chief is at %s now, it was at %s", address, self.address)
         former = self._channel
         self._connect(address)
-        # Ends what waits for an answer there; whoever was about to ask still may.
+        # Ends the calls that still wait for an answer there, after a pause for calls just begun.
         timer = threading.Timer(_WATCH_PAUSE_SECS, former.close)
         timer.daemon = True
         timer.start()

@@ -1,4 +1,4 @@
-"""Waits that end: deadlines, pauses between looks, and calls that one can stop waiting for."""
+"""Bounded waits: deadlines, pauses between checks, and calls that can be abandoned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Deadline:
     """The time at which a wait runs out.
 
     Attributes:
-        max_wait_secs: How long the wait is in all; infinity waits for ever.
+        max_wait_secs: How long the wait is in all; infinity waits without limit.
         ends_at: When it ends, in seconds of `clock`.
         clock: Returns the time in seconds; only differences count.
     """
@@ -36,7 +36,7 @@ class Deadline:
     def after(
         cls, max_wait_secs: float | None, clock: Callable[[], float] = time.monotonic
     ) -> Self:
-        """A wait that starts now; None waits for ever."""
+        """Returns a wait that starts now; None waits without limit."""
         secs = math.inf if max_wait_secs is None else float(max_wait_secs)
         return cls(secs, clock() + secs, clock)
 

@@ -39,7 +39,7 @@ class LeavableSession(BoundedCloseSession):
         return bool(self._left)
 
     def leave(self, reason: str) -> None:
-        """Has the call under way, and all later ones, fail.
+        """Makes the current call, and all later ones, fail.
 
         Args:
             reason: Why, for people.
@@ -62,7 +62,7 @@ class LeavableSession(BoundedCloseSession):
         return self._call(lambda: run(fetches, feed_dict, options, run_metadata))
 
     def register_run(self, fetches: Any) -> None:
-        """Has all servers prepare a run, see `BoundedCloseSession.register_run`.
+        """Registers a run with all servers; see `BoundedCloseSession.register_run`.
 
         Raises:
             tf.errors.AbortedError: The session was left.
@@ -78,7 +78,7 @@ class LeavableSession(BoundedCloseSession):
     def _call(self, call: Callable[[], Any]) -> Any:
         """Calls in the session's thread, by the thread that made the session."""
         self._number += 1
-        # Looked at only now: whoever leaves from here on answers to this number.
+        # Read after the number has changed: a `leave` from here on ends this call.
         if self._left:
             raise self._error()
         self._calls.put((self._number, call))

@@ -20,7 +20,7 @@ _ENVIRONMENT: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIB
 
 
 def keep_freed_memory() -> bool:
-    """Has this process reuse the memory of tensors of up to 32 MiB, and keep up to 2 GiB of it.
+    """Makes this process reuse memory of tensors of up to 32 MiB, and keep up to 2 GiB of it.
 
     Whoever has set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the
     environment has decided already, and is left alone; so is a C library other than glibc.

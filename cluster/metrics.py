@@ -12,7 +12,7 @@ from .address import join_address
 
 
 def make_registry() -> CollectorRegistry:
-    """A registry of its own for this process, with the standard `process_*` metrics."""
+    """Returns a registry of its own for this process, with the standard `process_*` metrics."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return registry
@@ -44,7 +44,7 @@ class MetricsServer:
 
 
 def _any_address() -> str:
-    """Every address of this host: of both kinds, where one socket can listen on both."""
+    """Returns the wildcard address of this host: of both kinds, where one socket can serve both."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             is_dual = not probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

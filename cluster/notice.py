@@ -1,4 +1,4 @@
-"""What a parameter server does when its process is asked to end: it stays until it may go."""
+"""Preemption notice of a parameter server: it stays until the chief has saved its parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def leave_on_notice(
     time is not waited for.
 
     Args:
-        client: A registered client; the task goes on renewing its lease meanwhile.
+        client: A registered client; the task keeps renewing its lease meanwhile.
         told_to_stop: Set when the chief ends the job.
         grace_secs: How long this process can stay.
 

@@ -1,4 +1,4 @@
-"""A parameter server beside something else: a worker's process that holds a shard."""
+"""`ParameterHost`: a worker's process that holds parameters, as a parameter server does."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ParameterHost:
         return task
 
     def serve(self, stop: threading.Event, grace_secs: Callable[[], float]) -> None:
-        """Goes on holding the shard until the chief ends the job, or it may go after `stop` is set.
+        """Holds the parameters until the chief ends the job, or lets it go after `stop` is set.
 
         Args:
             stop: Set when this process is asked to end.

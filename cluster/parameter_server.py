@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ParameterServerConfig:
-    """What one parameter server is told.
+    """Configuration of one parameter server.
 
     Attributes:
         chief: `host:port` of the chief's control service.
@@ -54,7 +54,7 @@ def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -
     It knows no other task: sessions bring the cluster.
 
     Returns:
-        Whether it left because of `stop`, and the job goes on without it.
+        Whether it left because of `stop`, and the job continues without it.
 
     Raises:
         ParamserveError: The chief never came, went away, or took this task as gone.

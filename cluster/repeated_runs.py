@@ -1,6 +1,6 @@
-"""Runs that are made again and again: prepared once, as `Session.make_callable` does.
+"""Repeated runs of a session, prepared once, as `Session.make_callable` does.
 
-A session looks at fetches anew in each run, which costs about as much as a hundred ops do.
+A session analyses the fetches of each run again, which costs about as much as a hundred ops do.
 """
 
 from __future__ import annotations

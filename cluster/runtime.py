@@ -73,7 +73,7 @@ def session_config(view: ClusterView, task: Task, address: str, *, optimize: boo
     """The configuration under which `task` sees the parameter servers of `view`, and itself.
 
     State on the parameter servers is shared by all sessions with such a configuration, whichever
-    tasks they belong to; parameter servers need to know nobody.
+    tasks they belong to; parameter servers need no cluster definition.
 
     Args:
         view: The generation's parameter servers.

@@ -28,7 +28,7 @@ from .deadline import POLL_SECS, Deadline, call_in_background, growing_pauses, h
 from .repeated_runs import RepeatedRuns, registered_run
 
 CLOSE_GRACE_SECS = 2.0
-# What a session raises when a peer is gone, or is back in a new life that the session knows not.
+# Errors of a session whose peer is gone, or has restarted with another incarnation.
 PREEMPTION_ERRORS = (tf.errors.AbortedError, tf.errors.UnavailableError)
 
 _MIN_ANSWER_SECS = 0.8
@@ -80,7 +80,7 @@ class BoundedCloseSession(tf.compat.v1.Session):
             return self._do_call(repeated)
         except tf.errors.OpError as error:
             if isinstance(error, PREEMPTION_ERRORS):
-                # Now closing it waits for a peer that is gone: nobody should wait for that.
+                # Closing it would wait for a peer that is gone, so no thread waits for that.
                 self._close_grace_secs = 0.0
             note_op(error, self.graph)
             raise
@@ -106,7 +106,7 @@ class BoundedCloseSession(tf.compat.v1.Session):
         return self._repeated_runs.newest
 
     def register_run(self, fetches: Any) -> None:
-        """Has all servers prepare a run that is about to be made; see `registered_run`."""
+        """Registers with all servers a run that is about to be made; see `registered_run`."""
         self._repeated_runs.add(fetches, registered_run(self, fetches))
 
     def close(self) -> None:
@@ -305,7 +305,7 @@ def wait_until_ready(
     *,
     poll_secs: float = POLL_SECS,
 ) -> None:
-    """Waits until somebody else has initialized the model, and runs the local initialization.
+    """Waits until another task has initialized the model, and runs the local initialization.
 
     Args:
         session: A session of the same cluster.

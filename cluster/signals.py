@@ -7,7 +7,7 @@ import threading
 
 from ..errors import UsageError
 
-# What whoever takes a machine away gives to its processes, if they are not told otherwise.
+# The usual grace period of a preemption, if no other is configured.
 GRACE_SECS = 30.0
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 

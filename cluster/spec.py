@@ -1,4 +1,4 @@
-"""What a cluster is: roles, tasks, the static spec of a job and the chief's view of it.
+"""The cluster: roles, tasks, the static spec of a job and the chief's view of it.
 
 TensorFlow is imported only where a `ClusterDef` is made, so that a command line that merely parses
 addresses starts fast.
@@ -21,7 +21,7 @@ _EXAMPLE = '{"cluster": {"chief": ["host:port"], ...}, "task": {"type": "worker"
 
 
 class Role(enum.StrEnum):
-    """What a process does in a job; the value is TensorFlow's job name."""
+    """The role of a process in a job; the value is TensorFlow's job name."""
 
     CHIEF = "chief"
     PS = "ps"

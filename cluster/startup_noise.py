@@ -1,4 +1,4 @@
-"""What TensorFlow says at every start on a machine without GPUs, where nothing is wrong."""
+"""TensorFlow's harmless messages at every start on a machine without GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How people's commands and the launching process talk to a running job: `StatusClient`."""
+"""`StatusClient`: the client of commands and of the launching process for a running job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_SECS = 2.0
 
 
 def find_chief(logdir: str) -> str:
-    """The control address of the job that runs in a log directory.
+    """Returns the control address of the job that runs in a log directory.
 
     Raises:
         UsageError: None runs there.
@@ -66,7 +66,7 @@ def refuse_live_job(logdir: str) -> None:
 
 
 def read_job_file(logdir: str, name: str) -> str | None:
-    """What the chief has written into a log directory; None when it has not.
+    """Returns what the chief has written into a log directory; None if it has not.
 
     Args:
         logdir: A path of this host, or a URL.
@@ -112,7 +112,7 @@ class StatusClient:
         self.close()
 
     def status(self) -> pb.JobStatus:
-        """The status now.
+        """Returns the status now.
 
         Raises:
             JobFailed: Nothing answers, or the job refused.
@@ -120,7 +120,7 @@ class StatusClient:
         return self._call(self._stub.GetStatus, pb.GetStatusRequest())
 
     def watch(self, interval_secs: float = 1.0) -> Iterator[pb.JobStatus]:
-        """The status now and at each interval, until the job ends."""
+        """Returns the status now and at each interval, until the job ends."""
         yield from self._stub.WatchStatus(pb.WatchStatusRequest(interval_secs=interval_secs))
 
     def stop(self, error: str = "") -> None:

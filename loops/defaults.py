@@ -1,4 +1,4 @@
-"""What stands in a signature for "the usual one", where None has a meaning of its own."""
+"""Marker for the default of an argument for which None has a meaning of its own."""
 
 from __future__ import annotations
 

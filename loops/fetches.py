@@ -1,4 +1,4 @@
-"""What a monitor may ask for, and what a session is asked for in its place.
+"""Fetches of monitors, and the session's fetches in their place.
 
 A monitor asks for tensors, ops, variables, or names of them. The name "v:0" of a resource variable
 is that of its handle, which says nothing about the value; so its reader is fetched instead.

@@ -12,7 +12,7 @@ v1 = tf.compat.v1
 
 
 def find_variable(tensor: Any) -> Any:
-    """The variable that a tensor reads, or the tensor itself if there is none."""
+    """Returns the variable that a tensor reads, or the tensor itself if there is none."""
     if isinstance(tensor, tf.Variable):
         return tensor
     sources = {tensor.op.name, *(source.op.name for source in tensor.op.inputs)}
@@ -35,7 +35,7 @@ def as_only_global_step(global_step: Any) -> Iterator[None]:
 
 
 def read_after(train_op: Any, global_step: Any) -> tf.Tensor:
-    """The global step's value once `train_op` is done, when both are fetched in one run.
+    """Returns the global step's value once `train_op` is done, when both are fetched in one run.
 
     Fetched without such an order, a resource variable gives the value from before the step nearly
     always, and a ref variable the one after it. The op is made once for a graph.
@@ -56,7 +56,7 @@ def read_after(train_op: Any, global_step: Any) -> tf.Tensor:
 
 
 def _operations(train_op: Any) -> list[Any]:
-    """The operations behind any structure of fetches."""
+    """Returns the operations behind any structure of fetches."""
     graph = v1.get_default_graph()
     return [
         graph.as_graph_element(fetch, allow_tensor=True, allow_operation=True)

@@ -12,7 +12,7 @@ v1 = tf.compat.v1
 
 
 class StopAtLimitHook(tf.compat.v1.train.SessionRunHook):
-    """Ends the loop at a global step. It looks before the first step as well.
+    """Hook that ends the loop at a global step, also before the first step.
 
     `tf.compat.v1.train.StopAtStepHook` looks only after a step, so that a call which resumes at the
     limit makes one more.
@@ -44,7 +44,7 @@ class StopAtLimitHook(tf.compat.v1.train.SessionRunHook):
 
 
 class GlobalStepHook(tf.compat.v1.train.SessionRunHook):
-    """Knows the global step: of the model when a session is new, and after each step.
+    """Hook that keeps the global step: of the model in a new session, and after each step.
 
     Args:
         global_step: The variable.
@@ -70,7 +70,7 @@ class GlobalStepHook(tf.compat.v1.train.SessionRunHook):
 
 
 class StartupDelayHook(tf.compat.v1.train.SessionRunHook):
-    """Has a task wait at its start until the others have come to a global step.
+    """Hook that makes a task wait at its start until the others have reached a global step.
 
     Args:
         wait_until_step: The global step.
@@ -92,7 +92,7 @@ class StartupDelayHook(tf.compat.v1.train.SessionRunHook):
 
 
 class SessionMarksHook(tf.compat.v1.train.SessionRunHook):
-    """Writes to the events where a run starts and stops; TensorBoard drops what lies in between.
+    """Hook that marks starts and stops in the events; TensorBoard drops what lies in between.
 
     Args:
         writer: The `tf.compat.v1.summary.FileWriter`.

@@ -1,4 +1,4 @@
-"""What `contrib.learn.train` does in each step, and between its steps."""
+"""The steps of `contrib.learn.train`, with their monitors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ END_OF_INPUT = (tf.errors.OutOfRangeError, StopIteration)
 
 @dataclass(frozen=True, kw_only=True)
 class LearnFetches:
-    """What every step fetches.
+    """The fetches of every step.
 
     Attributes:
         train_op: Makes the step; any structure that `session.run` takes.
@@ -42,7 +42,7 @@ class LearnFetches:
 
 
 class LearnSteps(tf.compat.v1.train.SessionRunHook):
-    """Makes steps, with monitors around them. It is a hook too, to see sessions come and go.
+    """Step function with monitors around each step; as a hook it follows new and closed sessions.
 
     Args:
         fetches: What every step fetches.
@@ -80,7 +80,7 @@ class LearnSteps(tf.compat.v1.train.SessionRunHook):
         self._last_logged = 0
 
     def begin(self) -> None:
-        """Has the monitors begin, which may still add to the graph."""
+        """Begins the monitors, which may still add to the graph."""
         self.monitors.begin(self._limit)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
@@ -92,7 +92,7 @@ class LearnSteps(tf.compat.v1.train.SessionRunHook):
             _logger.info("Training steps [%d,%s)", self._last_step, limit)
 
     def end(self, session: Any) -> None:
-        """Has the monitors end."""
+        """Ends the monitors."""
         with session.as_default():
             self.monitors.end(session)
 

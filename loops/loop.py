@@ -25,7 +25,7 @@ JOIN_GRACE_SECS = 8.0
 
 @dataclass(frozen=True)
 class Step:
-    """What a step function works with.
+    """The arguments of a step function.
 
     Attributes:
         session: The session itself, without hooks: the newest, after a recovery too.
@@ -44,7 +44,7 @@ StepFunction = Callable[[Step], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What the chief does beside the steps. Nothing of it happens without a log directory.
+    """The chief's tasks beside the steps; without a log directory there are none.
 
     Attributes:
         save_checkpoint_secs: Seconds between checkpoints, the first one at the start; None or 0
@@ -86,7 +86,7 @@ class Loop:
             services need it.
         last_step: Global step at which the loop ends, before its first step too; None: never.
         is_sync: Whether a `SyncReplicasOptimizer` of the graph has a queue runner in the chief.
-        tolerates_nan: Whether training goes on when the loss is NaN.
+        tolerates_nan: Whether training continues when the loss is NaN.
     """
 
     step: StepFunction
@@ -105,7 +105,7 @@ class Loop:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopContext:
-    """Where a loop runs: what its maker has to know of it.
+    """The context of a loop: its task, as far as the loop's maker needs it.
 
     Attributes:
         is_chief: Whether what only the chief runs in its steps runs here.
@@ -119,9 +119,9 @@ class LoopContext:
 
 
 class CurrentSession(tf.compat.v1.train.SessionRunHook):
-    """Knows the session and the coordinator of the moment.
+    """Hook that keeps the current session and coordinator.
 
-    TensorFlow's `run_step_fn` goes on handing out the session that was closed by a recovery.
+    TensorFlow's `run_step_fn` keeps handing out the session that was closed by a recovery.
     """
 
     session: tf.compat.v1.Session | None = None

@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Monitors:
-    """Calls monitors in their order.
+    """Monitors that are called in their order.
 
     Args:
         monitors: Objects with the methods of `paramserve.contrib.learn.monitors.BaseMonitor`.
@@ -27,7 +27,7 @@ class Monitors:
         self._begun: list[Any] = []
 
     def begin(self, max_steps: int | None) -> None:
-        """Has each begin; if one cannot, those that could end again."""
+        """Begins each monitor; if one fails, ends those that have begun."""
         try:
             for monitor in self._monitors:
                 monitor.begin(max_steps=max_steps)
@@ -37,7 +37,7 @@ class Monitors:
             raise
 
     def step_begin(self, graph: tf.Graph, step: int) -> dict[Hashable, Any]:
-        """Has each begin a step.
+        """Begins a step with each monitor.
 
         Returns:
             What to fetch with the step, by the keys that the outputs shall have.
@@ -52,7 +52,7 @@ class Monitors:
         }
 
     def step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:
-        """Has each see the outputs; returns whether any of them asks to stop."""
+        """Passes the outputs to each monitor; returns whether any of them asks to stop."""
         answers = [monitor.step_end(step, outputs) for monitor in self._monitors]
         return any(answers)
 
@@ -62,7 +62,7 @@ class Monitors:
             monitor.post_step(step, session)
 
     def end(self, session: tf.compat.v1.Session | None) -> None:
-        """Has each end that began, whatever the others do.
+        """Ends each monitor that began, also if another one fails.
 
         Raises:
             Exception: What the first monitor raised that failed, other than the end of an input.
@@ -81,7 +81,7 @@ class Monitors:
             raise errors[0]
 
     def abandon(self, session: tf.compat.v1.Session | None = None) -> None:
-        """Has each end that began, after an error; further errors are only logged."""
+        """Ends each monitor that began, after an error; further errors are only logged."""
         try:
             self.end(session)
         except Exception as error:

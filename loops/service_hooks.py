@@ -19,7 +19,7 @@ BASENAME = "model.ckpt"
 
 
 class StepRateHook(tf.compat.v1.train.SessionRunHook):
-    """Writes and logs `global_step/sec`.
+    """Hook that writes and logs `global_step/sec`.
 
     Args:
         timer: A `SecondOrStepTimer`: says when it is due.
@@ -97,7 +97,7 @@ class SummaryHook(tf.compat.v1.train.SessionRunHook):
 
 
 class CheckpointHook(tf.compat.v1.train.SessionRunHook):
-    """Saves checkpoints: at the start of each session, by the clock, and at the end.
+    """Hook that saves checkpoints: at the start of each session, by the clock, and at the end.
 
     Args:
         scaffold: Its saver saves.

@@ -146,7 +146,7 @@ def _always_ready() -> Any:
 
 
 def _chosen(given: Any, make_nothing: Callable[[], Any]) -> Any:
-    """What a `Scaffold` wants: None for the default, and an op that does nothing for None."""
+    """Returns a `Scaffold` argument: None for the default, and an op without effect for None."""
     if is_default(given):
         return None
     return make_nothing() if given is None else given

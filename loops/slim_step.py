@@ -24,7 +24,7 @@ TrainStepFunction = Callable[[Any, Any, Any, MutableMapping[str, Any]], tuple[An
 
 
 class SlimStep:
-    """Makes the steps of one loop.
+    """Step function of one loop.
 
     Args:
         train_op: What makes a step and gives the loss: a fetch, or a structure of them.
@@ -89,7 +89,7 @@ class SlimStep:
         return loss
 
     def _view_of(self, session: tf.compat.v1.Session) -> StepSession:
-        """The view of a session, which is new at the start and after each recovery."""
+        """Returns the view of a session, which is new at the start and after each recovery."""
         if self._view is None or self._view.inner is not session:
             self._view = StepSession(
                 session,

@@ -73,7 +73,7 @@ def run_in_static_cluster(
         master: Master string of this task's server, or "".
         is_chief: Whether this task initializes, restores, saves and summarizes.
         config: A `tf.compat.v1.ConfigProto`, or None.
-        max_wait_secs: Seconds to wait for servers, and for the chief; None waits for ever.
+        max_wait_secs: Seconds to wait for servers, and for the chief; None waits without limit.
         data_plane: How tensors cross between tasks; the default `DataPlane` if None.
 
     Returns:
@@ -118,7 +118,7 @@ def _saves(loop: Loop) -> bool:
 
 
 def _service_hooks(loop: Loop, logdir: str | None) -> list[tf.compat.v1.train.SessionRunHook]:
-    """The hooks with which the chief writes to `logdir`, in the order in which they run."""
+    """Returns the hooks with which the chief writes to `logdir`, in the order in which they run."""
     if not logdir:
         return []
     services, scaffold, step_after = loop.services, loop.scaffold, loop.step_after
@@ -149,7 +149,7 @@ def _writer(loop: Loop, logdir: str) -> Any:
 
 
 def _timer(steps: float | None, secs: float | None) -> Any:
-    """A timer of either; None if neither is given, or positive."""
+    """Returns a timer of either; None if neither is given, or positive."""
     steps, secs = (each if each is not None and each > 0 else None for each in (steps, secs))
     return v1.train.SecondOrStepTimer(secs, steps) if steps or secs else None
 
@@ -199,7 +199,7 @@ def _tidied_up(graph: tf.Graph) -> Iterator[None]:
 
 
 def _forget_outdated(graph: tf.Graph) -> list[tuple[str, Any]]:
-    """Has a scaffold make its ops anew if the model has grown since the last training.
+    """Makes a scaffold build its ops again if the model has grown since the last training.
 
     It puts them into collections of the graph, and would take them from there, without the
     variables and summaries that were made in between.

@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _StaticClusterSessionCreator(tf.compat.v1.train.SessionCreator):
-    """What both creators share: the graph is finalized, and a session is opened in bounded time."""
+    """Base of both session creators: finalizes the graph, and opens a session in bounded time."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class ChiefSessionCreator(_StaticClusterSessionCreator):
         config: A `tf.compat.v1.ConfigProto`, or None.
         checkpoint_dir: Where to look for the newest checkpoint; None restores nothing.
         checkpoint_filename_with_path: A checkpoint to restore, in place of `checkpoint_dir`.
-        max_wait_secs: Seconds to wait for the cluster's servers; None waits for ever. Restoring
-            and initializing are work, not waiting, and take the time that they need.
+        max_wait_secs: Seconds to wait for the cluster's servers; None waits without limit.
+            Restoring and initializing are work, not waiting, and take the time that they need.
         data_plane: How tensors cross between tasks; the default `DataPlane` if None.
         train_ops: What trains, besides the ops in the collection `TRAIN_OP`.
 
@@ -126,7 +126,7 @@ class ChiefSessionCreator(_StaticClusterSessionCreator):
 
 
 class ReleaseThreadsHook(tf.compat.v1.train.SessionRunHook):
-    """Lets threads end that are stuck in a call of the session when training is over.
+    """Hook that ends threads that are stuck in a call of the session when training is over.
 
     A synchronous chief has such a thread: its queue runner waits for gradients that will not come.
     A `MonitoredSession` waits `stop_grace_period_secs` for it, and closes the session afterwards;
@@ -156,7 +156,7 @@ class WorkerSessionCreator(_StaticClusterSessionCreator):
         master: "" for this process alone, or "grpc://host:port".
         config: A `tf.compat.v1.ConfigProto`, or None.
         max_wait_secs: Seconds to wait for the servers and then for the model, together; None
-            waits for ever.
+            waits without limit.
         poll_secs: Seconds between the first two looks whether the model is ready; later ones are
             up to 1 s apart. (TensorFlow's own creator looks every 30 s.)
         data_plane: How tensors cross between tasks; the default `DataPlane` if None.
@@ -219,7 +219,7 @@ def restore(
 
 
 def _take_over(saver: tf.compat.v1.train.Saver, earlier: Sequence[str]) -> None:
-    """Has a saver delete the checkpoints of earlier runs, oldest first, as it writes new ones.
+    """Makes a saver delete the checkpoints of earlier runs, oldest first, as it writes new ones.
 
     It deletes one at a time. What an earlier run kept beyond the saver's limit goes all together
     with the next save: a program that only reads checkpoints deletes none.

@@ -16,7 +16,7 @@ Decision = Callable[[int], bool]
 
 
 class TrainOpFinder:
-    """Knows of any fetches whether running them makes a training step.
+    """Test of fetches: whether running them makes a training step.
 
     Args:
         train_op: What makes the step: a fetch, or a structure of them.
@@ -30,7 +30,7 @@ class TrainOpFinder:
         self._known: dict[Any, bool] = {}
 
     def is_in(self, fetches: Any) -> bool:
-        """Whether the train op is among the fetches, or is run for one of them."""
+        """Returns whether the train op is among the fetches, or is run for one of them."""
         return any(self._leads_to(operation) for operation in self._operations(fetches))
 
     def _leads_to(self, operation: Any) -> bool:
@@ -50,7 +50,7 @@ class TrainOpFinder:
         return False
 
     def _operations(self, fetches: Any) -> list[Any]:
-        """The operations behind any structure of fetches; none for what is no fetch."""
+        """Returns the operations behind any structure of fetches; none for what is no fetch."""
         operations = []
         for fetch in tf.nest.flatten(fetches, expand_composites=True):
             try:
@@ -100,7 +100,7 @@ class StepSession(tf.compat.v1.Session):
         return self._progress.value
 
     def decide(self, condition: Any) -> bool | None:
-        """What a condition tensor of the loop says at `global_step`; None of any other tensor."""
+        """Returns the value of a loop's condition tensor at a step; None for other tensors."""
         decision = self._decisions.get(condition.ref()) if tf.is_tensor(condition) else None
         return None if decision is None else decision(self.global_step)
 

@@ -19,10 +19,10 @@ _logger = logging.getLogger(__name__)
 
 
 class EveryN:
-    """Says at which global steps something is due that happens every so many of them.
+    """Schedule of an action that is due every so many global steps.
 
     A worker that is not alone sees only some of the steps, and not always the multiple itself; so
-    it is due at the first step seen after one, too.
+    it is due at the first step seen after one as well.
 
     Args:
         every: Global steps, at least 1.
@@ -33,7 +33,7 @@ class EveryN:
         self._seen: int | None = None
 
     def is_due(self, step: int) -> bool:
-        """Whether it is due at the step; called once a step."""
+        """Returns whether it is due at the step; called once a step."""
         seen, self._seen = self._seen, step
         return step % self._every == 0 or (
             seen is not None and step // self._every > seen // self._every

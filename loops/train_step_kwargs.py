@@ -17,7 +17,7 @@ v1 = tf.compat.v1
 
 @dataclass(frozen=True)
 class TrainStepKwargs:
-    """What a step function is handed.
+    """The `train_step_kwargs` of a step function.
 
     Attributes:
         values: The dictionary itself: the loop's, or the caller's.

@@ -1,4 +1,4 @@
-"""Scripts written for TensorFlow 1, brought to `paramserve` and today's TensorFlow."""
+"""Migration of scripts for TensorFlow 1 to `paramserve` and today's TensorFlow."""
 
 from .names import NAMESPACES, Namespace, Place, place
 from .report import Finding

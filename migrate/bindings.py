@@ -1,4 +1,4 @@
-"""Which local names of a script stand for something of TensorFlow's, and where they are used."""
+"""Local names of a script that stand for TensorFlow's modules and names, and their uses."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Use:
 
 
 class BindingCollector(cst.CSTVisitor):
-    """Collects a module's bindings and their uses, in the order in which they are read.
+    """Collector of a module's bindings and their uses, in the order in which they are read.
 
     Local names are followed through scopes, so a parameter or variable that is also called
     `tf` is nothing to it.
@@ -122,7 +122,7 @@ class BindingCollector(cst.CSTVisitor):
             binding.uses.append(use)
 
     def _named_by(self, node: cst.CSTNode) -> Binding | None:
-        """The binding that an assignment of this value makes."""
+        """Returns the binding that an assignment of this value makes."""
         parent = self.get_metadata(meta.ParentNodeProvider, node)
         if not isinstance(parent, cst.Assign) or len(parent.targets) != 1:
             return None
@@ -196,7 +196,7 @@ class BindingCollector(cst.CSTVisitor):
         return binding.path + dotted_name(node)[len(base.value) :]
 
     def _assignment(self, node: Any) -> cst.Assign | None:
-        """The statement `name = value` that assigns to this name."""
+        """Returns the statement `name = value` that assigns to this name."""
         if not isinstance(node, cst.Name):
             return None
         target = self.get_metadata(meta.ParentNodeProvider, node, None)
@@ -206,7 +206,7 @@ class BindingCollector(cst.CSTVisitor):
         return None
 
     def _is_none(self, node: Any) -> bool:
-        """Whether a name is given None, as where an import failed."""
+        """Returns whether a name is given None, as where an import failed."""
         assign = self._assignment(node)
         return assign is not None and get_full_name_for_node(assign.value) == "None"
 
@@ -216,14 +216,14 @@ class BindingCollector(cst.CSTVisitor):
 
 
 def dotted_name(node: cst.BaseExpression) -> str:
-    """A name, or an attribute of one, without the white space that may be in it."""
+    """Returns a name, or an attribute of one, without the white space that may be in it."""
     name = get_full_name_for_node(node)
     assert name is not None
     return name
 
 
 def imported_from(statement: cst.ImportFrom) -> str | None:
-    """The module of a `from` import; None if it is a relative one."""
+    """Returns the module of a `from` import; None if it is a relative one."""
     if statement.relative or statement.module is None:
         return None
     return dotted_name(statement.module)
@@ -234,7 +234,7 @@ def _local_name(alias: cst.ImportAlias) -> str:
 
 
 def _import_sites(statement: cst.Import | cst.ImportFrom) -> list[Site]:
-    """What of TensorFlow's an import gives names to."""
+    """Returns the sites of an import that name something of TensorFlow's."""
     if isinstance(statement.names, cst.ImportStar):
         return []
     sites = []

@@ -23,21 +23,21 @@ class Edits:
         self.replace(self.line_start(start), self.line_end(end), new)
 
     def line_start(self, offset: int) -> int:
-        """Where the line of an offset begins."""
+        """Returns the offset at which the line of an offset begins."""
         return self.text.rfind(b"\n", 0, offset) + 1
 
     def line_end(self, offset: int) -> int:
-        """Where the line after that of an offset begins."""
+        """Returns the offset at which the next line begins."""
         end = self.text.find(b"\n", offset)
         return len(self.text) if end < 0 else end + 1
 
     def indentation(self, offset: int) -> str:
-        """The white space before an offset on its line."""
+        """Returns the white space before an offset on its line."""
         line = self.text[self.line_start(offset) : offset]
         return line[: len(line) - len(line.lstrip())].decode()
 
     def applied(self) -> str:
-        """The text with all replacements made."""
+        """Returns the text with all replacements made."""
         parts = []
         reached = 0
         for start, end, new in sorted(self._edits, key=lambda edit: edit[:2]):

@@ -14,7 +14,7 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class Script:
-    """The text of a file, and what it takes to write it back."""
+    """The text of a file, with the encoding to write it back."""
 
     path: Path
     text: str

@@ -1,4 +1,4 @@
-"""How import statements are rewritten."""
+"""Rewriting of import statements."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ImportChange:
 def change_import(
     statement: cst.Import | cst.ImportFrom, actions: Mapping[cst.ImportAlias, Action]
 ) -> ImportChange:
-    """Works out how an import is to be rewritten, with as little changed as can be.
+    """Finds the smallest change that rewrites an import.
 
     Args:
         statement: The import; no `*`.
@@ -90,7 +90,7 @@ def _change_from(
 
 
 def _from_item(module: str, alias: cst.ImportAlias, action: Action) -> tuple[str, str] | None:
-    """The module and the item of a `from` import; None if there is to be none."""
+    """Returns the module and the item of a `from` import; None if there is to be none."""
     if action is Fate.DROPPED:
         return None
     path = action if isinstance(action, str) else f"{module}.{alias.evaluated_name}"

@@ -1,4 +1,4 @@
-"""What a script says about itself before it is rewritten, and what is left of it afterwards."""
+"""Inspection of a script before it is rewritten, and of the names that are left afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Inspection:
         self._scopes = {each for each in wrapper.resolve(meta.ScopeProvider).values() if each}
 
     def is_for_tensorflow_2(self) -> bool:
-        """Whether a script has what only TensorFlow 2 has, and nothing that it has not.
+        """Returns whether a script has what only TensorFlow 2 has, and nothing that it has not.
 
         To import `paramserve` counts as the former: it has been migrated before.
         """
@@ -64,7 +64,7 @@ class Inspection:
         return "{}:{}".format(*min(positions)) if positions else None
 
     def findings(self, plan: Plan, *, to_compat: bool) -> Iterator[Finding]:
-        """All that the plan leaves, and that will not work or cannot be followed."""
+        """Returns all that the plan leaves, and that will not work or cannot be followed."""
         for binding in self._collector.bindings:
             broken = self._broken_import(binding, to_compat)
             if broken is not None:
@@ -79,7 +79,7 @@ class Inspection:
             yield from self._name_in_string(string)
 
     def _broken_import(self, binding: Binding, to_compat: bool) -> Finding | None:
-        """An import of something private to TensorFlow, or of something that is gone."""
+        """Returns an import of something private to TensorFlow, or of something that is gone."""
         path = canonical(binding.path)
         alias = binding.sites[0].alias
         private = path.startswith("tf.python.training")
@@ -105,7 +105,7 @@ class Inspection:
             yield self._finding(use.node, use.path if ".python." in path else path, advice)
 
     def _is_asked_for_attributes(self, use: Use) -> bool:
-        """Whether the use is the object of a `getattr`."""
+        """Returns whether the use is the object of a `getattr`."""
         argument = self._parents[use.node]
         call = self._parents[argument]
         return (
@@ -132,7 +132,7 @@ class Inspection:
             yield self._finding(node, path, f"in a string: {advice}")
 
     def _future(self, path: str, to_compat: bool) -> str:
-        """The path under which TensorFlow will be asked for this once it is rewritten."""
+        """Returns the path under which TensorFlow will be asked for this once it is rewritten."""
         private = path.partition(".")[2].partition(".")[0] in PRIVATE
         return _in_compat(path) if to_compat and not private else path
 

@@ -1,4 +1,4 @@
-"""What the installed TensorFlow offers, asked of TensorFlow itself."""
+"""Names that the installed TensorFlow offers, looked up in TensorFlow itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of each binding and each use: decisions alone, no text."""
+"""The plan of a migration: the decision for each binding and each use, without text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTRIB = "tf.contrib"
 
 @dataclass(frozen=True)
 class Target:
-    """What a use is to say now."""
+    """The new text of a use."""
 
     path: str
     """Takes the place of the use, save what follows the public name in it."""
@@ -24,7 +24,7 @@ class Target:
 
 
 class Plan:
-    """Decides for every binding whether the name moves as a whole or its uses do.
+    """Decisions for every binding: the name moves as a whole, or its uses move one by one.
 
     A name moves as a whole (`slim` now stands for `paramserve.contrib.slim`) if all of its uses
     have a place, and some of them one below a module that is called the same: those stay as they
@@ -41,13 +41,13 @@ class Plan:
         self._names: dict[Binding, str | None] = {}
 
     def new_path(self, binding: Binding) -> str | None:
-        """What the binding's name stands for now; None if it does not move as a whole."""
+        """Returns the new path of the binding's name; None if it does not move as a whole."""
         if binding not in self._names:
             self._names[binding] = self._decide(binding)
         return self._names[binding]
 
     def target(self, use: Use) -> Target | None:
-        """What a use is to say, should it be spelled out; None if that has no place."""
+        """Returns the new text of a use that is spelled out; None if it has no place."""
         if use.names is not None:
             path = self.new_path(use.names)
             return Target(path, "", self.modules(use.names)) if path else None
@@ -61,19 +61,19 @@ class Plan:
         return Target(module, "", frozenset([module])) if module else None
 
     def modules(self, binding: Binding) -> frozenset[str]:
-        """What the binding's uses need imported; the module that it names if it has none."""
+        """Returns the modules that the binding's uses need; without uses, the module it names."""
         targets = [self.target(use) for use in binding.uses]
         modules = frozenset[str]().union(*(each.modules for each in targets if each))
         path = self.new_path(binding)
         return modules or (frozenset([path]) if path else modules)
 
     def is_left(self, use: Use) -> bool:
-        """Whether a use stays because it has no place."""
+        """Returns whether a use stays because it has no place."""
         gone = use.names is not None and self.is_gone(use.names)
         return not gone and self.target(use) is None
 
     def is_gone(self, binding: Binding) -> bool:
-        """Whether a name is needed no more, and could not be had any more."""
+        """Returns whether a name is needed no more, and could not be had any more."""
         path = canonical(binding.path)
         if binding.ambiguous or path == "tf" or self.new_path(binding):
             return False
@@ -81,7 +81,7 @@ class Plan:
         return (removed or bool(binding.uses)) and not any(map(self.is_left, binding.uses))
 
     def spelled_out(self, bindings: Iterable[Binding]) -> list[tuple[Use, Target]]:
-        """The uses to rewrite."""
+        """Returns the uses to rewrite."""
         found = []
         for binding in bindings:
             new = self.new_path(binding)
@@ -116,6 +116,6 @@ class Plan:
 
 
 def _path_before_rest(use: Use, target: Target | None) -> str:
-    """What the use's binding would have to stand for, for the use to stay; "" for nothing."""
+    """Returns the path of a binding with which the use could stay; "" if there is none."""
     path = target.path + target.rest if target else ""
     return path.removesuffix(use.rest) if path.endswith(use.rest) else ""

@@ -1,4 +1,4 @@
-"""What could not be given a new place, and what its author can do about it."""
+"""The report of names without a new place, with remedies for the script's author."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Finding(NamedTuple):
 
 
 def remedy(name: str) -> str:
-    """What to do about a canonical name that has no place."""
+    """Returns the remedy for a canonical name that has no place."""
     if ".python." in name:
         return _private_remedy(name)
     parts = name.split(".")
@@ -105,7 +105,7 @@ def _private_remedy(name: str) -> str:
 
 
 def format_findings(path: str, findings: Iterable[Finding]) -> list[str]:
-    """One line for each name: FILE:LINE:COLUMN, the name, what to do, and where else it is."""
+    """Formats a line for each name: FILE:LINE:COLUMN, name, remedy, and other places."""
     by_name: dict[tuple[str, str], list[Finding]] = {}
     for finding in sorted(findings):
         by_name.setdefault((finding.name, finding.remedy), []).append(finding)

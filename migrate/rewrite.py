@@ -1,4 +1,4 @@
-"""Rewrites one script: reads it, plans, and writes only what has to change."""
+"""Rewriting of one script: parsing, planning, and the smallest change of the text."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class _Rewriter:
             self._statements.replace_statement(statement, change.statements)
 
     def _action(self, binding: Binding, site: Site) -> Action:
-        """What becomes of one name of an import."""
+        """Returns the action for one name of an import."""
         new_path = self._plan.new_path(binding)
         if new_path is not None:
             return new_path
@@ -134,7 +134,7 @@ class _Rewriter:
         return self._action_of_whole(binding, site)
 
     def _action_of_whole(self, binding: Binding, site: Site) -> Action:
-        """What becomes of `import tensorflow`, or of `import tensorflow.contrib.slim`."""
+        """Returns the action for `import tensorflow`, or for `import tensorflow.contrib.slim`."""
         assert site.alias is not None
         imported = site.alias.evaluated_name
         whole = COMPAT if self._to_compat else "tensorflow"
@@ -201,6 +201,6 @@ class _Rewriter:
             self._statements.insert_after_imports(site.statement, f"{name}.disable_v2_behavior()")
 
     def _import_sites(self) -> list[Site]:
-        """All imports of something of TensorFlow's, as they stand in the text."""
+        """Returns all imports of something of TensorFlow's, as they stand in the text."""
         sites = [site for binding in self._bindings for site in binding.sites if site.alias]
         return sorted(sites, key=lambda site: self._statements.start(site.statement))

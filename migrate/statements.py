@@ -1,4 +1,4 @@
-"""Where statements are in the text, and changes to whole ones."""
+"""Positions of statements in the text, and changes to whole statements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .edits import Edits
 
 
 class Statements:
-    """Replaces nodes and statements of one module in its text."""
+    """The nodes and statements of one module, with their replacement in its text."""
 
     def __init__(self, wrapper: meta.MetadataWrapper, edits: Edits) -> None:
         self._edits = edits
@@ -53,7 +53,7 @@ class Statements:
                 self._edits.replace_lines(self.start(line), self._end(line), "")
 
     def is_at_top(self, node: cst.CSTNode) -> bool:
-        """Whether a statement runs when the module is imported."""
+        """Returns whether a statement runs when the module is imported."""
         while node is not self._module:
             if isinstance(node, cst.FunctionDef | cst.Lambda | cst.ClassDef):
                 return False
@@ -83,7 +83,7 @@ class Statements:
         self._edits.replace(at, at, text if complete else f"{self._newline}{text}")
 
     def _anchor(self, node: cst.CSTNode) -> cst.CSTNode:
-        """The statement of a block that a line may be put before or after."""
+        """Returns the statement of a block that a line may be put before or after."""
         at_top = self.is_at_top(node)
         while True:
             parent = self._parents[node]

@@ -9,7 +9,7 @@ END = "<!-- end of names -->"
 
 
 def updated(document: str) -> str:
-    """A document with what is between its two marks made anew.
+    """Returns a document with the tables between its two marks updated.
 
     Raises:
         ValueError: The document has no such marks.

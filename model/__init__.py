@@ -1,1 +1,1 @@
-"""What a user's model is to the processes of a job: the contract of `build(task)`."""
+"""The user's model: the contract of `build(task)` with the processes of a job."""

@@ -1,4 +1,4 @@
-"""Calls in a model's code that need eager execution: refused, with what to do instead."""
+"""Checks for calls in a model's code that need eager execution; each error names a remedy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LEARNED_BY_ADAPT = {
 
 @contextmanager
 def refused_eager_calls() -> Iterator[None]:
-    """Within it, calls that need values are refused where only a graph is built.
+    """Rejects calls inside it that need values, where only a graph is built.
 
     Some of them would do nothing otherwise, and others fail far from the call.
 
@@ -87,7 +87,7 @@ def _guard(owner: type, method: str, call: str, remedy: str) -> None:
 
 
 def _users_line() -> str:
-    """The line of the model's code that called, be it by a function of a package."""
+    """Returns the line of the model's code that called, be it by a function of a package."""
     frame: FrameType = sys._getframe(2)
     while frame.f_back is not None and "site-packages" in frame.f_code.co_filename:
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""From a build function to the graph that a chief and its workers share.
+"""`TrainGraph`: the graph that a chief and its workers build from a build function.
 
 Chief and workers each build the graph for themselves, in the same order, so the same variables
 land on the same parameter servers.
@@ -40,7 +40,7 @@ EXAMPLES = "paramserve/examples"
 
 @dataclass(frozen=True)
 class TrainGraph:
-    """A graph, and what the processes of a job run in it.
+    """A graph with the operations that the processes of a job run in it.
 
     Attributes:
         graph: The `tf.Graph`.
@@ -101,12 +101,12 @@ class TrainGraph:
         return self.chief_saver
 
     def container(self) -> AbstractContextManager[Any]:
-        """Within it, ops of this graph keep their state apart from that of other layouts."""
+        """Separates the state of ops made inside from that of other layouts."""
         return _container(self.graph, self.layout)
 
     @property
     def steps(self) -> tuple[Operation, ...]:
-        """What workers and chief run in each step."""
+        """The operations that workers and chief run in each step."""
         return (self.train_op, *((self.sync.apply_step,) if self.sync else ()))
 
 
@@ -195,7 +195,7 @@ def build_train_graph(
 
 @contextmanager
 def _explaining(what: str) -> Iterator[None]:
-    """Turns what a user's code raises into one line that says where."""
+    """Converts errors of the user's code into a `UsageError` of one line with the place."""
     try:
         yield
     except (ParamserveError, JobStopping):
@@ -265,7 +265,7 @@ def _train_ops(
 
 
 def _counted(train_op: Any, counters: Counters, count: Tensor) -> Operation:
-    """Counts what a step read once it is done: not that of a step whose input has ended."""
+    """Counts a step's input once the step is done: not that of a step whose input has ended."""
     examples, read = counters.examples, counters.input
     if read is None:
         with tf.control_dependencies([train_op]):
@@ -312,7 +312,7 @@ def _scalar_int64(examples: Tensor | int) -> Tensor:
 
 
 def container_name(layout: int) -> str:
-    """The container on the parameter servers in which a layout's state lies."""
+    """Returns the container on the parameter servers in which a layout's state lies."""
     return f"paramserve-{layout}"
 
 
@@ -326,7 +326,7 @@ def _init_ops(loop: Loop, of_the_model: set[Any], *, every: bool) -> dict[str, A
     if not every:
         variables = list({variable.device: variable for variable in variables}.values())
     uninitialized = v1.report_uninitialized_variables(variables)
-    uninitialized.mark_used()  # Not in the graph, but by whoever opens a session.
+    uninitialized.mark_used()  # Not in the graph, but by the code that opens a session.
     local = _chosen(scaffold.local_init_op, v1.local_variables_initializer)
     return {
         "init_op": _chosen(scaffold.init_op, v1.global_variables_initializer),

@@ -18,7 +18,7 @@ _is_untuned: ContextVar[bool] = ContextVar("is_untuned", default=False)
 
 @contextmanager
 def untuned() -> Iterator[None]:
-    """Within it, datasets are iterated without tf.data's tuning thread, unless they ask for it.
+    """Iterates datasets inside it without tf.data's tuning thread, unless they ask for it.
 
     A session destroys its iterators when it is closed, and holds a lock of the server meanwhile
     which the next session needs. The tuning thread is woken for that a moment before it can see
@@ -38,7 +38,7 @@ def untuned() -> Iterator[None]:
 
 @functools.cache
 def _install() -> None:
-    """Each way to iterate over a dataset in a graph passes through one of two methods."""
+    """Replaces the two methods through which each iteration over a dataset in a graph passes."""
     finish: Callable[..., Any] = DatasetV2._apply_debug_options  # Not public.
     make_initializer: Callable[..., Any] = v1.data.Iterator.make_initializer
     DatasetV2._apply_debug_options = lambda dataset: finish(_as_asked(dataset))

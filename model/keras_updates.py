@@ -1,4 +1,4 @@
-"""Keras 3 models in a graph: names that repeat, what to train, and state that has to be kept."""
+"""Keras 3 models in a graph: repeatable names, trainable variables, and updates of state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RESTORES = ("Restore", "RestoreSlice", "RestoreV2")
 
 
 def reset_names() -> None:
-    """Has Keras name the layers of the next graph as it named those of the last one.
+    """Resets Keras's counters, so that it names the layers of the next graph as in the last one.
 
     Names count up through a process's life, and a seed generator's cannot be given; the same model
     built twice, to be trained and to be evaluated, would have variables of two names. To be called
@@ -29,7 +29,7 @@ def reset_names() -> None:
 
 
 def trainable_values(model: keras.Model) -> list[tf.Variable]:
-    """TensorFlow's variables behind a model's trainable weights, `layer.trainable` respected."""
+    """Returns TensorFlow's variables behind a model's trainable weights; see `layer.trainable`."""
     return [variable.value for variable in model.trainable_variables]
 
 
@@ -148,7 +148,7 @@ def _functions(node: Any) -> list[str]:
 
 
 def _written(library: Mapping[str, Any], names: Collection[str], states: set[int]) -> set[int]:
-    """Which of the arguments at positions `states` the functions called `names` write."""
+    """Returns the positions among `states` whose arguments the functions `names` write."""
     written: set[int] = set()
     for name in names if states else ():
         function = library[name]

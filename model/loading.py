@@ -1,4 +1,4 @@
-"""From `MODULE_OR_FILE:function` to the build function it names."""
+"""Loading of the build function that a reference `MODULE_OR_FILE:function` names."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _import_alone(path: Path) -> ModuleType:
 
 
 def _place_in_package(path: Path) -> tuple[str, Path]:
-    """The full name of a file's module, and the folder that its outermost package is in."""
+    """Returns the full name of a file's module, and the folder that its outermost package is in."""
     name, folder = path.stem, path.parent
     while (folder / "__init__.py").is_file():
         name, folder = f"{folder.name}.{name}", folder.parent

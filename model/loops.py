@@ -1,4 +1,4 @@
-"""From the loop that a `TrainSpec` names to the `Loop` that a task of the service runs."""
+"""Construction of the `Loop` that a `TrainSpec` names, for a task of the service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACED = frozenset({"train_op", "loss_op", "global_step", "task", "sync_optimiz
 
 @dataclass(frozen=True, kw_only=True)
 class JobDefaults:
-    """What the job's options say, for arguments that `loop_args` leaves out.
+    """The job's options, as defaults for arguments that `loop_args` leaves out.
 
     Attributes:
         save_checkpoint_secs: Seconds between checkpoints; None: none by time.
@@ -79,7 +79,7 @@ def make_loop(
 
 
 def _by_steps(loop: Loop, defaults: JobDefaults) -> Loop:
-    """Has summaries written as the job says, where the model says nothing of the seconds."""
+    """Applies the job's summary period in steps if the model gives no period in seconds."""
     services = loop.services
     if not services.save_summaries_secs:
         return loop  # There are none.

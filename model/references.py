@@ -38,12 +38,12 @@ def split_reference(reference: str) -> tuple[str, str]:
 
 
 def is_file(target: str) -> bool:
-    """Whether the first part of a reference names a file rather than a module."""
+    """Returns whether the first part of a reference names a file rather than a module."""
     return target.endswith(".py") or "/" in target
 
 
 def find_source(target: str) -> Path | None:
-    """The source file behind the first part of a reference; None for a module without one.
+    """Returns the source file behind the first part of a reference; None for a module without one.
 
     Raises:
         UsageError: There is no such file or module.
@@ -64,7 +64,7 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def missing_name(target: str, name: str, known: Collection[str]) -> UsageError:
-    """The error of a module or file that lacks a name."""
+    """Returns the error of a module or file that lacks a name."""
     public = sorted(each for each in known if not each.startswith("_"))
     hint = nearest(name, public)
     return UsageError(

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobSaver:
-    """Saves and restores everything that the parameter servers hold.
+    """The saver of everything that the parameter servers hold.
 
     Attributes:
         saver: The `tf.compat.v1.train.Saver`, which writes checkpoints in one piece.
@@ -31,7 +31,7 @@ class JobSaver:
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def name(self, usual: str) -> str:
-        """The name in checkpoints of a variable that is usually saved as `usual`."""
+        """Returns the name in checkpoints of a variable that is usually saved as `usual`."""
         return self.renamed.get(usual, usual)
 
     def find(self, variables: Any, there: Container[str]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def make_saver(scaffold: Any, device: str, keep: int) -> JobSaver:
     """Makes the job's saver in the current graph, which has to be complete.
 
     A saver of the model's own was made before the optimizer's slots, or knows only some variables;
-    a job has to save all of them to go on from its checkpoints. So of that saver come the names,
+    a job has to save all of them to continue from its checkpoints. So of that saver come the names,
     the number of checkpoints and the hours between those that stay. What it leaves out is added.
 
     Args:

@@ -62,7 +62,7 @@ class TaskContext:
         shard_records: int | None = None,
         name: str = "train",
     ) -> Any:
-        """The job's common input, of which each worker reads what the chief deals to it.
+        """Returns the job's common input, of which each worker reads what the chief deals to it.
 
         Relative to the model, also to one that was restored, each record counts once in an epoch.
         All tasks have to give the same arguments. Example::
@@ -150,7 +150,7 @@ class TaskContext:
 
         Raises:
             UsageError: No file matches, one is damaged or has changed since the checkpoint that the
-                job goes on from, or a number is out of range.
+                job continues from, or a number is out of range.
         """
         from .input.datasets import make_dataset
         from .input.file_index import FileQuery

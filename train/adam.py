@@ -144,18 +144,18 @@ class AdamOptimizer(tf.compat.v1.train.AdamOptimizer):
 
 
 def _task(variable: Any) -> str:
-    """The task that holds a variable, as "/job:ps/task:0"; "" if that is left open."""
+    """Returns the task that holds a variable, as "/job:ps/task:0"; "" if that is left open."""
     device = tf.DeviceSpec.from_string(variable.device)
     return tf.DeviceSpec(job=device.job, replica=device.replica, task=device.task).to_string()
 
 
 def _copies(power: Any) -> dict[str, Any]:
-    """The variables behind a power, by their task."""
+    """Returns the variables behind a power, by their task."""
     return power.copies if isinstance(power, ReplicatedVariable) else {_task(power): power}
 
 
 def _home(task: str, copies: dict[str, Any]) -> str:
-    """The task whose powers are used on a task: itself, or the first if it has none."""
+    """Returns the task whose powers are used on a task: itself, or the first if it has none."""
     return task if task in copies else next(iter(copies))
 
 

@@ -12,7 +12,7 @@ _REMEMBERED_RUNS = 4
 
 
 class CheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):
-    """Saves checkpoints every so many steps or seconds.
+    """Hook that saves checkpoints every so many steps or seconds.
 
     Takes the arguments of `tf.compat.v1.train.CheckpointSaverHook`. With `save_steps`,
     TensorFlow's hook asks for the global step in a session call of its own after each step; on a

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 class GraphCoordinator(tf.compat.v1.train.Coordinator):
-    """Has the threads of a supervisor run in its graph, and lets go of those that are stuck.
+    """Coordinator that runs the threads of a supervisor in its graph, and abandons stuck ones.
 
     In TensorFlow 2, a new thread is in no graph, and then TensorFlow takes the global step, which
     the supervisor's services ask for, for a value that is there already.

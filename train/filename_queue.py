@@ -25,7 +25,7 @@ def string_input_producer(
     Args:
         string_tensor: The strings: a list, a tensor or variable of shape [n].
         num_epochs: How often each string is produced, which takes a local variable; None produces
-            them for ever.
+            them without end.
         shuffle: Whether to shuffle them in each epoch.
         seed: The seed for that.
         capacity: How many strings the queue holds.

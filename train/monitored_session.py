@@ -197,7 +197,7 @@ def _arguments_to_give(function: Callable[..., Any]) -> list[str]:
 
 
 def check_graph(caller: str) -> None:
-    """Refuses to go on outside a graph.
+    """Raises an error outside of a graph.
 
     Raises:
         RuntimeError: Eager execution is on here.

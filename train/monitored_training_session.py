@@ -93,7 +93,7 @@ def MonitoredTrainingSession(
         log_step_count_steps: Global steps between two values of `global_step/sec`; None or 0
             writes none.
         max_wait_secs: Seconds to wait for the servers and, in other tasks than the chief, for the
-            model; None waits for ever.
+            model; None waits without limit.
         save_checkpoint_steps: Global steps between checkpoints.
         summary_dir: Where summaries go; `checkpoint_dir` if None.
         save_graph_def: Whether to write `graph.pbtxt` and a meta graph with each checkpoint.
@@ -146,7 +146,7 @@ def MonitoredTrainingSession(
 def _periods(
     steps: int | None, secs: float | None, default: tuple[int | None, float | None]
 ) -> tuple[int | None, float | None]:
-    """The period in steps and that in seconds: a given one turns the default off."""
+    """Returns the period in steps and that in seconds: a given one turns the default off."""
     if steps is _DEFAULT and secs is _DEFAULT:
         return default
     return None if steps is _DEFAULT else steps, None if secs is _DEFAULT else secs

@@ -91,7 +91,7 @@ def _tensor(value: Any) -> Any:
 
 
 def _initialized_value(variable: Any) -> Any:
-    """The variable's value, or its initial value if it has none yet."""
+    """Returns the variable's value, or its initial value if it has none yet."""
     is_initialized = tf.compat.v1.is_variable_initialized(variable)
     # These ops let an uninitialized variable pass, which a conditional of version 2 cannot.
     switched = tf.raw_ops.RefSwitch(data=variable.op.outputs[0], pred=is_initialized)

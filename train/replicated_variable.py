@@ -14,7 +14,7 @@ v1 = tf.compat.v1
 
 
 class ReplicatedVariable(tf.__internal__.tracking.Trackable):
-    """Copies of one value, each on its task; a single variable to whoever saves or initializes it.
+    """Copies of one value, each on its task; savers and initializers see a single variable.
 
     It stands in `GLOBAL_VARIABLES` in place of its first copy. A checkpoint holds that copy, under
     its name; restoring, initializing and assigning fill all, and it counts as initialized only
@@ -59,7 +59,7 @@ class ReplicatedVariable(tf.__internal__.tracking.Trackable):
         return self._initializer_op
 
     def is_initialized(self, name: str | None = None) -> Any:
-        """A scalar bool tensor: whether all copies are initialized."""
+        """Returns a scalar bool tensor: whether all copies are initialized."""
         flags = [v1.is_variable_initialized(copy) for copy in self.copies.values()]
         return tf.reduce_all(tf.stack(flags), name=name)
 

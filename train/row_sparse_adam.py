@@ -30,7 +30,7 @@ class RowSparseAdamOptimizer(AdamOptimizer):
     with the defaults.
 
     When every step touches all rows, and for dense gradients, it is Adam. Slots and checkpoints
-    have Adam's names: each of the two goes on from the other's checkpoint. Arguments are those of
+    have Adam's names: each of the two continues from the other's checkpoint. Arguments are those of
     `AdamOptimizer`.
     """
 

@@ -106,7 +106,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
             checkpoint_dir: Where to look for the newest checkpoint.
             checkpoint_filename_with_path: A checkpoint to restore, in place of `checkpoint_dir`.
             wait_for_checkpoint: Whether to wait until `checkpoint_dir` has a checkpoint.
-            max_wait_secs: Seconds to wait for servers and for a checkpoint; None waits for ever.
+            max_wait_secs: Seconds to wait for servers and for a checkpoint; None: without limit.
             config: A `tf.compat.v1.ConfigProto`, or None.
             init_feed_dict: What to feed to `init_op`.
             init_fn: Called with the session after `init_op`.
@@ -185,7 +185,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
         Args:
             master: "" for this process alone, or "grpc://host:port".
             config: A `tf.compat.v1.ConfigProto`, or None.
-            max_wait_secs: Seconds to wait; None or infinity waits for ever.
+            max_wait_secs: Seconds to wait; None or infinity waits without limit.
 
         Raises:
             tf.errors.DeadlineExceededError: The wait ran out; the message says what was missing.

@@ -243,7 +243,7 @@ class Supervisor(tf.compat.v1.train.Supervisor):
         except Exception as error:
             self.request_stop(error)
         finally:
-            # Here, unlike in `stop`, nobody needs the session any more.
+            # Here, unlike in `stop`, the session is not needed any more.
             if isinstance(session, BoundedCloseSession):
                 session.close_within(self._release_secs)
                 self._runner_threads.clear()
@@ -282,7 +282,7 @@ class Supervisor(tf.compat.v1.train.Supervisor):
 
 
 def _find_global_step(global_step: Any, graph: tf.Graph) -> Any:
-    """The step to count with: the one given, or else the graph's."""
+    """Returns the step to count with: the one given, or else the graph's."""
     if global_step is None:
         return None
     if global_step is _DEFAULT:

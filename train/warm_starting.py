@@ -16,7 +16,7 @@ def warm_start(
     var_name_to_vocab_info: Mapping[str, tf.compat.v1.train.VocabInfo] | None = None,
     var_name_to_prev_var_name: Mapping[str, str] | None = None,
 ) -> None:
-    """Has variables start with the values of a checkpoint, also after their vocabulary changed.
+    """Starts variables with the values of a checkpoint, also after their vocabulary changed.
 
     Takes the arguments of `tf.compat.v1.train.warm_start`. There, `VocabInfo.backup_initializer`
     is asked for as many values as the vocabularies turn out to differ in when the graph runs, which
@@ -54,7 +54,7 @@ def _allow_any_count(name: str, initializer: Initializer | None) -> Initializer 
             variable_shape = _full_shape(name)
             if variable_shape is None:
                 raise
-        # More values than anybody can ask for, from which as many are taken.
+        # More values than a variable can need; the needed number is taken from them.
         values = tf.reshape(initializer(variable_shape), [-1])
         return tf.reshape(values[: tf.reduce_prod(shape)], shape)
 

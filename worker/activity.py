@@ -1,4 +1,4 @@
-"""What this worker is at, and for how long: the chief asks when no step is made."""
+"""The worker's current activity and its duration, which the chief asks for when no step is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Doing: TypeAlias = pb.WorkerReport.Doing
 
 
 class Activity:
-    """What the worker is at now.
+    """The worker's current activity.
 
     Example::
 

@@ -26,7 +26,7 @@ class Graphs:
         self._lock = threading.Lock()
 
     def foresee(self, num_ps: int, layout: int) -> None:
-        """Begins to build a graph that may be wanted, in a thread; steps go on meanwhile.
+        """Begins to build a graph that may be wanted, in a thread; steps continue meanwhile.
 
         Args:
             num_ps: Parameter servers.
@@ -38,7 +38,7 @@ class Graphs:
             self._next = key, call_in_background("next-graph", lambda: self._build_one(*key))
 
     def take(self, num_ps: int, layout: int) -> TrainGraph:
-        """The graph for a layout; waits for it, or builds it now.
+        """Returns the graph for a layout; waits for it, or builds it now.
 
         Args:
             num_ps: Parameter servers.

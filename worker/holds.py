@@ -21,7 +21,7 @@ _LOOK_SECS = 0.2
 
 
 class HoldClient(Protocol):
-    """What `ShardsClient` gives."""
+    """The part of `ShardsClient` that holds need."""
 
     def watch_holds(self) -> Iterator[tuple[int, bool]]:
         """Yields holds as the chief tells of them."""
@@ -168,9 +168,9 @@ class HoldHook(tf.compat.v1.train.SessionRunHook):
         self._holds.begin_step()
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """The step is done."""
+        """Reports that the step is done."""
         self._holds.end_step()
 
     def end(self, session: Any) -> None:
-        """The last step is done."""
+        """Reports that the last step is done."""
         self._holds.end_step()

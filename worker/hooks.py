@@ -1,4 +1,4 @@
-"""What the service adds to each step of a worker: reports and stopping."""
+"""Hooks that the service adds to each step of a worker: reports and stopping."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ v1 = tf.compat.v1
 
 
 class ReportHook(tf.compat.v1.train.SessionRunHook):
-    """Counts this worker's steps and examples, and knows the newest loss.
+    """Hook that counts this worker's steps and examples, and keeps the newest loss.
 
     Its fetches ride along with each step, so it costs no run of its own.
 
@@ -87,7 +87,7 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
             )
 
     def report(self) -> pb.WorkerReport:
-        """The figures so far; called from the heartbeat's thread."""
+        """Returns the figures so far; called from the heartbeat's thread."""
         with self._lock:
             report = pb.WorkerReport()
             report.CopyFrom(self._report)
@@ -95,7 +95,7 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
 
 
 class StopHook(tf.compat.v1.train.SessionRunHook):
-    """Ends training at the last global step, or when this worker is told to stop.
+    """Hook that ends training at the last global step, or when this worker has to stop.
 
     It looks before the first step as well, so a job that is done makes no further step.
 

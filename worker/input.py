@@ -77,7 +77,7 @@ class LeasedInput:
         clock: Seconds from any origin.
 
     Attributes:
-        failure: Why the input cannot go on, if a file is not what the model says.
+        failure: Why the input cannot continue, if a file is not what the model says.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from .input import LeasedInput
 
 
 class InputHook(tf.compat.v1.train.SessionRunHook):
-    """Tells the source what came to a step, and keeps void batches away from steps.
+    """Hook that reports a step's batches to the source, and keeps void batches away from steps.
 
     Args:
         source: This worker's shards.
@@ -48,7 +48,7 @@ class InputHook(tf.compat.v1.train.SessionRunHook):
         self._source.complete(positions, time.perf_counter() - self._started)
 
     def end(self, session: Any) -> None:
-        """The last step is done."""
+        """Reports that the last step is done."""
         self._source.end_step()
 
     def _positions(self, session: Any) -> list[list[int]]:

@@ -8,7 +8,7 @@ _STEP_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 
 
 
 class WorkerMetrics:
-    """What a worker shows of its own steps."""
+    """Prometheus metrics of a worker's own steps."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.step_seconds = Histogram(

@@ -1,4 +1,4 @@
-"""How long a worker may take to leave once its process is asked to end."""
+"""Preemption notice of a worker: the time that it may take to leave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK_SECS = 0.2
 
 
 class NoticeWatch:
-    """Has a step given up that takes too long for a process that has to go.
+    """Watch that cancels the current step if it takes too much of a preemption notice.
 
     Args:
         stop: Set when the process is asked to end.

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What one worker is told.
+    """Configuration of one worker.
 
     Attributes:
         model: Reference to the build function.
@@ -79,7 +79,7 @@ def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
     """Trains until the job ends, the input ends, or `stop` is set.
 
     Returns:
-        Whether it left because of `stop`, and the job goes on without it.
+        Whether it left because of `stop`, and the job continues without it.
 
     Raises:
         ParamserveError: The chief or the model never came, or training failed; the chief has
@@ -164,7 +164,7 @@ class _Worker:
     def run(self) -> None:
         """Trains, then leaves with the reason; a failure is told to the chief and raised.
 
-        A shard of the parameters is held until the chief has saved it.
+        Parameters that this process holds stay until the chief has saved them.
         """
         self._heartbeat.start()
         self._notice.start()
@@ -176,7 +176,7 @@ class _Worker:
 
     @property
     def has_to_go(self) -> bool:
-        """Whether this process is asked to end, while the job goes on."""
+        """Whether this process is asked to end, while the job continues."""
         return self._stop.is_set() and not self._heartbeat.stopping.is_set()
 
     def _train_and_leave(self) -> None:

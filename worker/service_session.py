@@ -44,7 +44,7 @@ class LayoutChanged(Exception):
 
 
 class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
-    """Waits until the model is ready, then opens a session over its parameter servers.
+    """Session creator that waits for the model, then opens a session over its parameter servers.
 
     A `MonitoredSession` asks it again whenever a session broke.
 
@@ -81,7 +81,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         self._lock = threading.Lock()
 
     def notice(self, generation: int) -> None:
-        """Has a step over the parameter servers of a generation fail, even one that waits for ever.
+        """Makes a step over the parameter servers of a generation fail, even if it waits.
 
         May be called from any thread.
 
@@ -101,7 +101,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         return session is not None and session.is_left
 
     def leave(self, reason: str) -> None:
-        """Has the step under way fail, and the session be opened anew; from any thread.
+        """Makes the current step fail and the session be opened again; from any thread.
 
         Args:
             reason: Why, for people.

@@ -37,11 +37,11 @@ class DirectLogDirectory:
         return [name.rstrip("/") for name in tf.io.gfile.listdir(self.logdir)]
 
     def modified(self, name: str) -> float:
-        """When a file was written."""
+        """Returns the time of a file's last write."""
         return float(tf.io.gfile.stat(self._path(name)).mtime_nsec / 1e9)
 
     def read_text(self, name: str) -> str | None:
-        """The content of a small file."""
+        """Returns the content of a small file."""
         try:
             with tf.io.gfile.GFile(self._path(name)) as file:
                 return str(file.read())
@@ -91,5 +91,5 @@ class DirectLogDirectory:
 
 
 def temporary_name(name: str) -> str:
-    """A name, unique, under which a file is written before it gets its own."""
+    """Returns a name, unique, under which a file is written before it gets its own."""
     return f".{name}-{uuid.uuid4().hex}"

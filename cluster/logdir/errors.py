@@ -1,4 +1,4 @@
-"""What goes wrong with a log directory, and what helps."""
+"""Errors of a log directory, and their remedies."""
 
 from __future__ import annotations
 

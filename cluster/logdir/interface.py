@@ -34,19 +34,19 @@ class LogDirectory(Protocol):
         """Names of the files in the log directory; none when it does not exist."""
 
     def modified(self, name: str) -> float:
-        """When a file was written, Unix time in seconds."""
+        """Returns the time of a file's last write, Unix time in seconds."""
 
     def read_text(self, name: str) -> str | None:
-        """The content of a small file; None when there is none."""
+        """Returns the content of a small file; None when there is none."""
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a small file: it appears whole or not at all, also to those who read now."""
 
     def fetch(self, *names: str) -> None:
-        """Has these files of the log directory also in `directory`."""
+        """Makes these files of the log directory available in `directory`."""
 
     def publish(self, *names: str) -> None:
-        """Has these files of `directory` also in the log directory, in this order."""
+        """Makes these files of `directory` available in the log directory, in this order."""
 
     def release(self, *names: str) -> None:
         """`directory` need not keep these published files."""
@@ -62,7 +62,7 @@ class LogDirectory(Protocol):
 
 
 def open_logdir(logdir: str | LogDirectory) -> LogDirectory:
-    """The storage behind a path or a URL; a storage is returned as it is.
+    """Returns the storage behind a path or a URL; a storage is returned as it is.
 
     Args:
         logdir: A path, a URL of a file system that TensorFlow has (`gs://`), or a URL of one that
@@ -77,6 +77,6 @@ def open_logdir(logdir: str | LogDirectory) -> LogDirectory:
 
 
 def is_direct(logdir: str) -> bool:
-    """Whether TensorFlow itself reads and writes a log directory."""
+    """Returns whether TensorFlow itself reads and writes a log directory."""
     scheme, separator, _ = logdir.partition("://")
     return not separator or scheme in tf.io.gfile.get_registered_schemes()

@@ -68,7 +68,7 @@ class StagedLogDirectory:
         return [path.rstrip("/").rpartition("/")[2] for path in paths]
 
     def modified(self, name: str) -> float:
-        """When a file was written; now, where the file system does not say."""
+        """Returns the time of a file's last write; now, if the file system has none."""
         with self._naming_errors(name):
             try:
                 return float(self._files.modified(self._there(name)).timestamp())
@@ -76,7 +76,7 @@ class StagedLogDirectory:
                 return time.time()
 
     def read_text(self, name: str) -> str | None:
-        """The content of a small file."""
+        """Returns the content of a small file."""
         with self._naming_errors(name):
             try:
                 return bytes(self._files.cat_file(self._there(name))).decode()

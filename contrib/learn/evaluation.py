@@ -136,7 +136,7 @@ def _evaluate(session: BoundedCloseSession, steps: EvaluationSteps) -> dict[str,
             return steps.run(session, coordinator.should_stop)
     finally:
         coordinator.request_stop()
-        # Before the threads are waited for: some would wait for ever in a call of the session.
+        # Before the threads are waited for: some would wait without end in a call of the session.
         session.close()
         try:
             coordinator.join(threads, stop_grace_period_secs=STOP_GRACE_SECS)

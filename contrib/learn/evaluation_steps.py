@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class EvaluationSteps:
-    """What `evaluate` does with a session; the attributes are arguments of that."""
+    """The steps of `evaluate` in a session; the attributes are arguments of `evaluate`."""
 
     eval_dict: Mapping[str, Any]
     update_op: Any

@@ -48,8 +48,8 @@ def train(
     """Trains a model for some steps, up to a global step, or until its input ends.
 
     The chief restores the newest checkpoint of `output_dir`, or else initializes the model; the
-    other workers wait for it. A task that loses a parameter server goes on in a new session, which
-    for the chief starts at the newest checkpoint again; the step to end at stays the same.
+    other workers wait for it. A task that loses a parameter server continues in a new session. The
+    chief's starts at the newest checkpoint again; the step to end at stays the same.
 
     Example::
 
@@ -66,7 +66,7 @@ def train(
     * A lost parameter server no longer ends training, and a graph may be trained again.
     * Monitors' `post_step` is called, and their `end` on every worker, with the session. So
       monitors act every N steps, and no longer in every step from step N on.
-    * `steps=0` makes no step; it used to train for ever. Negative limits are refused.
+    * `steps=0` makes no step; it used to train without end. Negative limits are refused.
     * A `loss_op` that is a variable gives the value after the step.
     * What is saved after a NaN is not what the next run starts from.
     * Events are flushed when training ends, also with monitors of one's own.
@@ -191,7 +191,7 @@ def _check(
 
 
 def _merged_summaries(graph: tf.Graph) -> Any:
-    """The op that a scaffold will take, too; None if the graph has no summaries."""
+    """Returns the op that a scaffold will take as well; None if the graph has no summaries."""
     collected = graph.get_collection_ref(v1.GraphKeys.SUMMARY_OP)
     if not collected:
         merged = merge_summaries()
@@ -200,7 +200,7 @@ def _merged_summaries(graph: tf.Graph) -> Any:
 
 
 def _saved_step(output_dir: str, global_step: Any) -> int:
-    """The global step of the checkpoint that training starts from; 0 if there is none."""
+    """Returns the global step of the checkpoint that training starts from; 0 if there is none."""
     checkpoint = tf.train.latest_checkpoint(output_dir)
     if checkpoint is None:
         return 0

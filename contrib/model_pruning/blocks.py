@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def kronecker_product(mat1: tf.Tensor, mat2: tf.Tensor) -> tf.Tensor:
-    """The Kronecker product: each element of the first matrix, times the whole second one.
+    """Returns the Kronecker product: each element of the first matrix, times the whole second one.
 
     Args:
       mat1: `[m1, n1]`, of a fully defined shape.

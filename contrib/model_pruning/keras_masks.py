@@ -12,7 +12,7 @@ from .masks import apply_mask
 
 
 def is_kernel(variable: keras.Variable) -> bool:
-    """Whether a variable is named as Keras names kernels: dense, convolution, recurrent."""
+    """Returns whether a variable is named as Keras names kernels: dense, convolution, recurrent."""
     return bool(variable.name.endswith("kernel"))
 
 
@@ -23,7 +23,7 @@ def mask_keras_model(
 
     The masks are `apply_mask`'s, so that `Pruning` and `strip_pruning_vars_fn` work as for other
     weights. Layers that are not built yet get their masks in their first call, so make the ops of
-    `Pruning` after the model was called. A layer inside of another is masked, too, in its own
+    `Pruning` after the model was called. A layer inside of another is masked as well, in its own
     calls; a layer that reads a kernel of another one reads it without its mask. Regularizers get
     the kernel without its mask, as everywhere.
 

@@ -1,4 +1,4 @@
-"""Which weights a mask keeps: those with the largest absolute values."""
+"""Pruning by magnitude: a mask keeps the weights with the largest absolute values."""
 
 from __future__ import annotations
 

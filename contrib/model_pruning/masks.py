@@ -73,17 +73,17 @@ def get_thresholds() -> list[Any]:
 
 
 def get_masked_weights() -> list[tf.Tensor]:
-    """The products of masks and weights."""
+    """Returns the products of masks and weights."""
     return list(v1.get_collection(MASKED_WEIGHT_COLLECTION))
 
 
 def get_weights() -> list[Any]:
-    """The weights as they are trained, without their masks: variables, or tensors."""
+    """Returns the weights as they are trained, without their masks: variables, or tensors."""
     return list(v1.get_collection(WEIGHT_COLLECTION))
 
 
 def get_weight_sparsity() -> list[tf.Tensor]:
-    """The fraction of zeros in each mask, as float32 scalars; each call makes new ops."""
+    """Returns the fraction of zeros in each mask, as float32 scalars; each call makes new ops."""
     return [tf.math.zero_fraction(mask) for mask in get_masks()]
 
 

@@ -11,12 +11,12 @@ from tensorflow.python.ops.variables import PartitionedVariable
 
 
 def is_partitioned(x: Any) -> bool:
-    """Whether `x` is what `get_variable` returns under a partitioner."""
+    """Returns whether `x` is what `get_variable` returns under a partitioner."""
     return isinstance(x, PartitionedVariable)
 
 
 def slices(x: Any) -> list[Any]:
-    """The variables that make up `x`: its slices in order, or `x` itself if it is whole."""
+    """Returns the variables that make up `x`: its slices in order, or `x` itself if it is whole."""
     return list(x) if is_partitioned(x) else [x]
 
 
@@ -26,7 +26,7 @@ def op_name(x: Any) -> str:
 
 
 def partition_axis(x: Any) -> int:
-    """The axis along which `x` is cut; 0 if there is one slice only.
+    """Returns the axis along which `x` is cut; 0 if there is one slice only.
 
     Raises:
       ValueError: `x` is cut along more than one axis.
@@ -44,7 +44,7 @@ def partition_axis(x: Any) -> int:
 
 
 def partitions(x: Any) -> list[int]:
-    """The number of slices along each axis, as a partitioner returns it.
+    """Returns the number of slices along each axis, as a partitioner returns it.
 
     Raises:
       ValueError: `x` is cut along more than one axis.
@@ -55,7 +55,7 @@ def partitions(x: Any) -> list[int]:
 
 
 def read(x: Any) -> tf.Tensor:
-    """Reads a variable (or slices, joined) anew, after the control dependencies in force.
+    """Reads a variable (or slices, joined) again, after the control dependencies in force.
 
     `tf.convert_to_tensor` of a reference variable returns one and the same tensor each time, which
     does not wait for a training op in the same run. Tensors and numbers stay as they are.

@@ -1,4 +1,4 @@
-"""When masks are updated, and to which sparsity."""
+"""Schedule of mask updates and of their sparsity."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Pruning:
         return self._last_update
 
     def sparsity(self) -> tf.Tensor:
-        """The sparsity that masks get now, as a float32 scalar; each call makes new ops."""
+        """Returns the sparsity that masks get now, as a float32 scalar; each call makes new ops."""
         with self._building():
             if self._given_sparsity is not None:
                 return tf.cast(read(self._given_sparsity), tf.float32)
@@ -89,7 +89,7 @@ class Pruning:
         return spec.target_sparsity + fall
 
     def mask_update_op(self) -> tf.Operation:
-        """An op that updates all masks and thresholds, whatever the step is.
+        """Returns an op that updates all masks and thresholds, whatever the step is.
 
         It is made once, for the weights that have masks at the first call.
 

@@ -111,7 +111,7 @@ class MaskedLSTMCell:
     trainable_variables = weights = trainable_weights = variables
 
     def zero_state(self, batch_size: Any, dtype: Any) -> Any:
-        """A state of zeros: `[batch_size, size]` each."""
+        """Returns a state of zeros: `[batch_size, size]` each."""
         sizes = LSTMStateTuple(self._num_units, self.output_size)
         if not self._state_is_tuple:
             return tf.zeros([batch_size, sum(sizes)], dtype)

@@ -1,4 +1,4 @@
-"""What the slim loop refuses before it adds to the graph, in the original's order."""
+"""Checks of the slim loop's arguments before it adds to the graph, in the original's order."""
 
 from __future__ import annotations
 

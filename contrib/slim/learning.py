@@ -74,7 +74,7 @@ def train(
 
     * A call at or beyond `number_of_steps` makes no step, and `number_of_steps` holds also where
       `train_step_kwargs` has no "should_stop".
-    * A task that loses a parameter server goes on in a new session.
+    * A task that loses a parameter server continues in a new session.
     * Synchronous training ends at once, not after 120 s: with the last step comes a token for
       every worker that waits for one.
     * The default step makes one run where the original made three or four; "should_log" is not

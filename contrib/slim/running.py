@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a loop runs: arguments of `contrib.slim.learning.train`."""
+    """The place of a loop: arguments of `contrib.slim.learning.train`."""
 
     logdir: str | None
     graph: tf.Graph | None
@@ -84,12 +84,12 @@ def _global_step_of_graph(global_step: Any) -> Iterator[Any]:
 
 
 def _with_defaults(place: Place, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What defaults stand for where this process itself writes."""
+    """Returns the arguments with this process's writer and summaries in place of defaults."""
     writer, summary_op = arguments["summary_writer"], arguments["summary_op"]
     if is_default(writer) and place.is_chief and place.logdir:
         writer = v1.summary.FileWriterCache.get(place.logdir)
     if is_default(summary_op):
-        # None is also what there is when the model has no summaries.
+        # It is None as well if the model has no summaries.
         summary_op = merge_summaries()
     return {**arguments, "summary_writer": writer, "summary_op": summary_op}
 

@@ -1,4 +1,4 @@
-"""How `stratified_sample` turns proportions of classes into probabilities of acceptance."""
+"""Probabilities of acceptance of `stratified_sample`, computed from proportions of classes."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class RandomStrategy:
 
 
 class GreedyLoadBalancingStrategy:
-    """Gives each op to the parameter server with the smallest load so far.
+    """Strategy that chooses the parameter server with the smallest load so far.
 
     Among equals the lowest index wins, so that every process that builds the same graph in the
     same order finds each variable at the same place.

@@ -85,7 +85,7 @@ def evaluate_repeatedly(
 ) -> Any:
     """Evaluates each new checkpoint of a directory with the default graph.
 
-    Each gets a session of its own, with the local variables initialized anew. A checkpoint that
+    Each gets a session of its own, with the local variables initialized again. A checkpoint that
     training deleted before it was read is passed over.
 
     Args:
@@ -101,8 +101,8 @@ def evaluate_repeatedly(
         config: A `tf.compat.v1.ConfigProto`, or None.
         max_number_of_evaluations: How many checkpoints to evaluate, at least 1; None sets no
             limit.
-        timeout: Seconds to wait for a new checkpoint; None waits for ever.
-        timeout_fn: Called when that time ran out; evaluation goes on while it returns False. None
+        timeout: Seconds to wait for a new checkpoint; None waits without limit.
+        timeout_fn: Called when that time ran out; evaluation continues while it returns False. None
             ends it.
 
     Returns:
@@ -133,7 +133,7 @@ def evaluate_repeatedly(
 
 
 class _Evaluation:
-    """What the evaluations of several checkpoints share, so that the graph does not grow."""
+    """Ops that the evaluations of several checkpoints share, so that the graph does not grow."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What happens during an evaluation: its steps are counted, and it ends with summaries."""
+"""Hooks of an evaluation: a limit of its steps, and summaries at its end."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def get_or_create_eval_step() -> Any:
 
 
 class StopAfterNEvalsHook(tf.compat.v1.train.SessionRunHook):
-    """Stops an evaluation after some steps.
+    """Hook that stops an evaluation after some steps.
 
     `evaluate_once` and `evaluate_repeatedly` count the steps and tell this hook where. Anywhere
     else it reads the counter of `get_or_create_eval_step`, which something has to increment.
 
     Args:
-        num_evals: Steps of `eval_ops` after which to stop; None goes on until the input ends.
+        num_evals: Steps of `eval_ops` after which to stop; None continues until the input ends.
         log_progress: Whether to log each step at level INFO; ten times in all from 20 steps on.
     """
 
@@ -96,7 +96,7 @@ class StopAfterNEvalsHook(tf.compat.v1.train.SessionRunHook):
 
 
 class SummaryAtEndHook(tf.compat.v1.train.SessionRunHook):
-    """Writes summaries once, when an evaluation ends, at the global step of its checkpoint.
+    """Hook that writes summaries when an evaluation ends, at the global step of its checkpoint.
 
     Args:
         log_dir: Where to write; one writer serves each directory.

@@ -1,4 +1,4 @@
-"""What may be done with gradients before they are applied: clipped, multiplied, summarized."""
+"""Transformations of gradients before they are applied: clipping, multipliers, summaries."""
 
 from __future__ import annotations
 

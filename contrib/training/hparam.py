@@ -64,7 +64,7 @@ class HParams:
         """Adds a hyperparameter.
 
         Args:
-            name: Its name. To be set by text it has to start with a letter and go on with
+            name: Its name. To be set by text it has to start with a letter and continue with
                 letters, digits, "_" and ".".
             value: Its value, which decides its type.
 

@@ -1,4 +1,4 @@
-"""Which values a hyperparameter takes: what its first value tells about its type."""
+"""Types of hyperparameters, inferred from their first values."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def train(
     """Runs the training loop on the default graph, until a hook stops it or the input ends.
 
     The chief restores the newest checkpoint of `logdir`, or else initializes the model; the other
-    workers wait for it. A task that loses a parameter server goes on in a new session, which for
+    workers wait for it. A task that loses a parameter server continues in a new session, which for
     the chief starts at the newest checkpoint again. Nothing else stops the loop: pass a
     `tf.compat.v1.train.StopAtStepHook`, or let the input end. The graph is finalized only while
     the loop runs, so that it may be trained again.
@@ -55,12 +55,12 @@ def train(
     * Threads get 3.5 s to end after the last step, and not 120 s, which synchronous training
       always took.
     * `max_wait_secs` bounds how long the chief waits for servers too, and a wait for servers that
-      do not answer, which used to last for ever. The error says what was missing.
+      do not answer, which used to last without end. The error says what was missing.
     * A session whose parameter server is dead is abandoned if it does not close within 2 s;
       closing it used to block the loop.
     * When an error ends the loop, in a hook or in the step, the chief saves a checkpoint first;
       after a NaN without a mention in the directory's `checkpoint` file, so that the next run goes
-      on from an earlier one. Events are flushed, too.
+      on from an earlier one. Events are flushed as well.
     * Outside a graph, where nothing can be trained, there is a clear error.
 
     As in the original, a `StopAtStepHook` decides after each step, so that a call that resumes at
@@ -84,7 +84,7 @@ def train(
         save_summaries_steps: Global steps between the chief's summaries. None or 0 writes none.
         config: A `tf.compat.v1.ConfigProto`, or None.
         max_wait_secs: Seconds to wait for the servers, and in other tasks than the chief for the
-            model; None waits for ever. Keep it short to notice mistakes.
+            model; None waits without limit. Keep it short to notice mistakes.
         run_metadata: A `tf.compat.v1.RunMetadata` that each step fills, or None.
         data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
 

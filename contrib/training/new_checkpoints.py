@@ -25,7 +25,7 @@ def wait_for_new_checkpoint(
         checkpoint_dir: The directory, which need not exist yet.
         last_checkpoint: The path of the checkpoint that is known already; None knows none.
         seconds_to_sleep: Seconds between two looks.
-        timeout: Seconds to wait; 0 looks once, None waits for ever.
+        timeout: Seconds to wait; 0 looks once, None waits without limit.
 
     Returns:
         The newest checkpoint's path without suffix, or None if time ran out.
@@ -55,8 +55,8 @@ def checkpoints_iterator(
     Args:
         checkpoint_dir: The directory, which need not exist yet.
         min_interval_secs: Seconds at least from one checkpoint's turn to that of the next.
-        timeout: Seconds to wait for a checkpoint; None waits for ever.
-        timeout_fn: Called when time ran out; iteration goes on while it returns False. None ends
+        timeout: Seconds to wait for a checkpoint; None waits without limit.
+        timeout_fn: Called when time ran out; iteration continues while it returns False. None ends
             it.
 
     Yields:

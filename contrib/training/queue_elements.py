@@ -1,4 +1,4 @@
-"""What the queue-based inputs share: a graph to build in, and tensors that fit into a queue."""
+"""Helpers of the queue-based inputs: a graph to build in, and tensors that fit into a queue."""
 
 from __future__ import annotations
 

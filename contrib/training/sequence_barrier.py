@@ -11,7 +11,7 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class TakenElements:
-    """What one `Barrier.take_many` gives.
+    """The result of one `Barrier.take_many`.
 
     Attributes:
         insertion_index: Which call of `insert_many` brought each element's key, counted from
@@ -109,8 +109,8 @@ class Barrier:
             name: Name of the op.
 
         When evaluated, they raise `tf.errors.OutOfRangeError` if the barrier is closed and has
-        not enough complete elements. If it is closed only while they wait, they go on waiting, also
-        with `allow_small_batch`, until there are enough or no element is incomplete.
+        not enough complete elements. If it is closed only while they wait, they continue to wait,
+        also with `allow_small_batch`, until there are enough or no element is incomplete.
         """
         with self._handle.graph.as_default():
             taken = tf.raw_ops.BarrierTakeMany(

@@ -58,7 +58,7 @@ class NextQueuedSequenceBatch:
         """When the sequences came, counted from -2**63: int64, shape [batch size].
 
         All pieces of a sequence have the same index. Pieces with a lower one are taken first, so
-        that a sequence that has begun goes on before a new one begins.
+        that a sequence that has begun continues before a new one begins.
         """
         return self._taken.insertion_index
 
@@ -123,7 +123,7 @@ class NextQueuedSequenceBatch:
     def save_state(self, state_name: str, value: Any, name: str | None = None) -> tf.Operation:
         """Returns an op that stores the states after the pieces' last steps.
 
-        Every run that takes a batch has to run it too, for each of the states: a sequence goes on
+        Every run that takes a batch has to run it too, for each of the states: a sequence continues
         only when all states of its next piece are stored. For last pieces nothing is stored.
 
         Args:

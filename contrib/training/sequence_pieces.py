@@ -69,7 +69,7 @@ class SequenceInput:
         return example
 
     def all_tensors(self) -> list[Any]:
-        """All tensors of the example, the three of a sparse one among them."""
+        """Returns all tensors of the example, the three of a sparse one among them."""
         parts = [*self.sequences.values(), *self.context.values(), *self.states.values()]
         return [self.length, self.key, *tf.nest.flatten(parts, expand_composites=True)]
 

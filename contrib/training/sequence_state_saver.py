@@ -1,4 +1,4 @@
-"""Where pieces of sequences wait for their states: `SequenceQueueingStateSaver`."""
+"""`SequenceQueueingStateSaver`: a queue of pieces of sequences that wait for their states."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SequenceQueueingStateSaver:
     `next_batch` has stored all states that it starts with. (Without states nothing is waited for.)
 
     When the input has ended, the queue runner closes the state saver. Then the sequences that have
-    begun go on. Evaluating `next_batch` raises `tf.errors.OutOfRangeError` when they are done; or,
-    without `allow_small_batch`, as soon as fewer than `batch_size` of them are left.
+    begun continue. Evaluating `next_batch` raises `tf.errors.OutOfRangeError` when they are done.
+    Without `allow_small_batch`, it does so when fewer than `batch_size` of them are left.
 
     Run one step after the other: to a step that runs beside another one, and finds no piece ready
     since the other has them all, the input has ended too.
@@ -193,7 +193,7 @@ class SequenceQueueingStateSaver:
     def _close_and_fill(self) -> tf.Operation:
         """Closes the barrier, and brings so many fillers that a step that waits gets a batch.
 
-        Otherwise it would wait for ever: the sequences go on only when it has got a batch.
+        Otherwise it would wait without end: the sequences continue only when it has got a batch.
         """
         filler = fillers(self._specs, self._most_taken())
         # A closed barrier takes no new keys, so that the last component only is left for later.

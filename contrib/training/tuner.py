@@ -1,4 +1,4 @@
-"""What a service that tunes hyperparameters has to offer."""
+"""The interface of a service that tunes hyperparameters."""
 
 from __future__ import annotations
 
