@@ -96,24 +96,3 @@ class Held:
     grant: Grant
     task: Task
     incarnation: str
-
-
-@dataclass
-class Closed:
-    """A lease that ended and whose last updates may still be counted.
-
-    Attributes:
-        grant: The lease.
-        reader: Who had it.
-        at: When it ended, by the ledger's clock.
-        orderly: Whether every step of it was done by then.
-        error: Why it failed, for people; empty when it did not.
-        quiet: How often in a row no gradient of it was seen waiting since then.
-    """
-
-    grant: Grant
-    reader: Task
-    at: float
-    orderly: bool
-    error: str
-    quiet: int = 0

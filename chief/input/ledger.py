@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ...cluster.spec import Task
 from ...errors import UsageError
 from ...model.input.shard_plan import InputPlan
-from .counts import WITHOUT_END, BatchCounts
+from .closed_leases import Closed, ClosedLeases
 from .failures import Failures, SetAside
-from .leases import Closed, Finished, Grant, Held, LedgerProgress, NoDataset
+from .leases import Finished, Grant, Held, LedgerProgress, NoDataset
+from .readers import Readers
+from .shard_table import ShardTable
 
 __all__ = ["Finished", "Grant", "LedgerProgress", "NoDataset", "ShardLedger"]
 
@@ -33,11 +33,7 @@ log = logging.getLogger(__name__)
 
 # How long after its end a lease's last updates may take to be counted.
 SETTLE_SECS = 2.0
-# Sync mode: a gradient that is not seen waiting so often had the time to be counted, if it ever is.
-SETTLE_LOOKS = 2
 MAX_FAILURES = 3
-# Who has not asked for a shard for so long does not count as somebody who could read another's.
-READER_SECS = 60.0
 
 
 class ShardLedger:
@@ -76,21 +72,18 @@ class ShardLedger:
         first_lease: int | None = None,
     ) -> None:
         self._sync = sync
-        self._settle_secs = settle_secs
         self._clock = clock
         # A new chief must not take a lease of the one before for one of its own.
         self._numbers = itertools.count(time.time_ns() if first_lease is None else first_lease)
-        self._plan: InputPlan | None = None
+        self._table: ShardTable | None = None
         self._failures = Failures(max_failures, max_bad_records)
         self._held: dict[int, Held] = {}
-        self._closed: dict[int, Closed] = {}
+        self._closed = ClosedLeases(sync=sync, settle_secs=settle_secs, clock=clock)
         # Shards whose batches wait for others to make up a step: in which epoch, and which.
         self._fills: dict[int, tuple[int, list[int]]] = {}
-        self._waits: dict[Task, float] = {}
-        self._asked: dict[Task, float] = {}
+        self._readers = Readers(clock)
         self._adopt_until = -float("inf")
         self._repeated = 0
-        self._order: tuple[int, Any] = (-1, None)
         self.changed = threading.Condition(threading.RLock())
 
     # -- what the chief does
@@ -102,17 +95,15 @@ class ShardLedger:
             UsageError: Something else was declared before.
         """
         with self.changed:
-            if self._plan is not None:
-                if (self._plan.digest, self._plan.epochs) != (plan.digest, plan.epochs):
-                    raise UsageError(
-                        f"dataset {plan.name!r} differs from what was declared before "
-                        f"({self._plan.name!r}): all tasks have to declare the same"
-                    )
+            if self._table is None:
+                self._table = ShardTable(plan, self._failures, sync=self._sync)
                 return
-            self._plan = plan
-            self._counts = BatchCounts(plan)
-            self._busy = np.zeros(plan.num_shards, bool)
-            self._done = np.zeros(plan.num_shards, np.int64)
+            before = self._table.plan
+            if (before.digest, before.epochs) != (plan.digest, plan.epochs):
+                raise UsageError(
+                    f"dataset {plan.name!r} differs from what was declared before "
+                    f"({before.name!r}): all tasks have to declare the same"
+                )
 
     def restore(
         self, saved: Mapping[str, Any] | None, applied: Any, *, adopt_secs: float = 0.0
@@ -132,34 +123,18 @@ class ShardLedger:
                 are set aside than may be.
         """
         with self.changed:
-            saved = saved or {"digest": self._declared().digest, "surplus": {}, "set_aside": []}
-            self._check_layout(saved)
-            self._counts.take(applied)
-            self._counts.restore(saved["surplus"])
-            for aside in self._failures.restore(saved["set_aside"]):
-                if not aside.for_good:
-                    self._counts.excuse(aside.shard, aside.epoch, aside.batches)
+            self._declared().restore(saved, applied)
             self._held.clear()
             self._closed.clear()
             self._fills.clear()
-            self._waits.clear()
-            self._busy[:] = False
+            self._readers.end_waits()
             self._adopt_until = self._clock() + adopt_secs
-            self._done = self._counts.all_epochs_done()
-            for shard in self._failures.shards_aside:
-                self._recount(shard)
             self.changed.notify_all()
 
     def snapshot(self) -> dict[str, Any]:
         """What should lie beside a checkpoint, as a JSON-able dict; the counts are within it."""
         with self.changed:
-            plan = self._declared()
-            return {
-                "dataset": plan.name,
-                "digest": plan.digest,
-                "surplus": self._counts.snapshot(),
-                "set_aside": self._failures.snapshot(),
-            }
+            return self._declared().snapshot()
 
     def release(self, task: Task, incarnation: str | None, *, failed: bool) -> None:
         """Takes back what a task reads that is lost or has left.
@@ -170,10 +145,10 @@ class ShardLedger:
             failed: Whether it may have been the input that ended it.
         """
         with self.changed:
-            self._asked.pop(task, None)
+            self._readers.remove(task)
             for held in [h for h in self._held.values() if h.task == task]:
                 if incarnation in (None, held.incarnation):
-                    self._waits.pop(task, None)
+                    self._readers.end_wait(task)
                     error = f"{task} was lost while reading it" if failed else ""
                     self._close(held.grant, orderly=False, error=error)
             self.changed.notify_all()
@@ -182,7 +157,7 @@ class ShardLedger:
     def ended(self) -> frozenset[int]:
         """Leases that have ended and are to be compared with counts that are read from now on."""
         with self.changed:
-            return frozenset(self._closed)
+            return self._closed.numbers
 
     def settle(self, ended: Collection[int], applied: Any, waiting: Collection[int] = ()) -> None:
         """Compares leases that ended with what was applied: they are done, or dealt again.
@@ -195,14 +170,15 @@ class ShardLedger:
                 `applied`; it need not be of the very same moment.
         """
         with self.changed:
-            self._counts.take(applied)
-            for closed in [c for number, c in self._closed.items() if number in ended]:
+            table = self._declared()
+            table.take(applied)
+            for closed in self._closed.of(ended):
                 shard = closed.grant.shard
-                missing = self._missing(shard, closed.grant.epoch)
-                first = int(self._declared().first_batches[shard])
+                missing = table.missing(shard, closed.grant.epoch)
+                first = int(table.plan.first_batches[shard])
                 wait = [batch for batch in missing if first + batch in waiting]
                 closed.quiet = 0 if wait else closed.quiet + 1
-                if not missing or self._is_settled(closed):
+                if not missing or self._closed.is_settled(closed):
                     self._settle_one(closed, missing)
                 elif wait and self._has_to_fill(closed):
                     self._settle_one(closed, missing)
@@ -236,13 +212,9 @@ class ShardLedger:
             self._adopt(task, incarnation, held)
             self._drop_unknown(task, incarnation, {each.lease for each in held})
             while True:
-                self._asked[task] = self._clock()
                 grant = self._deal(task, incarnation)
+                self._readers.note_request(task, is_granted=grant is not None)
                 left = deadline - time.monotonic()
-                if grant is None:
-                    self._waits.setdefault(task, self._clock())
-                else:
-                    self._waits.pop(task, None)
                 if grant is not None or left <= 0 or self.is_exhausted:
                     return grant
                 self.changed.wait(left)
@@ -253,8 +225,7 @@ class ShardLedger:
         In sync mode nobody should wait for their gradients.
         """
         with self.changed:
-            now, holders = self._clock(), {held.task for held in self._held.values()}
-            return {t for t, since in self._waits.items() if now - since >= secs} - holders
+            return self._readers.waiting(secs) - {held.task for held in self._held.values()}
 
     def finish(self, task: Task, incarnation: str, finished: Iterable[Finished]) -> None:
         """Ends leases of a task; what is no lease of its own is passed over."""
@@ -282,12 +253,12 @@ class ShardLedger:
         Raises:
             NoDataset: Nothing was declared.
         """
-        return self._declared()
+        return self._declared().plan
 
     @property
     def is_declared(self) -> bool:
         """Whether the job reads leased input at all."""
-        return self._plan is not None
+        return self._table is not None
 
     @property
     def holders(self) -> set[tuple[Task, str]]:
@@ -313,20 +284,18 @@ class ShardLedger:
     def is_exhausted(self) -> bool:
         """Whether every shard of every epoch is done or set aside."""
         with self.changed:
-            plan = self._declared()
-            return int(self._done.min()) >= self._last_epoch(plan)
+            return self._declared().is_exhausted
 
     @property
     def progress(self) -> LedgerProgress:
         """The ledger in figures."""
         with self.changed:
-            plan = self._declared()
-            epoch = min(int(self._done.min()), self._last_epoch(plan) - 1)
+            table = self._declared()
             return LedgerProgress(
-                epoch=epoch,
-                epochs=plan.epochs,
-                done=int((self._done > epoch).sum()),
-                shards=plan.num_shards,
+                epoch=table.epoch,
+                epochs=table.plan.epochs,
+                done=int((table.done > table.epoch).sum()),
+                shards=table.plan.num_shards,
                 leased=len(self._held),
                 set_aside=self._failures.set_aside,
                 records_set_aside=self.bad_records,
@@ -335,23 +304,10 @@ class ShardLedger:
 
     # -- inner workings; the lock is held
 
-    def _declared(self) -> InputPlan:
-        if self._plan is None:
+    def _declared(self) -> ShardTable:
+        if self._table is None:
             raise NoDataset("the model reads no leased input: call task.shards() to build it")
-        return self._plan
-
-    def _check_layout(self, saved: Mapping[str, Any]) -> None:
-        plan = self._declared()
-        if saved["digest"] != plan.digest:
-            raise UsageError(
-                f"the checkpoint counts batches of dataset {saved['dataset']!r} as it was then: "
-                f"{plan.name!r} has now other records, sizes, seed or files. Give it as it was, or "
-                "another --logdir"
-            )
-
-    @staticmethod
-    def _last_epoch(plan: InputPlan) -> int:
-        return WITHOUT_END if plan.epochs is None else plan.epochs
+        return self._table
 
     def _deal(self, task: Task, incarnation: str) -> Grant | None:
         if self._clock() < self._adopt_until:
@@ -360,7 +316,7 @@ class ShardLedger:
             return None
         shard, epoch = choice
         of_epoch, wait = self._fills.pop(shard, (epoch, []))
-        missing = self._missing(shard, epoch)
+        missing = self._declared().missing(shard, epoch)
         batches = [batch for batch in missing if of_epoch != epoch or batch not in wait]
         fills = bool(missing) and not batches
         if fills or self._failures.is_troubled(shard):
@@ -372,54 +328,21 @@ class ShardLedger:
         return grant
 
     def _choose(self, task: Task) -> tuple[int, int] | None:
-        """A shard of the epoch under way, or of the next one: else workers would wait for the last.
+        """A shard for a task, and its epoch.
 
-        A shard is read in one epoch after the other, so the next one's is one that is done in this.
         What has failed is read alone: a worker that it ends takes no other shard with it.
         """
-        plan, reads = self._declared(), self._shards_of(task)
+        reads = [held.grant.shard for held in self._held.values() if held.task == task]
         if any(self._failures.is_troubled(shard) for shard in reads):
             return None
-        taken = self._busy.copy()
-        if reads:
-            taken[self._failures.troubled] = True
-        if not self._is_only_reader(task):
-            taken[self._failures.kept_from(task)] = True
-        for epoch in self._epochs(plan):
-            order = self._ordered(plan, epoch)
-            free = (self._done[order] == epoch) & ~taken[order]
-            if free.any():
-                return int(order[int(free.argmax())]), epoch
-        return None
-
-    def _is_only_reader(self, task: Task) -> bool:
-        """Whether nobody else has asked for a shard lately."""
-        since = self._clock() - READER_SECS
-        return not any(at > since for other, at in self._asked.items() if other != task)
-
-    def _has_free_shards(self) -> bool:
-        return bool((~self._busy & (self._done < self._epochs(self._declared()).stop)).any())
-
-    def _epochs(self, plan: InputPlan) -> range:
-        """The epochs that shards are dealt of, the first ones first.
-
-        In sync mode a worker that waited for the end of an epoch would keep the others from it.
-        """
-        now = int(self._done.min())
-        ahead = int(self._done[self._done < WITHOUT_END].max(initial=now)) if self._sync else now
-        return range(now, min(ahead + 2, self._last_epoch(plan)))
-
-    def _shards_of(self, task: Task) -> list[int]:
-        return [held.grant.shard for held in self._held.values() if held.task == task]
-
-    def _ordered(self, plan: InputPlan, epoch: int) -> Any:
-        if self._order[0] != epoch:
-            self._order = (epoch, plan.order(epoch))
-        return self._order[1]
+        without = self._failures.troubled if reads else []
+        if not self._readers.is_only(task):
+            without = [*without, *self._failures.kept_from(task)]
+        return self._declared().find_free(without=without)
 
     def _hold(self, grant: Grant, task: Task, incarnation: str) -> None:
         self._held[grant.lease] = Held(grant, task, incarnation)
-        self._busy[grant.shard] = True
+        self._declared().busy[grant.shard] = True
 
     def _owns(self, task: Task, incarnation: str, grant: Grant) -> bool:
         held = self._held.get(grant.lease)
@@ -429,10 +352,11 @@ class ShardLedger:
         """Takes over leases of an earlier chief, whose parameter servers live."""
         if self._clock() >= self._adopt_until:
             return
+        table = self._declared()
         for grant in grants:
-            if not 0 <= grant.shard < len(self._busy) or self._busy[grant.shard]:
+            if not 0 <= grant.shard < len(table.busy) or table.busy[grant.shard]:
                 continue
-            if grant.epoch == self._done[grant.shard]:
+            if grant.epoch == table.done[grant.shard]:
                 self._hold(grant, task, incarnation)
 
     def _drop_unknown(self, task: Task, incarnation: str, known: set[int]) -> None:
@@ -443,44 +367,25 @@ class ShardLedger:
             self._close(held.grant, orderly=held.incarnation == incarnation, error="")
 
     def _close(self, grant: Grant, *, orderly: bool, error: str) -> None:
-        reader = self._held.pop(grant.lease).task
-        self._closed[grant.lease] = Closed(grant, reader, self._clock(), orderly, error)
-
-    def _is_settled(self, closed: Closed) -> bool:
-        """Whether what is missing now will stay so."""
-        # A step of the worker ends after its update was counted, or its gradient was pushed.
-        is_over = closed.orderly or self._has_waited(closed)
-        return is_over and (not self._sync or closed.quiet >= SETTLE_LOOKS)
+        self._closed.add(grant, self._held.pop(grant.lease).task, orderly=orderly, error=error)
 
     def _has_to_fill(self, closed: Closed) -> bool:
         """Whether fewer gradients are left, at the end, than make a step."""
-        return self._has_waited(closed) and not self._held and not self._has_free_shards()
-
-    def _has_waited(self, closed: Closed) -> bool:
-        return self._clock() - closed.at >= self._settle_secs
+        is_last = not self._held and not self._declared().has_free
+        return is_last and self._closed.has_waited(closed)
 
     def _settle_one(self, closed: Closed, missing: list[int]) -> None:
-        grant, plan = closed.grant, self._declared()
-        del self._closed[grant.lease]
-        self._busy[grant.shard] = False
-        if repeated := self._counts.write_off(grant.shard, grant.epoch):
+        grant, table = closed.grant, self._declared()
+        self._closed.remove(closed)
+        if repeated := table.release(grant.shard, grant.epoch):
             self._repeated += repeated
             log.warning("shard %d: %d batches were applied twice", grant.shard, repeated)
         if closed.error and (failed := [b for b in missing if b in (grant.batches or missing)]):
-            is_only = self._is_only_reader(closed.reader)
-            aside = self._failures.note(
-                *(plan, grant.shard, grant.epoch, failed, closed.error, closed.reader, is_only)
-            )
-            if aside is not None and not aside.for_good:
-                self._counts.excuse(grant.shard, grant.epoch, aside.batches)
+            is_only = self._readers.is_only(closed.reader)
+            where = (table.plan, grant.shard, grant.epoch)
+            aside = self._failures.note(*where, failed, closed.error, closed.reader, is_only)
+            if aside is not None:
+                table.excuse(aside)
         elif not missing:
             self._failures.forget(grant.shard)
-        self._recount(grant.shard)
-
-    def _missing(self, shard: int, epoch: int) -> list[int]:
-        return self._counts.missing(shard, epoch, self._failures.batches_aside(shard))
-
-    def _recount(self, shard: int) -> None:
-        """Finds how many epochs of a shard are done."""
-        aside = self._failures.batches_aside(shard)
-        self._done[shard] = self._counts.epochs_done(shard, aside)
+        table.recount(grant.shard)

@@ -1,0 +1,149 @@
+"""The shards of a declared dataset: which are done, which are read now, and what they lack.
+
+Pure bookkeeping without a lock: the ledger that owns a table sees to it that one thread uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ...model.input.shard_plan import InputPlan
+from .counts import WITHOUT_END, BatchCounts
+from .failures import Failures, SetAside
+
+
+class ShardTable:
+    """One row for each shard of a dataset.
+
+    Args:
+        plan: The dataset.
+        failures: What is set aside of it.
+        sync: Whether gradients are aggregated: a worker that waits for the end of an epoch would
+            keep the others from it.
+
+    Attributes:
+        plan: As given.
+        busy: Whether each shard is read now, or its last updates are awaited; bool of [shards].
+        done: Epochs of each shard that are done; int64 of shape [shards].
+    """
+
+    def __init__(self, plan: InputPlan, failures: Failures, *, sync: bool) -> None:
+        self.plan = plan
+        self._failures = failures
+        self._sync = sync
+        self._counts = BatchCounts(plan)
+        self.busy = np.zeros(plan.num_shards, bool)
+        self.done = np.zeros(plan.num_shards, np.int64)
+        self._order: tuple[int, Any] = (-1, None)
+
+    def take(self, applied: Any) -> None:
+        """Takes over how often each batch was applied; shape [batches]."""
+        self._counts.take(applied)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `restore` needs, apart from the counts, as a JSON-able dict."""
+        return {
+            "dataset": self.plan.name,
+            "digest": self.plan.digest,
+            "surplus": self._counts.snapshot(),
+            "set_aside": self._failures.snapshot(),
+        }
+
+    def restore(self, saved: Mapping[str, Any] | None, applied: Any) -> None:
+        """Takes over the counts of a model; no shard is read then.
+
+        Args:
+            saved: What `snapshot` gave at that point; None: nothing is known of it.
+            applied: How often each batch has been applied; shape [batches].
+
+        Raises:
+            UsageError: See `ShardLedger.restore`.
+        """
+        saved = saved or {"digest": self.plan.digest, "surplus": {}, "set_aside": []}
+        self._check_dataset(saved)
+        self._counts.take(applied)
+        self._counts.restore(saved["surplus"])
+        for aside in self._failures.restore(saved["set_aside"]):
+            self.excuse(aside)
+        self.busy[:] = False
+        self.done = self._counts.all_epochs_done()
+        for shard in self._failures.shards_aside:
+            self.recount(shard)
+
+    def missing(self, shard: int, epoch: int) -> list[int]:
+        """What has to be applied for a shard to be done in an epoch, by numbers within it."""
+        return self._counts.missing(shard, epoch, self._failures.batches_aside(shard))
+
+    def release(self, shard: int, epoch: int) -> int:
+        """Ends the reading of a shard; returns how many of its batches were applied twice."""
+        self.busy[shard] = False
+        return self._counts.write_off(shard, epoch)
+
+    def excuse(self, aside: SetAside) -> None:
+        """Has an epoch be done without what is set aside in it alone."""
+        if not aside.for_good:
+            self._counts.excuse(aside.shard, aside.epoch, aside.batches)
+
+    def recount(self, shard: int) -> None:
+        """Finds how many epochs of a shard are done."""
+        self.done[shard] = self._counts.epochs_done(shard, self._failures.batches_aside(shard))
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every shard of every epoch is done or set aside."""
+        return int(self.done.min()) >= self._last_epoch
+
+    @property
+    def epoch(self) -> int:
+        """The oldest epoch that is not done; the last one when all are."""
+        return min(int(self.done.min()), self._last_epoch - 1)
+
+    @property
+    def epochs(self) -> range:
+        """The epochs that shards are dealt of, the first ones first."""
+        now = int(self.done.min())
+        ahead = int(self.done[self.done < WITHOUT_END].max(initial=now)) if self._sync else now
+        return range(now, min(ahead + 2, self._last_epoch))
+
+    @property
+    def has_free(self) -> bool:
+        """Whether a shard is left to be dealt."""
+        return bool((~self.busy & (self.done < self.epochs.stop)).any())
+
+    def find_free(self, *, without: Iterable[int] = ()) -> tuple[int, int] | None:
+        """A shard that can be dealt, and its epoch: of the one under way, or of the next one.
+
+        A shard is read in one epoch after the other, so the next one's is one that is done in this.
+
+        Args:
+            without: Shards that are not wanted.
+        """
+        taken = self.busy.copy()
+        taken[list(without)] = True
+        for epoch in self.epochs:
+            order = self._ordered(epoch)
+            free = (self.done[order] == epoch) & ~taken[order]
+            if free.any():
+                return int(order[int(free.argmax())]), epoch
+        return None
+
+    @property
+    def _last_epoch(self) -> int:
+        return WITHOUT_END if self.plan.epochs is None else self.plan.epochs
+
+    def _ordered(self, epoch: int) -> Any:
+        if self._order[0] != epoch:
+            self._order = (epoch, self.plan.order(epoch))
+        return self._order[1]
+
+    def _check_dataset(self, saved: Mapping[str, Any]) -> None:
+        if saved["digest"] != self.plan.digest:
+            raise UsageError(
+                f"the checkpoint counts batches of dataset {saved['dataset']!r} as it was then: "
+                f"{self.plan.name!r} has now other records, sizes, seed or files. Give it as it "
+                "was, or another --logdir"
+            )
