@@ -1,42 +1,30 @@
-"""Who is in the job: registration, leases, the generation, and readiness.
+"""The generations of a job's tasks: views of the parameter servers, and readiness.
 
 Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ...cluster.spec import ClusterView, Member, Role, Task
 from ...errors import WaitTimeout
-from ...protos import membership_pb2 as pb
-from .places import Places
-from .tasks import LEFT, TaskRecord, TaskState
-
-
-class JobClosed(Exception):
-    """The job takes no new tasks any more."""
-
-
-class UnknownTask(Exception):
-    """No such life of a task is in the job: it never registered, or its lease ran out."""
-
+from .registry import JobClosed, Registry
+from .tasks import TaskRecord, TaskState
 
 _LEFT_WELL = (TaskState.DONE, TaskState.END_OF_INPUT)
 
 
-class Membership:
-    """The tasks of a job and the generation they are in.
+class Membership(Registry):
+    """The tasks of a job and the generation they are in; see `Registry`.
 
-    Every method may be called from any thread. `changed` is notified whenever something that a
-    waiter may wait for has changed.
-
-    Attributes:
-        preemptions: Tasks that left because a signal asked them to, while the job went on, by
-            role.
+    Args:
+        num_ps: Places of parameter servers.
+        lease_secs: Seconds after which a silent task is taken as gone.
+        ps_on_workers: Whether workers hold the parameters, for the words of `missing`.
+        clock: Seconds from any origin.
+        stood_still_secs: Gives the seconds for which this process stood still so far.
     """
 
     def __init__(
@@ -48,106 +36,18 @@ class Membership:
         clock: Callable[[], float] = time.monotonic,
         stood_still_secs: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._places = Places(num_ps, self.heartbeat_age)
+        super().__init__(
+            num_ps=num_ps, lease_secs=lease_secs, clock=clock, stood_still_secs=stood_still_secs
+        )
         self._ps_on_workers = ps_on_workers
-        self._lease_secs = lease_secs
-        self._clock = clock
-        self._stood_still_secs = stood_still_secs
-        self._forgiven_secs = 0.0
         self._generation = 0
         self._layout = 0
         self._view: ClusterView | None = None
         self._ready_generation = 0
         self._suspected = False
         self._over = 0
-        self._stopping: set[Role] = set()
-        self.preemptions: Counter[str] = Counter()
-        self.changed = threading.Condition(threading.RLock())
 
     # -- what tasks ask for
-
-    def register(
-        self,
-        role: Role,
-        *,
-        address: str,
-        incarnation: str,
-        index: int | None = None,
-        metrics_address: str = "",
-        pid: int = 0,
-        spare: bool = False,
-    ) -> Task:
-        """Takes a task in; a spare parameter server takes the place of one that was lost, if any.
-
-        Raises:
-            TaskHeld: The asked index, or every place of a parameter server, is held.
-            JobClosed: The job is ending.
-            UsageError: The index is out of range, or the role cannot register.
-        """
-        with self.changed:
-            if self._stopping:
-                raise JobClosed("the job is ending")
-            if (known := self._places.asking_again(role, index, incarnation)) is not None:
-                known.heard = self._clock()
-                return known.task
-            places = self._places
-            task = (
-                places.find_spare_place() if spare else places.find_place(role, index, incarnation)
-            )
-            record = TaskRecord(task, address, incarnation, metrics_address, pid, self._clock())
-            places.put(record)
-            if spare:
-                record.state = TaskState.SPARE
-                self._fill_places()
-            elif role is Role.PS:
-                self._renew_view()
-            self.changed.notify_all()
-            return record.task
-
-    def heartbeat(self, task: Task, incarnation: str, report: pb.WorkerReport | None) -> Task:
-        """Renews the lease of a task, and of what else its process is in the same life.
-
-        Returns:
-            What the task is now: a spare may have become one that was lost.
-
-        Raises:
-            UnknownTask: This life of the task is not in the job (any more).
-        """
-        with self.changed:
-            record = self._places.life(task, incarnation)
-            if record is None:
-                raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
-            if not record.is_alive:
-                record.is_told = True
-                self.changed.notify_all()
-                raise UnknownTask(f"{task} was taken as gone: {record.error or record.state}")
-            for each in self.alive():
-                if each.incarnation == incarnation:
-                    each.heard = self._clock()
-            if report is not None:
-                record.report = report
-            return record.task
-
-    def leave(
-        self,
-        task: Task,
-        incarnation: str,
-        reason: pb.LeaveRequest.Reason,
-        error: str = "",
-        report: pb.WorkerReport | None = None,
-    ) -> None:
-        """Marks a task as gone for the reason it gives; a second call changes nothing."""
-        with self.changed:
-            record = self._places.life(task, incarnation)
-            if record is None or not record.is_alive:
-                return
-            record.state = LEFT[reason]
-            record.error = error
-            if record.state is TaskState.PREEMPTED and not self._stopping:
-                self.preemptions[str(record.task.role)] += 1
-            if report is not None:
-                record.report = report
-            self._gone(record)
 
     def await_ready(
         self,
@@ -224,37 +124,6 @@ class Membership:
             self._generation = generation - 1
             self._renew_view()
             return self._view is not None
-
-    def expire(self) -> list[Task]:
-        """Marks tasks whose lease ran out as lost and returns them.
-
-        Leases do not run while the chief stands still itself.
-        """
-        with self.changed:
-            self._forgive(self._stood_still_secs())
-            late = [r for r in self.alive() if self._clock() - r.heard > self._lease_secs]
-            for record in late:
-                self._lose(record, f"not heard of for {self._clock() - record.heard:.1f} s")
-            return [record.task for record in late]
-
-    def lose(self, incarnation: str, reason: str, role: Role | None = None) -> list[Task]:
-        """Marks the tasks of one life of a process as lost before their lease runs out.
-
-        A process that still lives learns so with its next heartbeat, and ends.
-
-        Args:
-            incarnation: The life. Another life of the same task stays as it is.
-            reason: For people.
-            role: Limits the loss to what the process is in this role; None: all that it is.
-
-        Returns:
-            The tasks that it was until now.
-        """
-        with self.changed:
-            lives = [r for r in self.alive(role) if r.incarnation == incarnation]
-            for record in lives:
-                self._lose(record, reason)
-            return [record.task for record in lives]
 
     def leave_session(self, task: Task, incarnation: str, number: int) -> None:
         """Has a worker open its session anew, if that is still the one of this number."""
@@ -362,12 +231,6 @@ class Membership:
                 record.is_dismissed |= record.task.index >= above
             self.changed.notify_all()
 
-    def begin_stop(self, *roles: Role) -> None:
-        """Tells tasks of these roles to end; nobody can join any more."""
-        with self.changed:
-            self._stopping.update(roles)
-            self.changed.notify_all()
-
     def reopen(self) -> None:
         """Takes back that tasks were told to end: what they had made is lost, and needs them again.
 
@@ -381,11 +244,6 @@ class Membership:
                     record.error = "the model went back to an earlier point after it had left"
             self._stopping.clear()
             self.changed.notify_all()
-
-    def await_gone(self, role: Role, timeout_secs: float) -> bool:
-        """Waits until no task of a role is up; false when time ran out."""
-        with self.changed:
-            return self.changed.wait_for(lambda: not self.alive(role), timeout=timeout_secs)
 
     # -- what is asked of it
 
@@ -414,42 +272,6 @@ class Membership:
         record = self._places.get(task)
         return record.leave_session if record is not None else 0
 
-    def has_ended(self, role: Role) -> bool:
-        """Whether all tasks of a role have been told to end."""
-        return role in self._stopping
-
-    def is_stopping(self, task: Task) -> bool:
-        """Whether a task has been told to end."""
-        record = self._places.get(task)
-        return task.role in self._stopping or (record is not None and record.is_dismissed)
-
-    def records(self, role: Role | None = None) -> list[TaskRecord]:
-        """Every task that ever was, by role and index."""
-        with self.changed:
-            return self._places.records(role)
-
-    def up(self, role: Role | None = None) -> list[TaskRecord]:
-        """The tasks that are up."""
-        with self.changed:
-            return self._places.up(role)
-
-    def alive(self, role: Role | None = None) -> list[TaskRecord]:
-        """The tasks that are up, and the spares."""
-        with self.changed:
-            return self._places.alive(role)
-
-    def unaware(self) -> list[TaskRecord]:
-        """Tasks that were taken as gone, and have not been heard of since."""
-        return [r for r in self.records() if r.state is TaskState.LOST and not r.is_told]
-
-    def failures(self) -> list[TaskRecord]:
-        """Tasks that said the job cannot go on."""
-        return [r for r in self.records() if r.state is TaskState.FAILED]
-
-    def heartbeat_age(self, record: TaskRecord) -> float:
-        """Seconds since a task was last heard of."""
-        return max(0.0, self._clock() - record.heard)
-
     def missing(self) -> str:
         """What the job waits for, for people: tasks, addresses, last heartbeats."""
         with self.changed:
@@ -475,17 +297,11 @@ class Membership:
             and not self._suspected
         )
 
-    def _forgive(self, stood_still_secs: float) -> None:
-        """Takes what the chief could not hear out of the silence of those that it did not hear."""
-        more, self._forgiven_secs = stood_still_secs - self._forgiven_secs, stood_still_secs
-        if more > 0:
-            for record in self.alive():
-                record.heard = min(record.heard + more, self._clock())
-
-    def _lose(self, record: TaskRecord, reason: str) -> None:
-        record.state = TaskState.LOST
-        record.error = reason
-        self._gone(record)
+    def _joined(self, record: TaskRecord) -> None:
+        if record.state is TaskState.SPARE:
+            self._fill_places()
+        elif record.task.role is Role.PS:
+            self._renew_view()
 
     def _gone(self, record: TaskRecord) -> None:
         is_in_view = record.task.role is Role.PS and record.task.index < self.num_ps
@@ -493,7 +309,7 @@ class Membership:
             self._view = None
             self._over = self._generation
             self._fill_places()
-        self.changed.notify_all()
+        super()._gone(record)
 
     def _fill_places(self) -> None:
         if self._places.fill():

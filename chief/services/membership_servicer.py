@@ -9,8 +9,8 @@ import grpc
 from ...cluster.spec import ClusterView, Role, Task
 from ...protos import membership_pb2 as pb
 from ...protos.membership_pb2_grpc import MembershipServicer as Base
-from ..membership.membership import JobClosed
 from ..membership.places import TaskHeld
+from ..membership.registry import JobClosed
 from ..membership.tasks import TaskRecord, TaskState
 from ..recovery import PROCESS_GONE, is_refused
 from ..state import JobState

@@ -13,8 +13,8 @@ import tensorflow as tf
 from ...errors import ParamserveError, UsageError
 from ...reasons import reason_of
 from ..input.ledger import NoDataset
-from ..membership.membership import JobClosed, UnknownTask
 from ..membership.places import TaskHeld
+from ..membership.registry import JobClosed, UnknownTask
 from ..state import NotTraining
 
 log = logging.getLogger(__name__)

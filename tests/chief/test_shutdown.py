@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from paramserve.chief.membership.membership import JobClosed, Membership, UnknownTask
+from paramserve.chief.membership.membership import Membership
+from paramserve.chief.membership.registry import JobClosed, UnknownTask
 from paramserve.chief.shutdown import MARGIN_SECS, dismiss_all
 from paramserve.cluster.spec import Role
 from paramserve.protos import membership_pb2 as pb

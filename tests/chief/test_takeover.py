@@ -2,7 +2,8 @@
 
 import pytest
 
-from paramserve.chief.membership.membership import Membership, UnknownTask
+from paramserve.chief.membership.membership import Membership
+from paramserve.chief.membership.registry import UnknownTask
 from paramserve.chief.membership.tasks import TaskState
 from paramserve.chief.resize.plan import ScaleTarget
 from paramserve.chief.takeover import adopt, to_json

@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 from paramserve import Job
-from paramserve.chief.membership.membership import Membership, UnknownTask
+from paramserve.chief.membership.membership import Membership
+from paramserve.chief.membership.registry import UnknownTask
 from paramserve.cluster.runtime import session_config
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
 from paramserve.data_plane.options import DataPlane

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from paramserve.chief.membership.membership import JobClosed, Membership, UnknownTask
+from paramserve.chief.membership.membership import Membership
 from paramserve.chief.membership.places import TaskHeld
+from paramserve.chief.membership.registry import JobClosed, UnknownTask
 from paramserve.chief.membership.tasks import TaskState
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import UsageError, WaitTimeout

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from paramserve.chief.membership.membership import JobClosed, Membership, UnknownTask
+from paramserve.chief.membership.membership import Membership
+from paramserve.chief.membership.registry import JobClosed, UnknownTask
 from paramserve.chief.membership.tasks import TaskState
 from paramserve.chief.recovery import find_lost
 from paramserve.cluster.spec import Role, Task

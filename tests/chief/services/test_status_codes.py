@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from paramserve import errors
 from paramserve.chief import state as job_state
-from paramserve.chief.membership import membership, places
+from paramserve.chief.membership import places, registry
 from paramserve.chief.services.status_codes import STATUS_CODES, status_code, with_status_codes
 
 
@@ -22,7 +22,7 @@ def exceptions_of(*modules):
     ]
 
 
-RAISED = exceptions_of(membership, places, job_state, errors)
+RAISED = exceptions_of(places, registry, job_state, errors)
 
 
 def test_there_is_something_to_prove():
@@ -40,8 +40,8 @@ def test_every_exception_of_ours_has_a_status_that_tells_something(kind):
     ("error", "code"),
     [
         (places.TaskHeld("held"), grpc.StatusCode.ALREADY_EXISTS),
-        (membership.JobClosed("closed"), grpc.StatusCode.FAILED_PRECONDITION),
-        (membership.UnknownTask("unknown"), grpc.StatusCode.NOT_FOUND),
+        (registry.JobClosed("closed"), grpc.StatusCode.FAILED_PRECONDITION),
+        (registry.UnknownTask("unknown"), grpc.StatusCode.NOT_FOUND),
         (job_state.NotTraining("no model"), grpc.StatusCode.FAILED_PRECONDITION),
         (errors.UsageError("index -1"), grpc.StatusCode.INVALID_ARGUMENT),
         (ValueError("unknown role"), grpc.StatusCode.INVALID_ARGUMENT),
