@@ -321,7 +321,7 @@ class MembershipClient:
             task=self._task(), global_step=global_step, summary=summary
         )
         call = self._stub.WriteSummary.future(request, timeout=CALL_TIMEOUT_SECS)
-        call.add_done_callback(lambda _: None)  # Keeps it: a call that nobody holds is cancelled.
+        call.add_done_callback(lambda _: None)  # Keeps it: gRPC cancels a call without references.
 
     def close(self) -> None:
         """Closes the channel."""

@@ -185,7 +185,7 @@ def open_session(
     pauses = growing_pauses()
     while True:
         try:
-            # A session that waits for its peers holds a lock of its graph, and then nobody can add
+            # A session that waits for its peers holds a lock of its graph. No thread can then add
             # to the graph, even after the session was given up. So it waits with another graph.
             _contact(target, _nearly_empty_graph(), config, deadline, BoundedCloseSession).close()
             return _contact(target, graph, config, deadline, make)

@@ -1,4 +1,4 @@
-"""Runs a loop in an ordinary, static cluster, or in this process alone: no chief service needed."""
+"""Run of a loop in an ordinary, static cluster, or in this process alone: no chief service."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .bindings import dotted_name, imported_from
 
 
 class Fate(enum.Enum):
-    """What becomes of a name in an import, if it is not given a new path."""
+    """The fate of a name in an import that gets no new path."""
 
     KEPT = enum.auto()
     DROPPED = enum.auto()

@@ -20,11 +20,11 @@ _is_untuned: ContextVar[bool] = ContextVar("is_untuned", default=False)
 def untuned() -> Iterator[None]:
     """Iterates datasets inside it without tf.data's tuning thread, unless they ask for it.
 
-    A session destroys its iterators when it is closed, and holds a lock of the server meanwhile
-    which the next session needs. The tuning thread is woken for that a moment before it can see
-    that it is to end: if it looks in between, it sleeps out its period, of up to a minute
-    (`Model::OptimizeLoop` and `CancellationManager` in TensorFlow 2.21), and a recovery waits for
-    that. Without the thread, `tf.data.AUTOTUNE` stands for one call per core.
+    A session destroys its iterators when it is closed. Meanwhile it holds a lock of the server that
+    the next session needs. The tuning thread is woken a moment before it can see that it has to
+    end. If it checks in between, it sleeps for the rest of its period, up to a minute, and a
+    recovery waits for it (`Model::OptimizeLoop` and `CancellationManager` in TensorFlow 2.21).
+    Without the thread, `tf.data.AUTOTUNE` means one call per core.
 
     A dataset asks for the thread with `options.autotune.enabled = True`.
     """

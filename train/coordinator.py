@@ -12,8 +12,8 @@ import tensorflow as tf
 class GraphCoordinator(tf.compat.v1.train.Coordinator):
     """Coordinator that runs the threads of a supervisor in its graph, and abandons stuck ones.
 
-    In TensorFlow 2, a new thread is in no graph, and then TensorFlow takes the global step, which
-    the supervisor's services ask for, for a value that is there already.
+    In TensorFlow 2, a new thread has no current graph. TensorFlow then treats the global step,
+    which the supervisor's services read, as an eager value.
 
     Args:
         graph: The graph.

@@ -18,7 +18,7 @@ RELEASE_SECS = STOP_GRACE_SECS
 
 
 class _ReleasingSession:
-    """What both classes add to TensorFlow's: a mixin that comes before them."""
+    """Mixin with the additions of both classes to TensorFlow's, which come after it."""
 
     _release_secs: float
     _own_hooks: list[tf.compat.v1.train.SessionRunHook]

@@ -14,12 +14,12 @@ _REF_OPS = frozenset({"Variable", "VariableV2"})
 
 
 class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
-    """Keeps moving averages of variables: `average -= (1 - decay) * (average - variable)`.
+    """Moving averages of variables: `average -= (1 - decay) * (average - variable)`.
 
-    Takes the arguments of `tf.compat.v1.train.ExponentialMovingAverage`. There, the initial value
-    of a ref variable's average is the outcome of a conditional which reads the variable before it
-    knows whether that is initialized, unless the program switched control flow of version 2 off;
-    and the losses of `get_variable(regularizer=...)` are refused.
+    Takes the arguments of `tf.compat.v1.train.ExponentialMovingAverage`. There, a conditional gives
+    the initial value of a ref variable's average. With control flow of version 2, it reads the
+    variable before it knows whether that is initialized. The losses of
+    `get_variable(regularizer=...)` are refused there as well.
 
     Args:
         decay: How much of the average stays, a number or scalar tensor in (0, 1).

@@ -11,23 +11,23 @@ from .adam import AdamOptimizer
 
 
 class RowSparseAdamOptimizer(AdamOptimizer):
-    """Adam that leaves rows alone which a sparse gradient does not have.
+    """Adam that leaves rows without a gradient unchanged.
 
-    For a gradient that is a `tf.IndexedSlices`, as that of an embedding lookup, a step reads and
-    writes only the rows it names, of the variable and of both averages; gradients of one row are
-    summed first. With t the number of steps so far, whichever rows they touched, a row becomes::
+    A sparse gradient (`tf.IndexedSlices`) comes from an embedding lookup, for example. With one, a
+    step reads and writes only the gradient's rows, of the variable and of both averages. Gradients
+    of one row are summed first. With t the number of all steps so far, a row becomes::
 
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
         row -= learning_rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + epsilon)
 
     That is Adam's formula. The difference is in the rows which a step does not touch. Adam takes
-    their gradient as zero: it decays their m and v in each step, and moves them on along m. Here
-    their m, v and weights stay as they are until they are touched again; so a row's averages are
-    over the steps that touched it, momentum does not move it in between, and a row touched rarely
-    makes other steps than with Adam. Bias correction goes by t, so a row that is first touched
-    late starts with steps of up to `(1 - beta1) / sqrt(1 - beta2)` times the learning rate: 3.2
-    with the defaults.
+    their gradient as zero: it decays their m and v in each step, and moves them along m. Here their
+    m, v and weights stay as they are until they are touched again. So a row's averages are over the
+    steps that touched it, and momentum does not move it in between. A row that is touched rarely
+    makes other steps than with Adam. Bias correction uses t. So a row that is first touched late
+    starts with steps of up to `(1 - beta1) / sqrt(1 - beta2)` times the learning rate: 3.2 with the
+    defaults.
 
     When every step touches all rows, and for dense gradients, it is Adam. Slots and checkpoints
     have Adam's names: each of the two continues from the other's checkpoint. Arguments are those of

@@ -20,11 +20,11 @@ _logger = logging.getLogger(__name__)
 
 
 class SessionManager(tf.compat.v1.train.SessionManager):
-    """Restores or initializes a model, or waits until another task has done so.
+    """Creator of sessions with a model that it restores or initializes, or waits for.
 
-    Takes the arguments of `tf.compat.v1.train.SessionManager`. It looks whether the model is ready
-    after 0.1 s, not after 30 s, waits for servers in bounded time, and makes sessions whose `close`
-    does not block when a peer is dead.
+    Takes the arguments of `tf.compat.v1.train.SessionManager`. It checks whether the model is ready
+    after 0.1 s, not after 30 s, and bounds its waits for servers. The `close` of its sessions does
+    not block when a peer is dead.
 
     Example::
 

@@ -20,7 +20,7 @@ _DEFAULT: Final[Any] = tf.compat.v1.train.Supervisor.USE_DEFAULT
 
 
 class Supervisor(tf.compat.v1.train.Supervisor):
-    """Initializes or restores a model, and saves checkpoints and summaries from threads.
+    """Supervisor that initializes or restores a model, and saves it and summaries from threads.
 
     Takes the arguments of `tf.compat.v1.train.Supervisor`, and one more. It differs in that a
     worker which comes before its chief looks again after 0.1 s and not after 30 s; that queue

@@ -31,7 +31,7 @@ class HoldClient(Protocol):
 
 
 class HoldWatch:
-    """Watches for holds in a thread, answers them between steps, and keeps steps waiting.
+    """Watch for holds in a thread; it answers them between steps, and keeps steps waiting.
 
     Args:
         client: Asks the chief.
@@ -149,7 +149,7 @@ class HoldWatch:
 
 
 class HoldHook(tf.compat.v1.train.SessionRunHook):
-    """Keeps steps waiting while the model is being moved, for a model that leases no input.
+    """Hook that keeps steps waiting while the model is moved, for a model that leases no input.
 
     Args:
         holds: Watches for that.

@@ -26,7 +26,7 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
 
     Args:
         metrics: What Prometheus sees.
-        activity: What the worker is at; None: nobody asks.
+        activity: The activity to report; None: it is not reported.
 
     Attributes:
         built: The worker's graph; to be set before the first step, and whenever there is another.
@@ -141,7 +141,7 @@ class TokenHook(tf.compat.v1.train.SessionRunHook):
 
     Args:
         built: The worker's graph.
-        activity: What the worker is at; None: nobody asks.
+        activity: The activity to report; None: it is not reported.
     """
 
     def __init__(self, built: TrainGraph, activity: Activity | None = None) -> None:

@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Pruning:
-    """Makes the ops that prune the weights of the default graph that have masks.
+    """The ops that prune the weights of the default graph that have masks.
 
     The sparsity rises from `initial_sparsity` to `target_sparsity` between two global steps: with
     p = (step - begin) / (end - begin), cut to [0, 1], it is

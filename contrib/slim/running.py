@@ -1,4 +1,4 @@
-"""Runs the slim loop, or one that is made of it, on a graph of this process or a static cluster."""
+"""Run of the slim loop, or one made of it, on a graph of this process or a static cluster."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _with_log_lines(loop: Loop, saves: bool) -> Loop:
 
 
 class _BeginLine(tf.compat.v1.train.SessionRunHook):
-    """Tells the log of each session."""
+    """Hook that logs each session."""
 
     def __init__(self) -> None:
         self._line = "Starting Session."
@@ -138,7 +138,7 @@ class _BeginLine(tf.compat.v1.train.SessionRunHook):
 
 
 class _EndLine(tf.compat.v1.train.SessionRunHook):
-    """Tells the log of the last checkpoint; it has to end before the hook that saves."""
+    """Hook that logs the last checkpoint; it has to end before the hook that saves."""
 
     def end(self, session: Any) -> None:
         _logger.info("Finished training! Saving model to disk.")

@@ -54,17 +54,17 @@ def train(
       not after 30 s: late chiefs used to cost half a minute.
     * Threads get 3.5 s to end after the last step, and not 120 s, which synchronous training
       always took.
-    * `max_wait_secs` bounds how long the chief waits for servers too, and a wait for servers that
-      do not answer, which used to last without end. The error says what was missing.
+    * `max_wait_secs` bounds the chief's wait for servers as well. Waits for servers that do not
+      answer used to last without end. The error says what was missing.
     * A session whose parameter server is dead is abandoned if it does not close within 2 s;
       closing it used to block the loop.
     * When an error ends the loop, in a hook or in the step, the chief saves a checkpoint first;
-      after a NaN without a mention in the directory's `checkpoint` file, so that the next run goes
-      on from an earlier one. Events are flushed as well.
+      after a NaN without a mention in the directory's `checkpoint` file, so that the next run
+      continues from an earlier one. Events are flushed as well.
     * Outside a graph, where nothing can be trained, there is a clear error.
 
-    As in the original, a `StopAtStepHook` decides after each step, so that a call that resumes at
-    or beyond `last_step` runs one more step, and with several workers each may add one.
+    As in the original, a `StopAtStepHook` decides after each step. So a call that resumes at or
+    beyond `last_step` runs one more step. With several workers each may add one.
 
     Args:
         train_op: What to run in each step: a `Tensor` that applies the gradients and gives the

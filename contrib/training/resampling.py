@@ -56,8 +56,8 @@ def weighted_resample(
 ) -> tuple[list[Any], Any]:
     """Repeats elements of a batch in proportion to their weights.
 
-    The rate of an element is `overall_rate * weight / mean weight`, where the mean is a moving
-    average over the batches so far, kept in a variable that is not trainable. Its start at zero is
+    The rate of an element is `overall_rate * weight / mean weight`. The mean is a moving average
+    over the batches so far, kept in a variable that is not trainable. Its start at zero is
     corrected for (Kingma and Ba, "Adam", https://arxiv.org/abs/1412.6980, section 3), so that the
     first batch's mean counts fully.
 

@@ -22,7 +22,7 @@ APPLIED = "paramserve/input"
 
 
 class InputCounts:
-    """Counts applied batches.
+    """Counters of applied batches.
 
     Args:
         plan: What is read.
@@ -59,7 +59,7 @@ class InputCounts:
         return self.plan.num_batches
 
     def of_those_that_count(self, examples: Tensor) -> Tensor:
-        """The part of a step's examples that counts; int64 scalars."""
+        """Returns the part of a step's examples that counts; int64 scalars."""
         return examples * tf.reduce_sum(self.times) // tf.size(self.times, tf.int64)
 
     def add(self, batches: Tensor, times: Tensor | int = 1) -> Operation:
@@ -73,7 +73,7 @@ class InputCounts:
 
 @dataclass(frozen=True)
 class Counters:
-    """What is counted of the updates, on one parameter server.
+    """The counters of updates on one parameter server.
 
     Attributes:
         global_step: int64 scalar variable: updates.
@@ -93,7 +93,7 @@ class Counters:
 
 
 def find_counts(graph: Any, position: Tensor | None, device: str) -> InputCounts | None:
-    """The counts for what a build function reads; None if it reads nothing that is leased.
+    """Returns the counts for what a build function reads; None if it reads nothing that is leased.
 
     Args:
         graph: The graph in which the build function has made its input.

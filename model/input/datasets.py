@@ -64,7 +64,7 @@ class _LeasedDataset:
         self._marks: dict[int, set[int]] = {}
 
     def make(self) -> Any:
-        """The dataset of `(position, batch)`."""
+        """Returns the dataset of `(position, batch)`."""
         numbers = [tf.TensorSpec([3], tf.int64), tf.TensorSpec([None], tf.int64)]
         content = [tf.TensorSpec([None], tf.int64)]
         if self._files is not None:

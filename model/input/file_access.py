@@ -26,7 +26,7 @@ _MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "ETag", "etag"
 
 @dataclass(frozen=True)
 class FileVersion:
-    """What tells one state of a file from another.
+    """The state of a file, by which a changed file is told from an unchanged one.
 
     Attributes:
         size: Bytes.
@@ -38,7 +38,7 @@ class FileVersion:
 
 
 def find_files(patterns: Sequence[str]) -> list[str]:
-    """The files that match, each once and by name.
+    """Returns the files that match, each once and by name.
 
     Args:
         patterns: Names, or patterns with `*`, `?`, `[...]` and `**`.
@@ -81,7 +81,7 @@ def _match(pattern: str) -> list[str]:
 
 
 def find_version(name: str) -> FileVersion:
-    """The state of a file.
+    """Returns the state of a file.
 
     Raises:
         OSError, tf.errors.OpError: It is not there, or cannot be read.
@@ -100,7 +100,7 @@ def find_version(name: str) -> FileVersion:
 
 
 def is_compressed(name: str) -> bool:
-    """Whether a file has to be read from its beginning, being compressed as a whole."""
+    """Returns whether a file has to be read from its beginning, being compressed as a whole."""
     return name.endswith(".gz")
 
 
@@ -129,7 +129,7 @@ def _open(name: str) -> BinaryIO:
 
 
 def is_for_tensorflow(name: str) -> bool:
-    """Whether TensorFlow's own datasets can open a file."""
+    """Returns whether TensorFlow's own datasets can open a file."""
     return "://" not in name or _is_tensorflow(name)
 
 

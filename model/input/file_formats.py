@@ -33,7 +33,7 @@ _MOST_BYTES = 1 << 40
 
 @dataclass(frozen=True)
 class Contents:
-    """What was counted of a file.
+    """The counts of a file.
 
     Attributes:
         records: How many records it has.
@@ -50,7 +50,7 @@ class Contents:
 
 
 class Format(Protocol):
-    """How records lie in a file."""
+    """The format of a file's records."""
 
     def count(self, name: str) -> Contents:
         """Counts the records.
@@ -179,7 +179,7 @@ class Lines:
         return line.decode("utf-8-sig", "replace").rstrip()
 
     def _entries(self, name: str, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-        """Where each record begins, and its bytes with the end of its last line."""
+        """Yields each record's offset, and its bytes with the end of its last line."""
         begin = file.tell()
         for line in file:
             if not line.isspace():
@@ -235,7 +235,7 @@ NAMES = {
 
 
 def guess_format(names: Sequence[str]) -> str:
-    """The format that the names of files say.
+    """Returns the format that the names of files say.
 
     Raises:
         UsageError: They say none, or more than one.

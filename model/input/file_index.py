@@ -29,7 +29,7 @@ SAY_SECS = 5.0
 
 @dataclass(frozen=True)
 class FileQuery:
-    """Which files are meant, and how they are to be read.
+    """A query for files, with the way to read them.
 
     Attributes:
         patterns: Names or patterns.
@@ -53,12 +53,12 @@ class FileQuery:
             raise UsageError(f"format={self.format!r}: expected one of {', '.join(NAMES)}")
 
     def to_json(self) -> str:
-        """The query as text."""
+        """Returns the query as text."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> FileQuery:
-        """The inverse of `to_json`."""
+        """Returns the inverse of `to_json`."""
         values: dict[str, Any] = json.loads(text)
         lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
         return cls(**{**values, **lists})
@@ -69,7 +69,7 @@ class FileQuery:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def open(self, format: str) -> Format:
-        """The format of the files.
+        """Returns the format of the files.
 
         Raises:
             UsageError: It does not have what is asked for, or a package for it is missing.
@@ -119,22 +119,22 @@ class FileIndex:
     files: tuple[IndexedFile, ...]
 
     def to_json(self) -> str:
-        """The index as text."""
+        """Returns the index as text."""
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> FileIndex:
-        """The inverse of `to_json`."""
+        """Returns the inverse of `to_json`."""
         values = json.loads(text)
         return cls(values["format"], tuple(map(_file_from, values["files"])))
 
     def to_bytes(self) -> bytes:
-        """The index as it travels."""
+        """Returns the index as it travels."""
         return zlib.compress(self.to_json().encode())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> FileIndex:
-        """The inverse of `to_bytes`."""
+        """Returns the inverse of `to_bytes`."""
         return cls.from_json(zlib.decompress(data).decode())
 
     @property
@@ -273,7 +273,7 @@ def _check(query: FileQuery, format: str, files: Sequence[IndexedFile]) -> None:
 
 
 def _is_data(line: str) -> bool:
-    """Whether one of a line's values is a number, which no column is called."""
+    """Returns whether one of a line's values is a number, which no column is called."""
     values = next(csv.reader([line]), [])
     return any(_is_number(value) for value in values)
 

@@ -80,13 +80,13 @@ class GivenFiles:
         self._open_file = open_file
 
     def locate(self, part: FilePart, record: int) -> tuple[str, int, int]:
-        """The records before it have to be skipped: nothing is known of where it begins."""
+        """Returns the start of the file and the records to skip, since offsets are unknown."""
         if not _is_readable(part.name):
             raise UsageError(_describe_missing([part.name]))
         return part.name, 0, record
 
     def open(self, name: Any, begin: Any) -> Any:
-        """The user's own dataset."""
+        """Returns the user's own dataset."""
         return self._open_file(name)
 
     def check(self, part: FilePart) -> None:
@@ -124,7 +124,7 @@ def _describe_missing(names: Sequence[str]) -> str:
 
 
 def _is_readable(name: str) -> bool:
-    """Whether a file can be opened; TensorFlow's datasets would try that without end.
+    """Returns whether a file can be opened; TensorFlow's datasets would try that without end.
 
     Raises:
         tf.errors.OpError: It may be there, but its storage does not answer.

@@ -52,7 +52,7 @@ class IndexedFiles:
         return self._format.open(name, begin, self._contents)
 
     def check(self, part: FilePart) -> None:
-        """A file of another size is another file; other hosts may have other times."""
+        """Rejects a file of another size; other hosts may have other times."""
         counted = self._files[part.name].version.size
         try:
             size = find_version(part.name).size

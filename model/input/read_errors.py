@@ -22,7 +22,7 @@ TIMEOUT_MS = 60_000
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with a batch.
+    """An error of a batch.
 
     Attributes:
         reason: The error, in one line.
@@ -61,7 +61,7 @@ def find_trouble(records: Callable[[], Any], read: Read | None, size: int) -> Tr
 
 
 def _read(make: Callable[[], Any], steps: int) -> dict[int, tf.errors.OpError]:
-    """The errors of a dataset's elements, by their number."""
+    """Returns the errors of a dataset's elements, by their number."""
     errors: dict[int, tf.errors.OpError] = {}
     with tf.Graph().as_default() as graph, untuned():
         iterator = v1.data.make_initializable_iterator(make())

@@ -1,4 +1,4 @@
-"""How a dataset is cut into shards and batches, and in which order they come.
+"""The division of a dataset into shards and batches, and their order.
 
 A batch is what one step of one worker reads; a shard is a range of batches that one worker reads
 at a time. Everything here follows from numbers that all tasks share, so a batch's number says
@@ -45,7 +45,7 @@ class FilePart(NamedTuple):
 
 @dataclass(frozen=True)
 class InputPlan:
-    """What is read, by how many at a time, and how often.
+    """The plan of an input: its records, the size of batches and shards, and the epochs.
 
     Attributes:
         name: Of the dataset within the job.
@@ -129,7 +129,7 @@ class InputPlan:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_proto(self) -> pb.Dataset:
-        """What tasks compare, to be sure that they mean the same."""
+        """Returns a value that tasks compare to check that their plans agree."""
         return pb.Dataset(
             name=self.name,
             num_records=self.num_records,
@@ -142,7 +142,7 @@ class InputPlan:
         )
 
     def order(self, epoch: int) -> Any:
-        """The shards in the order of an epoch; int64 of shape [shards]."""
+        """Returns the shards in the order of an epoch; int64 of shape [shards]."""
         if not self.shuffle:
             return np.arange(self.num_shards)
         return np.random.RandomState([self.seed, epoch]).permutation(self.num_shards)
@@ -159,7 +159,7 @@ class InputPlan:
         return first + np.random.RandomState([self.seed, epoch, shard + 1]).permutation(size)
 
     def batch_range(self, shard: int) -> slice:
-        """The numbers of a shard's batches."""
+        """Returns the numbers of a shard's batches."""
         first = int(self.first_batches[shard])
         return slice(first, first + int(self.batch_counts[shard]))
 
@@ -192,7 +192,7 @@ class InputPlan:
         return "", min(numbers), max(numbers)
 
     def describe(self, shard: int, epoch: int, batches: Sequence[int]) -> str:
-        """Some batches of a shard in an epoch, by their numbers within it, for people."""
+        """Describes some batches of a shard in an epoch, by their numbers within it."""
         file, first, last = self.span(shard, epoch, batches)
         if file or not self.shuffle:
             return f"records {first} to {last} of {file or repr(self.name)}"
@@ -207,7 +207,7 @@ class InputPlan:
 
 
 def choose_shard_records(num_records: int, batch_size: int) -> int:
-    """How many records a shard has: enough batches for a lease, and few enough to share them."""
+    """Returns the records of a shard: enough batches for a lease, few enough to share them."""
     batches = -(-num_records // max(1, batch_size))
     return batch_size * min(SHARD_BATCHES, max(1, batches // 32))
 

@@ -1,4 +1,4 @@
-"""Who deals the shards of a task's input; no TensorFlow or NumPy: command lines import it."""
+"""The source of a task's input shards; no TensorFlow or NumPy: command lines import it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Lease:
 
 
 class InputSource(Protocol):
-    """Where a task's shards come from."""
+    """The source of a task's shards."""
 
     def leases(self, plan: InputPlan) -> Iterator[Lease]:
         """Yields shards to read, until there are no more; called for each new iterator.
@@ -48,7 +48,7 @@ class InputSource(Protocol):
         """
 
     def find_files(self, query: FileQuery) -> FileIndex:
-        """The files that a query means, counted.
+        """Returns the files that a query means, counted.
 
         Raises:
             UsageError: There are none, or one is damaged.

@@ -14,7 +14,7 @@ v1 = tf.compat.v1
 
 
 class RunHookAdapterForMonitors(tf.compat.v1.train.SessionRunHook):
-    """Runs monitors as one hook.
+    """Hook that runs monitors.
 
     The number of a step is one more than the global step before it, so the graph has to have a
     global step. It is read in a run of its own after each step: with resource variables, a read in
@@ -30,7 +30,7 @@ class RunHookAdapterForMonitors(tf.compat.v1.train.SessionRunHook):
         self._step: int | None = None
 
     def begin(self) -> None:
-        """Has the monitors begin.
+        """Begins the monitors.
 
         Raises:
             RuntimeError: The graph has no global step.
@@ -67,7 +67,7 @@ class RunHookAdapterForMonitors(tf.compat.v1.train.SessionRunHook):
         self._step = self._next_step(run_context.session)
 
     def end(self, session: Any) -> None:
-        """Has the monitors end."""
+        """Ends the monitors."""
         self._step = None
         self._monitors.end(session)
 

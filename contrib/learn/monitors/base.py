@@ -1,4 +1,4 @@
-"""What a monitor is: callbacks around each training step, in one task."""
+"""Monitors: callbacks around each training step, in one task."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class BaseMonitor:
         """Called once before the first step, while ops may still be added to the default graph.
 
         Args:
-            max_steps: The global step at which training ends; None if nobody knows.
+            max_steps: The global step at which training ends; None if unknown.
 
         Raises:
             ValueError: The monitor began before, and did not end.

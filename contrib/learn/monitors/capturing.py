@@ -59,8 +59,8 @@ class CaptureVariable(EveryN):
 class GraphDump(BaseMonitor):
     """Keeps the first output of nearly every op, in each step: two runs can be compared.
 
-    Ops that write to a variable are left out, so that a dump changes nothing, and so are ops
-    inside loops, and ops whose output is a handle. All others are run in each step: those that
+    Ops that write to a variable are left out, so that a dump changes nothing. Ops inside loops, and
+    ops whose output is a handle, are left out as well. All others are run in each step: those that
     take from a queue take, and those that need a feed fail without it. A variable that is read
     on its own, not as part of the model, may be read before the step's update or after it.
 

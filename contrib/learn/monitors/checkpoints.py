@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 
 class CheckpointSaver(BaseMonitor):
-    """Saves a checkpoint after the first step, then every so often, and at the end.
+    """Monitor that saves a checkpoint after the first step, then every so often, and at the end.
 
     Args:
         checkpoint_dir: Where to save.
@@ -62,7 +62,7 @@ class CheckpointSaver(BaseMonitor):
         self._last_saved: tuple[int, float] | None = None
 
     def begin(self, max_steps: int | None = None) -> None:
-        """Finds or makes the saver, and starts to count anew."""
+        """Finds or makes the saver, and restarts the count."""
         super().begin(max_steps=max_steps)
         self._last_begun_step = None
         self._last_saved = None

@@ -28,7 +28,7 @@ class EveryN(BaseMonitor):
         self._last_finished_step: int | None = None
 
     def begin(self, max_steps: int | None = None) -> None:
-        """Starts to count anew."""
+        """Restarts the count."""
         super().begin(max_steps=max_steps)
         self._is_active = False
         self._last_active_step = 0

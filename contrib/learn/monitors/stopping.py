@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 class StopAtStep(BaseMonitor):
-    """Ends training after some steps, or at a global step; runs on all workers.
+    """Monitor that ends training after some steps, or at a global step; runs on all workers.
 
     Args:
         num_steps: Steps to train from the first one that this monitor sees.
@@ -60,7 +60,7 @@ class StopAtStep(BaseMonitor):
 
 
 class NanLoss(EveryN):
-    """Ends training when the loss is NaN.
+    """Monitor that ends training when the loss is NaN.
 
     Args:
         loss_tensor: A scalar floating-point tensor or variable, or the name of one.

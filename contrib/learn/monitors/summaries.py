@@ -14,7 +14,7 @@ from .every_n import EveryN
 
 
 class SummarySaver(EveryN):
-    """Writes summaries.
+    """Monitor that writes summaries.
 
     Args:
         summary_op: A scalar string tensor with a serialized `tf.compat.v1.Summary`, such as
@@ -62,7 +62,7 @@ class SummarySaver(EveryN):
         return False
 
     def end(self, session: Any = None) -> None:
-        """Has what was written reach the disk."""
+        """Flushes the written events to disk."""
         super().end(session=session)
         if self._writer is not None:
             self._writer.flush()
@@ -103,7 +103,7 @@ class StepCounter(EveryN):
             self._writer = get_summary_writer(estimator.model_dir)
 
     def begin(self, max_steps: int | None = None) -> None:
-        """Starts to measure anew."""
+        """Restarts the measurement."""
         super().begin(max_steps=max_steps)
         self._last_seen = None
 
