@@ -126,12 +126,12 @@ class _Chief:
         self._storage = storage
         self._files = files
         self._stop = stop
-        self._standstill = PauseDetector()
+        self._pause_detector = PauseDetector()
         self._membership = Membership(
             num_ps=options.num_ps,
             lease_secs=options.lease_secs,
             ps_on_workers=options.ps_on_workers,
-            stood_still_secs=self._standstill.total_secs,
+            stood_still_secs=self._pause_detector.total_secs,
         )
         self._state = JobState(options, config.job_id, self._membership)
         self._registry = make_registry()
@@ -151,7 +151,7 @@ class _Chief:
 
     def start(self) -> None:
         config = self._config
-        self._standstill.start()
+        self._pause_detector.start()
         servicer = MembershipServicer(
             self._state,
             job_config(config.options, config.job_id, self._start_step),
@@ -218,7 +218,7 @@ class _Chief:
         if not self.is_followed:  # Else the next chief reads there who is in the job.
             self._files.withdraw()
         self._metrics_server.stop()
-        self._standstill.stop()
+        self._pause_detector.stop()
         self._storage.close()
 
     def _context(self, summaries: SummaryService) -> JobContext:

@@ -1,4 +1,4 @@
-"""Knows when this process stood still, and could hear nobody."""
+"""`PauseDetector`: the time for which this process was suspended and received no messages."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 
 BEAT_SECS = 0.25
-# A busy process beats late, too; what is longer than this is no mere delay.
-STANDSTILL_SECS = 1.0
+# A busy process beats late as well; a longer gap than this is a pause.
+SHORTEST_PAUSE_SECS = 1.0
 
 
 class PauseDetector:
-    """Counts the seconds in which this process did not run: stopped, swapped out, or suspended.
+    """Counter of the seconds in which this process did not run: stopped, swapped out, suspended.
 
-    Those who were silent meanwhile may have spoken all the time.
+    Tasks that seem silent for that time may have sent heartbeats throughout.
 
     Args:
         clock: Seconds from any origin.
@@ -26,7 +26,7 @@ class PauseDetector:
         self._beat_at = clock()
         self._total = 0.0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="standstill", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="pause-detector", daemon=True)
 
     def start(self) -> None:
         """Starts the thread that beats."""
@@ -39,14 +39,14 @@ class PauseDetector:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """Whether the thread is alive."""
         return self._thread.is_alive()
 
     def total_secs(self) -> float:
-        """Seconds of all standstills so far, also of one that has ended this very moment."""
+        """Returns the seconds of all pauses so far, including one that has just ended."""
         with self._lock:
             now = self._clock()
-            if now - self._beat_at > STANDSTILL_SECS:
+            if now - self._beat_at > SHORTEST_PAUSE_SECS:
                 self._total += now - self._beat_at
             self._beat_at = now
             return self._total
