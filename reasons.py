@@ -151,7 +151,9 @@ def _describe_node(graph: Any, node: str, function: str | None, is_inner: bool) 
             return _describe_op(graph.get_operation_by_name(node))
         except KeyError:
             pass  # Then it is in a function that the message does not name.
-    functions = graph._functions
+    from .tf_internals import functions_of  # TensorFlow is not loaded without need.
+
+    functions = functions_of(graph)
     chosen = [functions[function]] if function in functions else functions.values()
     places = sorted({_innermost(_frames_in_function(each, node)) for each in chosen} - {""})
     return f"{_OP_NOTE}{node}'" + (f", made at {' or '.join(places)}" if places else "")
@@ -159,12 +161,14 @@ def _describe_node(graph: Any, node: str, function: str | None, is_inner: bool) 
 
 def _describe_op(op: Any) -> str:
     """Names an op and where it was made; an op of a gradient was made with that of the model."""
+    from .tf_internals import original_op
+
     made = op
     while made is not None:
         if place := _innermost((frame.filename, frame.lineno) for frame in made.traceback):
             of_model = f" for '{made.name}'" if made is not op else ""
             return f"{_OP_NOTE}{op.name}'{of_model}, made at {place}"
-        made = made._original_op
+        made = original_op(made)
     return f"{_OP_NOTE}{op.name}'"
 
 

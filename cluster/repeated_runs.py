@@ -9,8 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
-from tensorflow.python.client.session import _FetchHandler
 
 # A loop has few different runs: with a summary and without, for example.
 MOST_RUNS = 16
@@ -52,31 +50,6 @@ class RepeatedRuns:
             found = self._runs[key] = fetches, self._make_callable(fetches)
         self.newest = fetches
         return found[1]
-
-
-def registered_run(session: Any, fetches: Any) -> Callable[[], Any]:
-    """Makes a run that all its servers have their parts of, before it is made for the first time.
-
-    Its first step is as fast as the others; otherwise each server gets its part with the first
-    step, which takes several times as long.
-
-    Args:
-        session: A `tf.compat.v1.Session`.
-        fetches: As of its `run`.
-
-    Returns:
-        Makes the run, and returns what the session's `run` does.
-
-    Raises:
-        tf.errors.OpError: A server is gone.
-    """
-    handler = _FetchHandler(session.graph, fetches, {})
-    options = config_pb2.CallableOptions(
-        fetch=[tensor.name for tensor in handler.fetches()],
-        target=[op.name for op in handler.targets()],
-    )
-    run = session._make_callable_from_options(options)
-    return lambda: handler.build_results(session, run())
 
 
 def _key(fetches: Any) -> Any:

@@ -23,9 +23,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..reasons import note_op, reason_of
+from ..tf_internals import make_registered_run
 from .address import parse_address, parse_master
 from .deadline import POLL_SECS, Deadline, call_in_background, growing_pauses, has_ended
-from .repeated_runs import RepeatedRuns, registered_run
+from .repeated_runs import RepeatedRuns
 
 CLOSE_GRACE_SECS = 2.0
 # Errors of a session whose peer is gone, or has restarted with another incarnation.
@@ -106,8 +107,8 @@ class BoundedCloseSession(tf.compat.v1.Session):
         return self._repeated_runs.newest
 
     def register_run(self, fetches: Any) -> None:
-        """Registers with all servers a run that is about to be made; see `registered_run`."""
-        self._repeated_runs.add(fetches, registered_run(self, fetches))
+        """Registers with all servers a run that is about to be made; see `make_registered_run`."""
+        self._repeated_runs.add(fetches, make_registered_run(self, fetches))
 
     def close(self) -> None:
         """Closes the session, or abandons it after `close_grace_secs`; a second call does nothing.

@@ -21,7 +21,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from .placed_graph import Crossing, Op, PlacedGraph, TaskDevice, Tensor
+from ..tf_internals import set_control_inputs, set_input
+from .placed_graph import Crossing, Op, PlacedGraph, TaskDevice, Tensor, is_reference
 from .rewiring import is_in_control_flow
 
 v1 = tf.compat.v1
@@ -133,7 +134,7 @@ def _is_ours(crossing: Crossing, unchanged: set[Op]) -> bool:
 def _reason_to_leave(placed: PlacedGraph, crossing: Crossing, unchanged: set[Op]) -> str | None:
     tensor, ops = crossing.tensor, [op for op, _ in crossing.uses]
     dtype = tensor.dtype
-    if dtype._is_ref_dtype or dtype == tf.resource:
+    if is_reference(dtype) or dtype == tf.resource:
         return "a handle"
     if not (dtype.is_numpy_compatible and dtype.size) or dtype == tf.string:
         return f"the type is {dtype.name}"
@@ -266,7 +267,7 @@ def _bytes(tensor: Tensor) -> int:
 
 def _use(crossing: Crossing, tensor: Tensor) -> None:
     for op, index in crossing.uses:
-        op._update_input(index, tensor)
+        set_input(op, index, tensor)
 
 
 def _join_control_edges(placed: PlacedGraph) -> None:
@@ -294,5 +295,4 @@ def _join_control_edges(placed: PlacedGraph) -> None:
                 with v1.device(placed.device(task)), tf.control_dependencies(others):
                     joined[key] = tf.no_op()
             kept.append(joined[key])
-        op._remove_all_control_inputs()
-        op._add_control_inputs(kept)
+        set_control_inputs(op, kept)

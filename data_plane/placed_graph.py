@@ -15,6 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..tf_internals import control_flow_context
+
 Op = Any
 Tensor = Any
 # Job and task as a device string, such as "/job:ps/task:0".
@@ -98,7 +100,7 @@ class PlacedGraph:
 
         Such an op may be run several times in a step, or not at all.
         """
-        return op in self._after_switches or op._get_control_flow_context() is not None
+        return op in self._after_switches or control_flow_context(op) is not None
 
     def needed_by(self, roots: Iterable[Op]) -> set[Op]:
         """Returns the ops that `roots` need, themselves included."""
@@ -251,9 +253,14 @@ class _Loops:
         return self._members.get(unit) or (unit,)
 
 
+def is_reference(dtype: tf.DType) -> bool:
+    """Whether a dtype is that of variables of the old kind, which ops take by reference."""
+    return bool(dtype != dtype.base_dtype)
+
+
 def _has_to_be_next_to(tensor: Tensor, op: Op) -> bool:
     """Returns whether an op has to run on the task of a variable that it takes."""
-    if tensor.dtype._is_ref_dtype:
+    if is_reference(tensor.dtype):
         # An op that takes only the value may run elsewhere.
         return any(argument.is_ref for argument in op.op_def.input_arg)
     # The ops of a function are placed one by one.
@@ -268,7 +275,7 @@ def needs(op: Op) -> Iterator[Op]:
 
 
 def _outermost_loop(op: Op) -> Any:
-    context, loop = op._get_control_flow_context(), None
+    context, loop = control_flow_context(op), None
     while context is not None:
         if context.IsWhileContext():
             loop = context

@@ -15,8 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 # The default of `replica_device_setter`, which has no public name.
-from tensorflow.python.training.device_setter import STANDARD_PS_OPS
-
+from ..tf_internals import STANDARD_PS_OPS
 from .partitioning import LargeVariables
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "Variable", "VariableV2"})

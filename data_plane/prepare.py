@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..tf_internals import unfinalize
 from .coalescing import coalesce
 from .flat.storage import flatten
 from .flat.tables import fuse_tables
@@ -84,7 +85,7 @@ class _unfinalized:
 
     def __enter__(self) -> None:
         if self._was_final:
-            self._graph._unsafe_unfinalize()
+            unfinalize(self._graph)
 
     def __exit__(self, *_: object) -> None:
         if self._was_final:

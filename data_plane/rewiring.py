@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..tf_internals import add_control_inputs, set_input
 from .placed_graph import Crossing, Op, PlacedGraph, Tensor
 
 v1 = tf.compat.v1
@@ -43,7 +44,7 @@ def changes(op: Op, index: int) -> bool:
 def replace(crossing: Crossing, tensor: Tensor) -> None:
     """Replaces a crossing tensor by another tensor in all its uses."""
     for op, index in crossing.uses:
-        op._update_input(index, tensor)
+        set_input(op, index, tensor)
 
 
 def is_in_control_flow(placed: PlacedGraph, crossing: Crossing) -> bool:
@@ -68,4 +69,4 @@ def outermost(placed: PlacedGraph, roots: Sequence[Op], mask: int = -1) -> list[
 def run_with(roots: Sequence[Op], operation: Any) -> None:
     """Makes each root wait for an operation, so that it runs in every step."""
     for root in roots:
-        root._add_control_input(operation)
+        add_control_inputs(root, [operation])

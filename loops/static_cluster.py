@@ -13,6 +13,7 @@ from ..cluster.address import parse_master
 from ..data_plane.lossy.passes import transfer_hooks
 from ..data_plane.options import DataPlane
 from ..reasons import reason_of
+from ..tf_internals import close_event_writers, unfinalize
 from .hooks import SessionMarksHook
 from .loop import STOP_GRACE_SECS, SYNC_STOP_GRACE_SECS, Loop, run_loop
 from .service_hooks import BASENAME, CheckpointHook, StepRateHook, SummaryHook
@@ -195,7 +196,7 @@ def _tidied_up(graph: tf.Graph) -> Iterator[None]:
             made += [(key, op) for op in graph.get_collection(key) if id(op) not in before[key]]
         # A `MonitoredSession` does this when it ends, but not when it could not begin.
         if not was_finalized:
-            graph._unsafe_unfinalize()
+            unfinalize(graph)
 
 
 def _forget_outdated(graph: tf.Graph) -> list[tuple[str, Any]]:
@@ -230,7 +231,4 @@ def _flushed(writer: Any) -> Iterator[None]:
         if writer is not None:
             writer.flush()
         # A process that trains in many directories would collect threads and open files.
-        cache = v1.summary.FileWriterCache
-        with cache._lock:
-            for oldest in list(cache._cache)[:-OPEN_WRITERS]:
-                cache._cache.pop(oldest).close()
+        close_event_writers(OPEN_WRITERS)

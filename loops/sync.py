@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ..cluster.deadline import Deadline, growing_pauses
 from ..cluster.session import PREEMPTION_ERRORS
+from ..tf_internals import counted_step, tokens_per_step
 from .global_step import find_variable
 
 v1 = tf.compat.v1
@@ -297,7 +298,7 @@ def is_end_or_preemption(error: BaseException) -> bool:
 
 def _releasing(optimizers: Sequence[Any], step_op: Any, last_step: int) -> Any:
     """Makes a step of the chief, and at the last one puts a token more for each worker."""
-    variable = find_variable(optimizers[0]._global_step)
+    variable = find_variable(counted_step(optimizers[0]))
     with tf.control_dependencies([step_op]), v1.device(variable.device or None):
         step = tf.identity(variable.read_value())
         return tf.group(*(_release(each, step >= last_step, step) for each in optimizers))
@@ -307,5 +308,5 @@ def _release(optimizer: Any, is_due: Any, step: Any) -> Any:
     controls = controls_of(optimizer)
     if controls is not None:
         return controls.release(is_due)
-    count = tf.where(is_due, optimizer._tokens_per_step, 0)
+    count = tf.where(is_due, tokens_per_step(optimizer), 0)
     return optimizer.get_chief_queue_runner().queue.enqueue_many((tf.fill([count], step),))

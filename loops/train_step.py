@@ -9,9 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# There is no public name for it.
-from tensorflow.python.client import timeline
-
+from ..tf_internals import Timeline
 from .step_session import StepSession
 
 v1 = tf.compat.v1
@@ -122,7 +120,7 @@ def _look_after(
 def _write_trace(metadata: Any, step: int, kwargs: MutableMapping[str, Any]) -> None:
     """Writes the step's times for chrome://tracing, and all that is known of it to the events."""
     path = tf.io.gfile.join(kwargs["logdir"], f"tf_trace-{step}.json")
-    trace = timeline.Timeline(metadata.step_stats).generate_chrome_trace_format()
+    trace = Timeline(metadata.step_stats).generate_chrome_trace_format()
     with tf.io.gfile.GFile(path, "w") as file:
         file.write(trace)
     _logger.info("Wrote a trace of the step to %s.", path)

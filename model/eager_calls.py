@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.data.ops.dataset_ops import DatasetV2
 
 from ..errors import UsageError
 
@@ -67,8 +66,8 @@ def _install() -> None:
         remedy = f"give the layer what it would learn, as {arguments}"
         _guard(getattr(keras.layers, name), "adapt", f"{name}.adapt()", remedy)
     _guard(keras.utils.FeatureSpace, "adapt", "FeatureSpace.adapt()", _LAYERS)
-    _guard(DatasetV2, "__iter__", "iter() of a dataset", _ITERATE)
-    _guard(DatasetV2, "as_numpy_iterator", "as_numpy_iterator() of a dataset", _ITERATE)
+    _guard(tf.data.Dataset, "__iter__", "iter() of a dataset", _ITERATE)
+    _guard(tf.data.Dataset, "as_numpy_iterator", "as_numpy_iterator() of a dataset", _ITERATE)
 
 
 def _guard(owner: type, method: str, call: str, remedy: str) -> None:

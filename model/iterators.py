@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.data.ops.dataset_ops import DatasetV2
 
-v1 = tf.compat.v1
+from ..tf_internals import change_iterated_datasets, known_options
 
 _is_untuned: ContextVar[bool] = ContextVar("is_untuned", default=False)
 
@@ -39,19 +38,13 @@ def untuned() -> Iterator[None]:
 @functools.cache
 def _install() -> None:
     """Replaces the two methods through which each iteration over a dataset in a graph passes."""
-    finish: Callable[..., Any] = DatasetV2._apply_debug_options  # Not public.
-    make_initializer: Callable[..., Any] = v1.data.Iterator.make_initializer
-    DatasetV2._apply_debug_options = lambda dataset: finish(_as_asked(dataset))
-    v1.data.Iterator.make_initializer = lambda iterator, dataset, name=None: make_initializer(
-        iterator, _as_asked(dataset), name
-    )
+    change_iterated_datasets(_as_asked)
 
 
 def _as_asked(dataset: Any) -> Any:
     if not _is_untuned.get():
         return dataset
-    # What `dataset.options()` says, which warns in a graph that it may not be all.
-    said = getattr(dataset, "_dataset", dataset)._options_attr
+    said = known_options(dataset)
     if said.autotune.enabled is not None:
         return dataset
     options = tf.data.Options()

@@ -9,10 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# As `Saver` itself names what it is given.
-from tensorflow.python.training.saving import saveable_object_util
-
 from ..errors import UsageError
+from ..tf_internals import given_variables, is_in_parts, names_in_checkpoints
 
 v1 = tf.compat.v1
 log = logging.getLogger(__name__)
@@ -38,7 +36,7 @@ class JobSaver:
         """Finds variables of another graph, by their names in a checkpoint that has `there`."""
         return {
             usual if usual in there else self.name(usual): variable
-            for usual, variable in _by_name(variables).items()
+            for usual, variable in names_in_checkpoints(variables).items()
         }
 
 
@@ -88,9 +86,11 @@ def _check_kind(own: Any) -> None:
 
 def _complete(own: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """All that is to be saved, by its name there, and which names are not the usual ones."""
-    usual = _by_name([*v1.global_variables(), *v1.get_collection(v1.GraphKeys.SAVEABLE_OBJECTS)])
-    given = own._var_list or {}
-    given = dict(given) if isinstance(given, dict) else _by_name(given)
+    usual = names_in_checkpoints(
+        [*v1.global_variables(), *v1.get_collection(v1.GraphKeys.SAVEABLE_OBJECTS)]
+    )
+    given = given_variables(own) or {}
+    given = dict(given) if isinstance(given, dict) else names_in_checkpoints(given)
     named = {part: name for name, value in given.items() for part in _parts(value)}
     taken = {name: named.get(_parts(value)[0]) for name, value in usual.items()}
     added = {name: usual[name] for name, other in taken.items() if other is None}
@@ -106,17 +106,9 @@ def _complete(own: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return {**given, **added}, renamed
 
 
-def _by_name(values: Any) -> dict[str, Any]:
-    named: dict[str, Any] = saveable_object_util.op_list_to_dict(
-        list(values), convert_variable_to_tensor=False
-    )
-    return named
-
-
 def _parts(value: Any) -> list[str]:
     """Names the ops that hold what is saved under one name, as the slices of a variable are."""
-    is_cut = isinstance(value, (list, tuple)) or hasattr(value, "_get_variable_list")
-    return [_name_of(each) for each in (value if is_cut else [value])]
+    return [_name_of(each) for each in (value if is_in_parts(value) else [value])]
 
 
 def _name_of(saved: Any) -> str:

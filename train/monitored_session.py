@@ -12,6 +12,7 @@ import tensorflow as tf
 from ..cluster.session import BoundedCloseSession
 from ..loops.loop import STOP_GRACE_SECS
 from ..loops.static_sessions import ChiefSessionCreator
+from ..tf_internals import unfinalize
 
 # As in the loops.
 RELEASE_SECS = STOP_GRACE_SECS
@@ -92,7 +93,7 @@ class _ReleasingSession:
                     creator.coord.request_stop()
                 _close(creator.tf_sess)
             if not was_finalized:
-                graph._unsafe_unfinalize()
+                unfinalize(graph)
             raise
 
 

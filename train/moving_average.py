@@ -7,8 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..tf_internals import create_slot, set_initializer
+
 # The only way to have the shadow variables named, placed and sliced as TensorFlow does it.
-from tensorflow.python.training import slot_creator
 
 _REF_OPS = frozenset({"Variable", "VariableV2"})
 
@@ -70,7 +71,7 @@ class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
     def _make_average(self, variable: Any) -> Any:
         key = tf.compat.v1.GraphKeys.MOVING_AVERAGE_VARIABLES
         with tf.init_scope():
-            average = slot_creator.create_slot(
+            average = create_slot(
                 variable,
                 variable.initial_value,
                 self.name,
@@ -80,7 +81,7 @@ class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
             with tf.compat.v1.colocate_with(average.op):
                 initializer = average.assign(_initialized_value(variable)).op
             # As an initial value, TensorFlow would put a conditional in the variable's place.
-            average._initializer_op = initializer
+            set_initializer(average, initializer)
             tf.compat.v1.add_to_collection(key, variable)
         return average
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..tf_internals import SaveableObject, SaveSpec, set_initializer
+
 # What `tf.compat.v1.train.Saver` takes for an object that restores itself; it has no public name.
-from tensorflow.python.training.saving.saveable_object import SaveableObject, SaveSpec
 
 v1 = tf.compat.v1
 
@@ -35,7 +36,8 @@ class ReplicatedVariable(tf.__internal__.tracking.Trackable):
         self._first, *others = self.copies.values()
         # Also that of the first copy: a program may hold on to it, or import the exported graph.
         everywhere = tf.group(*(copy.initializer for copy in (self._first, *others)))
-        self._initializer_op = self._first._initializer_op = everywhere
+        self._initializer_op = everywhere
+        set_initializer(self._first, everywhere)
         _replace(v1.get_collection_ref(v1.GraphKeys.GLOBAL_VARIABLES), self._first, self)
 
     def __getattr__(self, name: str) -> Any:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ..cluster.deadline import POLL_SECS, Deadline
 from ..cluster.session import BoundedCloseSession
+from ..tf_internals import registered_threads
 from .coordinator import GraphCoordinator
 from .global_steps import assert_global_step, get_global_step
 from .monitored_session import RELEASE_SECS, check_graph
@@ -269,7 +270,7 @@ class Supervisor(tf.compat.v1.train.Supervisor):
         ignore_live_threads: bool,
     ) -> None:
         # The coordinator's threads include the services', which may be in the middle of a save.
-        known = {*self.coord._registered_threads, *threads} - {*stuck, threading.current_thread()}
+        known = {*registered_threads(self.coord), *threads} - {*stuck, threading.current_thread()}
         deadline = Deadline.after(self._stop_grace_secs)
         for thread in known:
             thread.join(deadline.remaining_secs())

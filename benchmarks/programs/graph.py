@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...tf_internals import raw_session
 from ..task import Task
 from ..workloads.workload import VariableSpec, Workload
 from .counting import count_transfers
@@ -76,8 +77,7 @@ def read_step(session: Any, step: Any) -> Callable[[], int]:
 
     def read() -> int:
         # The hooks of a monitored session are for training steps. A recovery replaces the raw one.
-        raw = session._tf_sess() if hasattr(session, "_tf_sess") else session
-        return int(raw.run(step))
+        return int(raw_session(session).run(step))
 
     return read
 

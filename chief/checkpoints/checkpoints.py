@@ -21,6 +21,7 @@ from ...errors import JobFailed
 from ...loops.service_hooks import BASENAME
 from ...model.graph import TrainGraph
 from ...reasons import reason_of
+from ...tf_internals import next_kept_checkpoint
 from .files import (
     Checkpoint,
     drop,
@@ -152,7 +153,7 @@ class CheckpointService:
     def _write(self, is_written: threading.Event) -> Checkpoint:
         started = time.monotonic()
         saver = self._built.saver
-        before, next_for_good = set(saver.last_checkpoints), saver._next_checkpoint_time
+        before, next_for_good = set(saver.last_checkpoints), next_kept_checkpoint(saver)
         try:
             step = int(self._session.run(self._built.global_step))
             newest = self._newest
@@ -164,7 +165,7 @@ class CheckpointService:
             is_written.set()
         publish(self._storage, step)
         dropped = before - set(saver.last_checkpoints)
-        if saver._next_checkpoint_time != next_for_good:
+        if next_kept_checkpoint(saver) != next_for_good:
             dropped.clear()  # The model's saver keeps one for good every few hours: this one.
         drop(self._storage, [step_of(path) for path in dropped if not self._is_here(step_of(path))])
         path = str(tf.io.gfile.join(self._storage.logdir, name_of(step)))

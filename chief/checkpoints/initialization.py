@@ -15,6 +15,7 @@ from ...cluster.session import PREEMPTION_ERRORS
 from ...errors import JobFailed
 from ...model.graph import TrainGraph
 from ...reasons import reason_of
+from ...tf_internals import whole_variable
 from .files import (
     CORRUPT_FOLDER,
     STATE_FILE,
@@ -236,7 +237,4 @@ def _check_fit(built: TrainGraph, path: str) -> None:
 
 def _name_and_shape(variable: Any) -> tuple[str, list[int]]:
     """As they are in a checkpoint, where the pieces of a partitioned variable are one tensor."""
-    piece = getattr(variable, "_save_slice_info", None)
-    if piece is not None:
-        return piece.full_name, list(piece.full_shape)
-    return variable.op.name, variable.shape.as_list()
+    return whole_variable(variable) or (variable.op.name, variable.shape.as_list())

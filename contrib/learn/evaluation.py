@@ -16,6 +16,7 @@ from ...cluster.session import (
     open_ready_session,
     run_local_init,
 )
+from ...tf_internals import unfinalize
 from .checkpoints import find_checkpoint
 from .evaluation_steps import EvaluationSteps
 from .global_step import require_global_step
@@ -96,7 +97,7 @@ def _open(graph: tf.Graph, master: str, checkpoint_path: str | None) -> BoundedC
     was_finalized = graph.finalized
     scaffold.finalize()
     if not was_finalized:
-        graph._unsafe_unfinalize()
+        unfinalize(graph)
     deadline = Deadline.after(MAX_WAIT_SECS)
 
     def make_ready(session: BoundedCloseSession) -> None:

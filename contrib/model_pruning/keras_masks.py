@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from ...tf_internals import stored_value, with_sublayers
 from .masks import apply_mask
 
 
@@ -45,7 +46,7 @@ def mask_keras_model(
         raise ValueError(
             f"masks for {model.name!r} need a graph: build inside `with tf.Graph().as_default():`"
         )
-    for layer in _with_sublayers(model):
+    for layer in with_sublayers(model):
         if not isinstance(layer.call, _MaskedCall):
             layer.call = _MaskedCall(layer, select)
 
@@ -77,7 +78,7 @@ class _MaskedCall:
             if id(variable) in self._masked or not self._select(variable):
                 continue
             # `value` may be cast by a mixed precision policy.
-            weight = variable._value
+            weight = stored_value(variable)
             # While Keras only infers shapes, variables are not made yet.
             if isinstance(weight, tf.Variable):
                 # The first call may lie in the body of a loop over time.
@@ -93,12 +94,7 @@ class _MaskedCall:
                 variable.assign(value)
 
 
-def _with_sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    # Models list their layers in public, but layers do not.
-    yield from layer._flatten_layers(include_self=True, recursive=True)
-
-
 def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    sublayers = list(_with_sublayers(layer))[1:]
+    sublayers = list(with_sublayers(layer))[1:]
     others = {id(variable) for each in sublayers for variable in each.variables}
     return [v for v in layer.trainable_variables if id(v) not in others]

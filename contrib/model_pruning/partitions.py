@@ -6,8 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# `get_variable` returns this class under a partitioner, but no public name leads to it.
-from tensorflow.python.ops.variables import PartitionedVariable
+from ...tf_internals import PartitionedVariable
 
 
 def is_partitioned(x: Any) -> bool:

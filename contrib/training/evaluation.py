@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ...cluster.address import parse_master
 from ...loops.static_sessions import ChiefSessionCreator
+from ...tf_internals import unfinalize
 from .evaluation_hooks import StopAfterNEvalsHook, get_or_create_eval_step
 from .new_checkpoints import checkpoints_iterator
 
@@ -191,7 +192,7 @@ def _unfinalized_again(graph: tf.Graph) -> Iterator[None]:
         yield
     finally:
         if not was_finalized:
-            graph._unsafe_unfinalize()
+            unfinalize(graph)
 
 
 def _counted(eval_ops: Any, hooks: Sequence[tf.compat.v1.train.SessionRunHook]) -> Any:

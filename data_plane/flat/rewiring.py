@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...tf_internals import add_control_inputs, control_outputs, set_control_inputs, set_input
 from ..placed_graph import Op, PlacedGraph, Tensor
 from .conditions import CONDITIONALS
 from .rules import READS
@@ -23,18 +24,18 @@ def hand_over_order(ops: set[Op], applies: dict[Op, Op]) -> None:
             for.
     """
     for old, new in applies.items():
-        new._add_control_inputs(
+        add_control_inputs(
+            new,
             [
                 op
                 for op in dict.fromkeys(applies.get(op, op) for op in old.control_inputs)
                 if op not in set(new.control_inputs)
-            ]
+            ],
         )
-    waiting = {op for old in applies for op in old._control_outputs if op in ops}
+    waiting = {op for old in applies for op in control_outputs(old) if op in ops}
     for op in waiting:
         others = list(dict.fromkeys(applies.get(other, other) for other in op.control_inputs))
-        op._remove_all_control_inputs()
-        op._add_control_inputs(others)
+        set_control_inputs(op, others)
 
 
 def redirect(
@@ -53,28 +54,28 @@ def redirect(
     """
     after = op.control_inputs
     if op.type == "VarIsInitializedOp":
-        op._update_input(0, variable.flag(part))
+        set_input(op, 0, variable.flag(part))
     elif op.type == "DisableCopyOnRead":
-        op._update_input(0, variable.to_be_saved(part))
+        set_input(op, 0, variable.to_be_saved(part))
     elif op.type == "AssignVariableOp":
         written = variable.write(part, op.inputs[1], after)
-        op._update_input(0, variable.nowhere(part))
-        op._add_control_input(written)
+        set_input(op, 0, variable.nowhere(part))
+        add_control_inputs(op, [written])
     elif op.type in READS:
         if op.type == "ReadVariableOp" and op in in_step:
             _redirect_uses(placed, in_step, op.outputs[0], variable, part, after)
         # The op itself keeps its type and name: it can be fetched, and ops outside of the step may
         # use it. Inside the step its users were redirected, so it runs only if it is asked for.
         handle, ready = variable.stand_in(part, after)
-        op._update_input(0, handle)
-        op._add_control_input(ready)
+        set_input(op, 0, handle)
+        add_control_inputs(op, [ready])
     elif op.type in CONDITIONALS:
         # Such as `initialized_value()`, which reads only what is initialized.
         handle, ready = variable.stand_in_if_set(part, after)
         for index, tensor in enumerate(op.inputs):
             if tensor is part.handle.outputs[0]:
-                op._update_input(index, handle)
-        op._add_control_input(ready)
+                set_input(op, index, handle)
+        add_control_inputs(op, [ready])
     else:
         raise AssertionError(f"{op.name!r} ({op.type}) uses {part.handle.name!r}")
 
@@ -92,4 +93,4 @@ def _redirect_uses(
             value = variable.value(part, after, placed.device(placed.task(op)))
             for index, each in enumerate(op.inputs):
                 if each is tensor:
-                    op._update_input(index, value)
+                    set_input(op, index, value)

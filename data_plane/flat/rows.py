@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...tf_internals import set_input
 from ..placed_graph import Op, Tensor
 from .table_ids import shift
 from .variable import FlatVariable, Part
@@ -69,8 +70,8 @@ class StoredTables(FlatVariable):
         ids = lookup.inputs[1]
         with v1.device(self._device):
             shape = raw.ReadVariableOp(resource=self.flag(part), dtype=tf.int32)
-            lookup._update_input(1, shift(ids, part.begin, tf.cast(shape[0], ids.dtype)))
-        lookup._update_input(0, self.handle)
+            set_input(lookup, 1, shift(ids, part.begin, tf.cast(shape[0], ids.dtype)))
+        set_input(lookup, 0, self.handle)
 
     def _settle(self, written: Op) -> Op:
         return written

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...tf_internals import set_input
 from ..placed_graph import HOME, Op, PlacedGraph
 from ..sparse.lookups import Lookup, shaped
 from .rows import StoredTables
@@ -96,5 +97,5 @@ def _join(
             for user in lookups.users(lookup):
                 for index, tensor in enumerate(user.inputs):
                     if tensor is lookup.outputs[0]:
-                        user._update_input(index, found)
+                        set_input(user, index, found)
     return rows.op

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...tf_internals import control_flow_context
 from ..placed_graph import Op, Tensor
 from .likeness import Structure, attributes
 
@@ -155,7 +156,7 @@ class _Search:
     def _visit(self, op: Op) -> None:
         if op in self._ops:
             return
-        if op._get_control_flow_context() is not None:
+        if control_flow_context(op) is not None:
             raise DoesNotFit("it is used in a condition or a loop")
         kinds = tuple(self._kind(tensor) for tensor in op.inputs)
         self._outputs[op] = _made_of(op, kinds)

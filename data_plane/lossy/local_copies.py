@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from ...errors import UsageError
-from ..placed_graph import HOME, Op, PlacedGraph, Tensor
+from ...tf_internals import add_control_inputs, move_op, set_input
+from ..placed_graph import HOME, Op, PlacedGraph, Tensor, is_reference
 from ..rewiring import changes, is_variable, replace
 from .local_state import LocalState
 
@@ -54,7 +55,7 @@ class Copies:
     def of(self, variable: Op) -> Copy:
         """Returns the copy of a variable."""
         if variable not in self._copies:
-            reference = variable.outputs[0].dtype._is_ref_dtype
+            reference = is_reference(variable.outputs[0].dtype)
             with v1.device(self._placed.device(HOME)):
                 local = LocalState("copy", *value_type(variable), is_ref=reference)
             self._copies[variable] = Copy(variable, local)
@@ -75,7 +76,7 @@ class Copies:
         """Moves an update, and the ops that compute its inputs, to the worker."""
         for index, tensor in enumerate(list(update.op.inputs)):
             if is_variable(tensor):
-                update.op._update_input(index, self.of(tensor.op).local.handle)
+                set_input(update.op, index, self.of(tensor.op).local.handle)
             else:
                 self._move(tensor.op)
         self._set_home(update.op)
@@ -107,7 +108,7 @@ class Copies:
             types = [output.dtype.base_dtype for output in op.outputs]
             with v1.device(self._placed.device(HOME)):
                 clone = op.graph.create_op(op.type, inputs, types, name="copied", attrs=attrs)
-            clone._add_control_inputs(op.control_inputs)
+            add_control_inputs(clone, op.control_inputs)
             self._clones[op] = clone
         return self._clones[op].outputs[tensor.value_index]
 
@@ -120,9 +121,7 @@ class Copies:
             self._set_home(op)
 
     def _set_home(self, op: Op) -> None:
-        if "_class" in op.node_def.attr:
-            op._clear_attr("_class")
-        op._set_device(self._placed.device(HOME))
+        move_op(op, self._placed.device(HOME))
 
 
 def find_updates(placed: PlacedGraph, graph: tf.Graph) -> list[Update]:

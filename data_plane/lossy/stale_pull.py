@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
-from ..placed_graph import HOME, Crossing, Op, PlacedGraph, Tensor, needs
+from ...tf_internals import add_control_inputs
+from ..placed_graph import HOME, Crossing, Op, PlacedGraph, Tensor, is_reference, needs
 from ..rewiring import (
     READS,
     VARIABLES,
@@ -110,7 +111,7 @@ def _may_be_ahead(placed: PlacedGraph, crossing: Crossing, kept: set[Op]) -> boo
     return (
         crossing.target == HOME
         and crossing.tensor.dtype.is_floating
-        and not crossing.tensor.dtype._is_ref_dtype
+        and not is_reference(crossing.tensor.dtype)
         and crossing.tensor.shape.is_fully_defined()
         and placed.stages[crossing.tensor.op] == 0
         and not is_in_control_flow(placed, crossing)
@@ -129,7 +130,7 @@ def _keep(placed: PlacedGraph, crossing: Crossing, reads: _Reads, variables: Ite
         for writer in reads.writers[variable]:
             # Without this option the gradient, and so its update, waits for the read. Now only this
             # edge keeps the read before the step's own update.
-            writer._add_control_input(read.op)
+            add_control_inputs(writer, [read.op])
     with v1.device(placed.device(HOME)):
         kept = LocalState("kept", read.dtype, read.shape)
         value = kept.read()

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
+from ...tf_internals import move_op, set_input
 from ..placed_graph import HOME, Op, PlacedGraph, Tensor
 from ..rewiring import adding_to
 from .groups import find_groups, join
@@ -86,8 +87,7 @@ def _move_sums(tables: Tables, sums: Sequence[Sum]) -> None:
     # The ops themselves move, so their order of summation, and every bit of the sums, stays.
     for each in sums:
         for op in each.ops:
-            op._set_device(tables.placed.device(HOME))
-            op._clear_attr("_class")
+            move_op(op, tables.placed.device(HOME))
         tables.report.sums += 1
 
 
@@ -118,7 +118,7 @@ def _make_independent(tables: Tables, unique: Op, ids: Tensor) -> None:
     is_ours = unique.inputs[0].op.name.startswith(f"{_SCOPE}/")
     if unique.inputs[0] is not ids and not is_ours:
         with v1.device(tables.placed.device(HOME)):
-            unique._update_input(0, flat(ids))
+            set_input(unique, 0, flat(ids))
 
 
 def _expand(tables: Tables, lookup: Lookup, unique: Op) -> None:
@@ -130,4 +130,4 @@ def _expand(tables: Tables, lookup: Lookup, unique: Op) -> None:
     with v1.device(placed.device(HOME)):
         repeated = shaped(tf.gather(once, positions), lookup)
     for user, index in tables.uses(lookup.rows):
-        user._update_input(index, repeated)
+        set_input(user, index, repeated)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ...tf_internals import set_input
 from ..placed_graph import HOME, TaskDevice, Tensor
 from .lookups import Lookup, Sum, Tables, flat, origin, shaped
 
@@ -142,4 +143,4 @@ def _message(found: Tensor, count: int, dtype: tf.DType) -> Tensor:
 def _use(tables: Tables, old: Tensor, new: Tensor, inside: Sum | None = None) -> None:
     for user, index in tables.uses(old):
         if inside is None or user not in inside.ops:
-            user._update_input(index, new)
+            set_input(user, index, new)

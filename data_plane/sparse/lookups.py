@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-from ..placed_graph import HOME, Op, PlacedGraph, Tensor
+from ..placed_graph import HOME, Op, PlacedGraph, Tensor, is_reference
 
 v1 = tf.compat.v1
 
@@ -211,7 +211,7 @@ class Tables:
         return moved
 
     def _reason_to_leave(self, gather: Op) -> str | None:
-        if gather.inputs[0].dtype._is_ref_dtype:
+        if is_reference(gather.inputs[0].dtype):
             return "the table is read by reference"
         if gather.type != "Gather" and gather.get_attr("batch_dims"):
             return "the lookup has batch dimensions"
