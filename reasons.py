@@ -154,7 +154,7 @@ def _describe_node(graph: Any, node: str, function: str | None, is_inner: bool) 
     from .tf_internals import functions_of  # TensorFlow is not loaded without need.
 
     functions = functions_of(graph)
-    chosen = [functions[function]] if function in functions else functions.values()
+    chosen = [functions[function]] if function and function in functions else functions.values()
     places = sorted({_innermost(_frames_in_function(each, node)) for each in chosen} - {""})
     return f"{_OP_NOTE}{node}'" + (f", made at {' or '.join(places)}" if places else "")
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from .defaults import USE_DEFAULT
 from .loop import Loop, LoopContext
 from .slim import slim_loop
-from .slim_step import TrainStepFunction
-from .train_step import train_step
+from .slim_options import SlimOptions
 
 v1 = tf.compat.v1
 
@@ -19,31 +16,21 @@ v1 = tf.compat.v1
 def pruning_loop(
     train_op: Any,
     mask_update_op: Any,
+    options: SlimOptions,
     *,
     global_step: Any,
     task: LoopContext,
-    train_step_fn: TrainStepFunction = train_step,
-    train_step_kwargs: Any = USE_DEFAULT,
-    log_every_n_steps: int | None = 1,
-    number_of_steps: int | None = None,
-    init_op: Any = USE_DEFAULT,
-    init_feed_dict: Any = None,
-    local_init_op: Any = USE_DEFAULT,
-    init_fn: Callable[[tf.compat.v1.Session], Any] | None = None,
-    ready_op: Any = USE_DEFAULT,
-    summary_op: Any = USE_DEFAULT,
-    save_summaries_secs: float | None = 600,
-    summary_writer: Any = USE_DEFAULT,
-    startup_delay_steps: int = 0,
-    saver: Any = None,
-    save_interval_secs: float | None = 600,
-    sync_optimizer: Any = None,
-    trace_every_n_steps: int | None = None,
     mask_update_on: str = "all",
 ) -> Loop:
-    """Makes the loop; the arguments are those of `contrib.model_pruning.train`.
+    """Makes the loop.
 
-    Of `global_step` there has to be one, and `task` says where the loop runs.
+    Args:
+        train_op: What makes a step and gives the loss.
+        mask_update_op: As of `contrib.model_pruning.train`, as is `mask_update_on`.
+        options: The arguments of `contrib.model_pruning.train` that say how the loop goes.
+        global_step: The integer scalar variable, or a tensor that reads it.
+        task: Where the loop runs.
+        mask_update_on: "all" or "chief".
 
     Raises:
         ValueError: `mask_update_op` is None, `mask_update_on` is neither "all" nor "chief", or
@@ -53,26 +40,10 @@ def pruning_loop(
     updates = mask_update_on == "all" or task.is_chief
     return slim_loop(
         train_op,
+        options,
         global_step=global_step,
         task=task,
         after_step=(lambda session: session.run(mask_update_op)) if updates else None,
-        train_step_fn=train_step_fn,
-        train_step_kwargs=train_step_kwargs,
-        log_every_n_steps=log_every_n_steps,
-        number_of_steps=number_of_steps,
-        init_op=init_op,
-        init_feed_dict=init_feed_dict,
-        local_init_op=local_init_op,
-        init_fn=init_fn,
-        ready_op=ready_op,
-        summary_op=summary_op,
-        save_summaries_secs=save_summaries_secs,
-        summary_writer=summary_writer,
-        startup_delay_steps=startup_delay_steps,
-        saver=saver,
-        save_interval_secs=save_interval_secs,
-        sync_optimizer=sync_optimizer,
-        trace_every_n_steps=trace_every_n_steps,
     )
 
 

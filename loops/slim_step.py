@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,16 +11,13 @@ import tensorflow as tf
 from .global_step import read_after
 from .hooks import GlobalStepHook
 from .loop import Step
+from .slim_options import TrainStepFunction
 from .step_session import StepSession, TrainOpFinder
 from .sync import SyncChiefHook, is_end_or_preemption
 from .train_step_kwargs import TrainStepKwargs
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)
-
-# Gets the session, the train op, the global step and the dictionary; returns the loss and whether
-# to stop.
-TrainStepFunction = Callable[[Any, Any, Any, MutableMapping[str, Any]], tuple[Any, Any]]
 
 
 class SlimStep:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from .defaults import is_default
 from .loop import LoopContext
+from .slim_options import SlimOptions
 from .step_session import Decision
 from .train_step import EveryN
 
@@ -30,31 +31,25 @@ class TrainStepKwargs:
 
 
 def make_train_step_kwargs(
-    given: Any,
-    *,
-    global_step: Any,
-    task: LoopContext,
-    log_every_n_steps: int | None,
-    number_of_steps: int | None,
-    trace_every_n_steps: int | None,
-    summary_writer: Any,
+    options: SlimOptions, *, global_step: Any, task: LoopContext
 ) -> TrainStepKwargs:
     """Makes the dictionary, or completes the caller's; see `contrib.slim.learning.train`.
 
     The caller's own gets nothing but "summary_writer".
     """
+    given, writer = options.train_step_kwargs, options.summary_writer
     made = TrainStepKwargs({} if given is None or is_default(given) else given)
     if is_default(given):
         with v1.name_scope("train_step"):
-            _add_should_stop(made, global_step, number_of_steps)
-            if log_every_n_steps and log_every_n_steps > 0:
-                _add_cadence(made, "should_log", global_step, log_every_n_steps)
-            if task.is_chief and task.logdir and trace_every_n_steps is not None:
-                _add_cadence(made, "should_trace", global_step, trace_every_n_steps)
+            _add_should_stop(made, global_step, options.number_of_steps)
+            if (log_every := options.log_every_n_steps) and log_every > 0:
+                _add_cadence(made, "should_log", global_step, log_every)
+            if task.is_chief and task.logdir and options.trace_every_n_steps is not None:
+                _add_cadence(made, "should_trace", global_step, options.trace_every_n_steps)
                 made.values["logdir"] = task.logdir
-    if summary_writer is not None:
-        has_writer = task.is_chief and not is_default(summary_writer)
-        made.values["summary_writer"] = summary_writer if has_writer else None
+    if writer is not None:
+        has_writer = task.is_chief and not is_default(writer)
+        made.values["summary_writer"] = writer if has_writer else None
     return made
 
 

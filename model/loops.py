@@ -12,11 +12,16 @@ from ..errors import UsageError
 from ..loops.learn import learn_loop
 from ..loops.loop import Loop, LoopContext
 from ..loops.model_pruning import pruning_loop
+from ..loops.slim_options import SlimOptions
 from ..loops.training import training_loop
 from .spec import TrainSpec
 
 # Set by the service: what a model cannot give among `loop_args`.
-_PLACED = frozenset({"train_op", "loss_op", "global_step", "task", "sync_optimizer", "step_after"})
+_PLACED = frozenset(
+    {"train_op", "loss_op", "global_step", "task", "sync_optimizer", "step_after", "options"}
+)
+# What pruning takes beside the options of the slim loop.
+_MASKS = frozenset({"mask_update_op", "mask_update_on"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +71,11 @@ def make_loop(
     if spec.loop == "model_pruning":
         given = {
             "save_interval_secs": defaults.save_checkpoint_secs,
-            **_checked(spec, pruning_loop),
+            **_checked(spec, pruning_loop, SlimOptions),
         }
-        loop = pruning_loop(train_op, global_step=global_step, task=task, **given)
+        masks = {name: given[name] for name in _MASKS & given.keys()}
+        options = SlimOptions(**{name: given[name] for name in given.keys() - _MASKS})
+        loop = pruning_loop(train_op, options=options, global_step=global_step, task=task, **masks)
         return loop if "save_summaries_secs" in given else _by_steps(loop, defaults)
     given = {
         "save_checkpoint_secs": defaults.save_checkpoint_secs,
@@ -88,9 +95,10 @@ def _by_steps(loop: Loop, defaults: JobDefaults) -> Loop:
     return replace(loop, services=services)
 
 
-def _checked(spec: TrainSpec, make: Callable[..., Loop]) -> Mapping[str, Any]:
+def _checked(spec: TrainSpec, *makers: Callable[..., Any]) -> Mapping[str, Any]:
     parameters = {
         name: parameter
+        for make in makers
         for name, parameter in inspect.signature(make).parameters.items()
         if name not in _PLACED
     }

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ...data_plane.options import DataPlane
 from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
 from ...loops.model_pruning import check_mask_update, pruning_loop
-from ...loops.slim_step import TrainStepFunction
+from ...loops.slim_options import SlimOptions, TrainStepFunction
 from ...loops.train_step import train_step
 from ..slim.checks import check_arguments
 from ..slim.running import Place, run_in_place
@@ -145,16 +145,8 @@ def train(
         RuntimeError: There is no graph, or initialization left variables uninitialized.
         tf.errors.DeadlineExceededError: The servers or the model were not ready in 2 hours.
     """
-    check_arguments(
-        train_op,
-        logdir,
-        number_of_steps=number_of_steps,
-        summary_op=summary_op,
-        startup_delay_steps=startup_delay_steps,
-        saver=saver,
-        sync_optimizer=sync_optimizer,
-        trace_every_n_steps=trace_every_n_steps,
-    )
+    options = SlimOptions.among(locals())
+    check_arguments(train_op, logdir, options)
     check_mask_update(mask_update_op, mask_update_on)
     return run_in_place(
         pruning_loop,
@@ -166,25 +158,9 @@ def train(
             session_config=session_config,
             data_plane=data_plane,
         ),
+        options,
         train_op=train_op,
         mask_update_op=mask_update_op,
         global_step=global_step,
-        train_step_fn=train_step_fn,
-        train_step_kwargs=train_step_kwargs,
-        log_every_n_steps=log_every_n_steps,
-        number_of_steps=number_of_steps,
-        init_op=init_op,
-        init_feed_dict=init_feed_dict,
-        local_init_op=local_init_op,
-        init_fn=init_fn,
-        ready_op=ready_op,
-        summary_op=summary_op,
-        save_summaries_secs=save_summaries_secs,
-        summary_writer=summary_writer,
-        startup_delay_steps=startup_delay_steps,
-        saver=saver,
-        save_interval_secs=save_interval_secs,
-        sync_optimizer=sync_optimizer,
-        trace_every_n_steps=trace_every_n_steps,
         mask_update_on=mask_update_on,
     )

@@ -15,6 +15,7 @@ from ...data_plane.options import DataPlane
 from ...loops.defaults import is_default
 from ...loops.global_step import as_only_global_step
 from ...loops.loop import Loop, LoopContext
+from ...loops.slim_options import SlimOptions
 from ...loops.static_cluster import check_place, run_in_static_cluster
 
 v1 = tf.compat.v1
@@ -34,16 +35,22 @@ class Place:
 
 
 def run_in_place(
-    make_loop: Callable[..., Loop], place: Place, *, global_step: Any, **arguments: Any
+    make_loop: Callable[..., Loop],
+    place: Place,
+    options: SlimOptions,
+    *,
+    global_step: Any,
+    **arguments: Any,
 ) -> Any:
     """Makes a loop and runs it.
 
     Args:
-        make_loop: Called with `global_step`, `task` and the other arguments.
+        make_loop: Called with `options`, `global_step`, `task` and the other arguments.
         place: Where it runs.
+        options: Of the loop.
         global_step: The integer scalar variable, or a tensor that reads it; None takes the
             graph's own, which is made if there is none.
-        arguments: Of the loop.
+        arguments: More of the loop.
 
     Returns:
         The last step's loss; None if there was no step.
@@ -52,11 +59,12 @@ def run_in_place(
         check_place(place.master)
         with _global_step_of_graph(global_step) as step:
             loop = make_loop(
+                options=_with_defaults(place, options),
                 global_step=step,
                 task=LoopContext(
                     is_chief=place.is_chief, logdir=place.logdir if place.is_chief else None
                 ),
-                **_with_defaults(place, arguments),
+                **arguments,
             )
             return run_in_static_cluster(
                 _with_log_lines(_with_defaults_of_today(loop), bool(place.logdir)),
@@ -83,15 +91,15 @@ def _global_step_of_graph(global_step: Any) -> Iterator[Any]:
         yield global_step
 
 
-def _with_defaults(place: Place, arguments: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(place: Place, options: SlimOptions) -> SlimOptions:
     """Returns the arguments with this process's writer and summaries in place of defaults."""
-    writer, summary_op = arguments["summary_writer"], arguments["summary_op"]
+    writer, summary_op = options.summary_writer, options.summary_op
     if is_default(writer) and place.is_chief and place.logdir:
         writer = v1.summary.FileWriterCache.get(place.logdir)
     if is_default(summary_op):
         # It is None as well if the model has no summaries.
         summary_op = merge_summaries()
-    return {**arguments, "summary_writer": writer, "summary_op": summary_op}
+    return replace(options, summary_writer=writer, summary_op=summary_op)
 
 
 def _with_defaults_of_today(loop: Loop) -> Loop:
