@@ -10,7 +10,7 @@ import sys
 from typing import Protocol, Self
 
 from .descendants import adopt_orphans, end_descendants, find_descendants
-from .nursery import QUIET, Nursery
+from .fork_server import QUIET, ForkServer
 from .task import Task
 
 _MODULE = "paramserve.benchmarks.programs.entry"
@@ -35,7 +35,7 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self._nursery = Nursery()
+        self._fork_server = ForkServer()
         self._children: list[Child] = []
         self._before: list[int] = []
 
@@ -46,7 +46,7 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._nursery.close()
+            self._fork_server.close()
             end_descendants(keep=self._before)
         finally:
             adopt_orphans(False)
@@ -58,7 +58,7 @@ class Processes:
             task: What it runs.
             fork: Whether from a process that has imported TensorFlow, or in a new interpreter.
         """
-        child = self._nursery.start(task) if fork else _OwnInterpreter(task)
+        child = self._fork_server.start(task) if fork else _OwnInterpreter(task)
         self._children.append(child)
         return child
 
@@ -67,12 +67,12 @@ class Processes:
         return sum(map(_cpu_secs, find_descendants(keep=self._before)))
 
     def end_all(self) -> None:
-        """Ends all that was started so far, but keeps the nursery."""
+        """Ends all that was started so far, but keeps the fork server."""
         for child in self._children:
             child.end()
         self._children.clear()
-        nursery = self._nursery.pid
-        end_descendants(keep=[*self._before, *([] if nursery is None else [nursery])])
+        fork_server = self._fork_server.pid
+        end_descendants(keep=[*self._before, *([] if fork_server is None else [fork_server])])
 
 
 _TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .launcher import Nursery
+from .launcher import ForkServer
 from .table import FaultTable
 
 
@@ -23,7 +23,7 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
-def nursery():
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+def fork_server():
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()

@@ -11,20 +11,20 @@ from pathlib import Path
 
 from paramserve.jobs.launch.interface import ProcessSpec
 
-NURSERY = Path(__file__).with_name("nursery.py")
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
 # How long processes may take to see by themselves that their job is over.
 END_SECS = 15.0
 # One that was started so shortly before the end finds no chief any more: its launcher ends it.
 START_SECS = 30.0
 
 
-class Nursery:
+class ForkServer:
     """Forks processes; any thread may ask."""
 
     def __init__(self):
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, str(NURSERY)],
+            [sys.executable, str(FORK_SERVER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -39,7 +39,7 @@ class Nursery:
 
     def _answer(self):
         line = self._process.stdout.readline()
-        assert line, "the nursery has died"
+        assert line, "the fork server has died"
         return json.loads(line)
 
     def close(self):
@@ -51,16 +51,16 @@ class Nursery:
 class ForkedProcess:
     """A `ProcessHandle`."""
 
-    def __init__(self, nursery, spec: ProcessSpec, folder: Path, place):
+    def __init__(self, fork_server, spec: ProcessSpec, folder: Path, place):
         self.name = spec.name
         self.started = time.monotonic()
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._log = Path(spec.log_path)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"tmp-{spec.name}"
         temporary.mkdir(parents=True, exist_ok=True)
         self._code = None
-        self.pid = nursery.ask(
+        self.pid = fork_server.ask(
             {
                 "start": {
                     "arguments": [*spec.arguments, "--host", place.address],
@@ -73,7 +73,7 @@ class ForkedProcess:
 
     def poll(self):
         if self._code is None:
-            self._code = self._nursery.ask({"poll": self.pid})
+            self._code = self._fork_server.ask({"poll": self.pid})
         return self._code
 
     def send_signal(self, signum):
@@ -91,7 +91,7 @@ class ForkedProcess:
             return None
 
     def end(self):
-        self._code = self._nursery.ask({"end": self.pid})
+        self._code = self._fork_server.ask({"end": self.pid})
 
 
 class ForkingLauncher:
@@ -102,15 +102,15 @@ class ForkingLauncher:
         survivors: Names of those that had not ended by themselves when the job was over.
     """
 
-    def __init__(self, nursery, folder: Path, place):
-        self._nursery = nursery
+    def __init__(self, fork_server, folder: Path, place):
+        self._fork_server = fork_server
         self._folder = folder
         self._place = place
         self.processes = []
         self.survivors = []
 
     def start(self, spec):
-        process = ForkedProcess(self._nursery, spec, self._folder, self._place(spec.name))
+        process = ForkedProcess(self._fork_server, spec, self._folder, self._place(spec.name))
         self.processes.append(process)
         return process
 

@@ -13,9 +13,9 @@ KILLS = 3
 
 
 @pytest.mark.faults
-def test_steps_follow_workers_that_are_killed_and_come_back(nursery, tmp_path):
+def test_steps_follow_workers_that_are_killed_and_come_back(fork_server, tmp_path):
     with ExitStack() as stack:
-        trial = Trial(nursery, tmp_path, "sync", place=loopback, replicas_to_aggregate="all")
+        trial = Trial(fork_server, tmp_path, "sync", place=loopback, replicas_to_aggregate="all")
         stack.callback(trial.end)
         trial.start()
         for number in range(KILLS):

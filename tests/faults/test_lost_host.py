@@ -13,7 +13,7 @@ SOME_STEPS = 20
 
 @pytest.mark.faults
 @pytest.mark.parametrize("mode", ["async", "sync"])
-def test_a_chief_whose_host_is_lost_is_followed_by_one_on_another(mode, nursery, tmp_path):
+def test_a_chief_whose_host_is_lost_is_followed_by_one_on_another(mode, fork_server, tmp_path):
     """Nobody was told its address: all find it through the log directory."""
     if reason := why_no_network():
         pytest.skip(f"not run: {reason}")
@@ -21,7 +21,7 @@ def test_a_chief_whose_host_is_lost_is_followed_by_one_on_another(mode, nursery,
         network = stack.enter_context(Network())
         hosts = iter(("chief-a", "chief-b"))
         trial = Trial(
-            nursery,
+            fork_server,
             tmp_path,
             mode,
             place=lambda name: network.place(next(hosts) if name == "chief-0" else name),

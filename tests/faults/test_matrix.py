@@ -30,12 +30,12 @@ CASES = [
 
 @pytest.mark.timeout(4 * PATIENCE_SECS)
 @pytest.mark.parametrize("case", CASES)
-def test_a_job_survives(case, nursery, tmp_path, record_property):
+def test_a_job_survives(case, fork_server, tmp_path, record_property):
     record_property("case", str(case))
     if reason := why_not_run(case):
         pytest.skip(reason)
     with ExitStack() as stack:
-        trial, injector = prepare(case, nursery, tmp_path, stack)
+        trial, injector = prepare(case, fork_server, tmp_path, stack)
         trial.start()
         secs = undergo(case, trial, injector)
         if secs is not None:
@@ -48,7 +48,7 @@ def test_a_job_survives(case, nursery, tmp_path, record_property):
         injector.take_back()
         if said := documented_end(case, trial):
             record_property("result", f"ended: {said}")
-            trial = run_again(case, nursery, tmp_path, trial, stack)
+            trial = run_again(case, fork_server, tmp_path, trial, stack)
         trial.judge(lost_batches=lost_batches(case))
 
 
@@ -60,7 +60,7 @@ def why_not_run(case):
     return None
 
 
-def prepare(case, nursery, folder, stack):
+def prepare(case, fork_server, folder, stack):
     """The trial, not started, and what is to happen to it."""
     logdir, network, hungry = folder / "job", None, folder / "hungry"
     if case.fault == "disk":
@@ -71,7 +71,7 @@ def prepare(case, nursery, folder, stack):
     is_large = case.moment == "checkpoint" and case.fault not in ("disk", *NETWORK_FAULTS)
     ballast = 32 if is_large or case.fault == "memory" else 1
     trial = Trial(
-        nursery,
+        fork_server,
         folder,
         case.mode,
         logdir=logdir,
@@ -159,10 +159,10 @@ def documented_end(case, trial):
     return re.sub(r"/\S*/", "", first).replace("|", "/")[:160]
 
 
-def run_again(case, nursery, folder, trial, stack):
+def run_again(case, fork_server, folder, trial, stack):
     """The same command once more, undisturbed."""
     again = Trial(
-        nursery,
+        fork_server,
         folder / "again",
         case.mode,
         logdir=trial.logdir,

@@ -20,7 +20,7 @@ CUTS = ("halfcut", "cut", "slow")
 @pytest.mark.faults
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("mode", ["async", "sync"])
-def test_faults_by_chance_lose_nothing(mode, nursery, tmp_path, request, record_property):
+def test_faults_by_chance_lose_nothing(mode, fork_server, tmp_path, request, record_property):
     count = request.config.getoption("--random-faults", default=20)
     seed = request.config.getoption("--random-seed", default=0)
     chance = random.Random(f"{seed}-{mode}")
@@ -28,7 +28,7 @@ def test_faults_by_chance_lose_nothing(mode, nursery, tmp_path, request, record_
         network = None if why_no_network() else stack.enter_context(Network())
         epochs = max(2, math.ceil(count * EPOCHS_PER_FAULT))
         trial = Trial(
-            nursery,
+            fork_server,
             tmp_path,
             mode,
             place=network.place if network else loopback,

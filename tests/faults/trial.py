@@ -29,7 +29,7 @@ class Trial:
     """A job of 2 parameter servers and 2 workers, which is slow until `hurry` is called.
 
     Args:
-        nursery: Where its processes come from.
+        fork_server: Where its processes come from.
         folder: Its files; the log directory is in it unless given.
         mode: "sync" or "async".
         place: Gives each process its host.
@@ -38,12 +38,21 @@ class Trial:
     """
 
     def __init__(
-        self, nursery, folder, mode, *, logdir=None, place=loopback, params=(), spares=0, **options
+        self,
+        fork_server,
+        folder,
+        mode,
+        *,
+        logdir=None,
+        place=loopback,
+        params=(),
+        spares=0,
+        **options,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.mode = mode
         self.logdir = Path(logdir or folder / "job")
-        self.launcher = ForkingLauncher(nursery, folder, place)
+        self.launcher = ForkingLauncher(fork_server, folder, place)
         self.result = self.error = None
         self._go = folder / "go"
         self.params = {

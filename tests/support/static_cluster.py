@@ -33,7 +33,7 @@ class ForkServer:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        assert answer, "the fork_server has died"
+        assert answer, "the fork server has died"
         return int(answer)
 
     def close(self):

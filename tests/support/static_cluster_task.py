@@ -1,4 +1,4 @@
-"""One task of an ordinary, static TensorFlow cluster, as the nursery runs it.
+"""One task of an ordinary, static TensorFlow cluster, as the fork server runs it.
 
 A task is a dict: cluster, job, index, and for all but parameter servers: loop, logdir, last_step,
 step_secs, save_secs, sync, max_wait_secs. It writes one JSON object a line.
@@ -27,7 +27,7 @@ def run_task(task):
     server = v1.train.Server(task["cluster"], task["job"], task["index"], config=threads)
     say("up")
     if task["job"] == "ps":
-        time.sleep(3600)  # The nursery, or a test, ends it.
+        time.sleep(3600)  # The fork server, or a test, ends it.
     device = f"/job:{task['job']}/task:{task['index']}"
     place = v1.train.replica_device_setter(cluster=task["cluster"], worker_device=device)
     with tf.Graph().as_default(), v1.device(place):

@@ -1,4 +1,4 @@
-"""`Nursery`: starts TensorFlow tasks without the seconds that importing TensorFlow takes."""
+"""`ForkServer`: starts TensorFlow tasks without the seconds that importing TensorFlow takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 from ..errors import WaitTimeout
 from .task import Task
 
-_MODULE = "paramserve.benchmarks.programs.nursery"
+_MODULE = "paramserve.benchmarks.programs.fork_server"
 # Start-up chatter of TensorFlow and Ray would hide what a task says before it fails.
 QUIET: Final = {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}
 # The import, on a busy machine.
@@ -23,7 +23,7 @@ _START_SECS = 120.0
 _ANSWER_SECS = 30.0
 
 
-class Nursery:
+class ForkServer:
     """A process that has imported TensorFlow and forks tasks; it starts with the first task."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Nursery:
         """Starts a task.
 
         Raises:
-            WaitTimeout: The nursery does not answer.
+            WaitTimeout: The fork server does not answer.
         """
         if self._process is None:
             self._process = subprocess.Popen(
@@ -63,7 +63,7 @@ class Nursery:
         return self._answer(self._process, _ANSWER_SECS)
 
     def close(self) -> None:
-        """Ends the nursery; the kernel ends its tasks with it."""
+        """Ends the fork server; the kernel ends its tasks with it."""
         self._log.close()
         if self._process is None:
             return
@@ -91,22 +91,22 @@ class Nursery:
 
 
 class ForkedTask:
-    """A task that a nursery started.
+    """A task that a fork server started.
 
     Args:
-        nursery: Its parent.
+        fork_server: Its parent.
         pid: Its process id.
     """
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
-        self._nursery = nursery
+    def __init__(self, fork_server: ForkServer, pid: int) -> None:
+        self._fork_server = fork_server
         self.pid = pid
 
     def poll(self) -> int | None:
         """The exit code; negative for a signal; None while it runs."""
-        code: int | None = self._nursery.ask({"poll": self.pid})
+        code: int | None = self._fork_server.ask({"poll": self.pid})
         return code
 
     def end(self) -> None:
         """Kills it if it still runs, and waits until it is gone."""
-        self._nursery.ask({"end": self.pid})
+        self._fork_server.ask({"end": self.pid})
