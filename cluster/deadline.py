@@ -45,11 +45,11 @@ class Deadline:
         return max(0.0, self.ends_at - self.clock())
 
     def sleep(self, secs: float) -> None:
-        """Waits `secs`, or for what is left if that is less."""
+        """Waits `secs`, or for the remaining time if that is less."""
         time.sleep(min(secs, self.remaining_secs()))
 
     def error(self, missing: str) -> tf.errors.DeadlineExceededError:
-        """The error to raise when the wait has run out; `missing` says what was waited for."""
+        """Returns the error of a wait that ran out; `missing` names what was waited for."""
         message = f"Session was not ready after waiting {self.max_wait_secs:g} secs. {missing}"
         return tf.errors.DeadlineExceededError(None, None, message)
 

@@ -358,7 +358,7 @@ def _nearly_empty_graph() -> tf.Graph:
 
 
 def _describe_silence(target: str, config: Any) -> str:
-    """Says who of a session's peers takes no connections, or that all do."""
+    """Describes the peers of a session that take no connections; or says that all take them."""
     tasks = {f"the TensorFlow server at {target}": parse_master(target)}
     cluster = config.cluster_def if config is not None else None
     if cluster is None or not cluster.job:

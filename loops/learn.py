@@ -140,7 +140,7 @@ def _check_loss(loss: Any) -> None:
 
 
 def _make_scaffold(**given: Any) -> tf.compat.v1.train.Scaffold:
-    """A scaffold of what is given, of what the graph's collections hold, and of defaults."""
+    """Makes a scaffold of the arguments, of the graph's collections, and of defaults."""
     keys = v1.GraphKeys
     for name, key in (
         ("init_op", keys.INIT_OP),

@@ -146,7 +146,7 @@ class LearnSteps(tf.compat.v1.train.SessionRunHook):
         return loss
 
     def _next_feed(self) -> Any:
-        """The feeds of the step; a step that is made again takes the same, so none are lost."""
+        """Returns the feeds of the step; a repeated step takes the same, so none are lost."""
         if self._feed_fn is None:
             return None
         if not self._feeds:

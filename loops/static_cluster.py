@@ -161,7 +161,7 @@ def _save_after(
     scaffold: tf.compat.v1.train.Scaffold,
     logdir: str,
 ) -> None:
-    """Saves what was trained before an error; a second error is only logged."""
+    """Saves the model after an error of training; a second error is only logged."""
     try:
         step = int(session.run(v1.train.get_global_step(session.graph)))
         path = tf.io.gfile.join(logdir, BASENAME)

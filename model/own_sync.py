@@ -40,7 +40,7 @@ def refuse_sync_steps() -> None:
 
 
 def _inside(given: Any, depth: int = 4) -> list[Any]:
-    """Returns an optimizer or a hook, and those that it keeps among its attributes."""
+    """Returns an optimizer or a hook, and the optimizers and hooks among its attributes."""
     kinds = (v1.train.Optimizer, v1.train.SessionRunHook)
     if not isinstance(given, kinds) or not depth:
         return []

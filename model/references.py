@@ -58,7 +58,7 @@ def find_source(target: str) -> Path | None:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """A question for the known name that is closest to a wrong one; empty if none is close."""
+    """Returns a question for the known name closest to a wrong one; empty if none is close."""
     found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}?" if found else ""
 

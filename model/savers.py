@@ -85,7 +85,7 @@ def _check_kind(own: Any) -> None:
 
 
 def _complete(own: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """All that is to be saved, by its name there, and which names are not the usual ones."""
+    """Returns the objects to save by name, and the names that differ from the usual ones."""
     usual = names_in_checkpoints(
         [*v1.global_variables(), *v1.get_collection(v1.GraphKeys.SAVEABLE_OBJECTS)]
     )

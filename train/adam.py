@@ -181,6 +181,6 @@ def _replicate(power: Any, beta: Any, var_list: list[Any]) -> Any:
 
 
 def _local(setting: Any) -> Any:
-    """A copy of a constant for the current device, so that it does not cross to it each step."""
+    """Returns a copy of a constant on the current device, so that it crosses in no step."""
     value = tf.get_static_value(setting)
     return setting if value is None else tf.constant(value, setting.dtype)

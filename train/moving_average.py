@@ -87,7 +87,7 @@ class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
 
 
 def _tensor(value: Any) -> Any:
-    """The tensor behind a regularization loss, which TensorFlow collects as a stand-in for one."""
+    """Returns the tensor of a regularization loss, which TensorFlow collects as a stand-in."""
     return value if hasattr(value, "ref") else value.op.outputs[value.value_index]
 
 

@@ -62,7 +62,7 @@ def _allow_any_count(name: str, initializer: Initializer | None) -> Initializer 
 
 
 def _full_shape(name: str) -> list[int] | None:
-    """The shape of a variable, or of all of its partitions, of which there may be several rows."""
+    """Returns the shape of a variable, or of all of its partitions together."""
     shapes = [
         variable.shape.as_list()
         for variable in tf.compat.v1.global_variables()

@@ -92,7 +92,7 @@ class HoldWatch:
         self._answer()
 
     def wait(self, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Waits until no hold lasts, and answers the one that does.
+        """Answers the current hold, and waits until it ends.
 
         Args:
             is_over: Asked meanwhile: whether there is no step any more that is waited for.

@@ -227,7 +227,7 @@ class LeasedInput:
         return not self._must_drain
 
     def drain(self, next_positions: Callable[[], Sequence[Sequence[int]]]) -> None:
-        """Throws away what was made of leases that were given back.
+        """Discards the batches of leases that were given back.
 
         One batch too many goes with it; it is dealt again.
 
@@ -343,7 +343,7 @@ class LeasedInput:
             self._report(REPORT_TIMEOUT_SECS)
 
     def _report(self, timeout_secs: float) -> None:
-        """Tells the chief what is finished, and gives up what it takes as void."""
+        """Reports finished batches to the chief, and drops the leases that are void there."""
         with self._lock:
             finished = list(self._finished)
             held = [opened.held for opened in self._open.values()]

@@ -40,7 +40,7 @@ class LogDirectory(Protocol):
         """Returns the content of a small file; None when there is none."""
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a small file: it appears whole or not at all, also to those who read now."""
+        """Writes a small file: it appears whole or not at all, also to concurrent readers."""
 
     def fetch(self, *names: str) -> None:
         """Makes these files of the log directory available in `directory`."""

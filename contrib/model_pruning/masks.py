@@ -63,12 +63,12 @@ def apply_mask(x: Any, scope: Any = "") -> tf.Tensor:
 
 
 def get_masks() -> list[Any]:
-    """The masks in the default graph; the lists of the other functions here are parallel to it."""
+    """Returns the masks in the default graph; the other functions' lists are parallel to it."""
     return list(v1.get_collection(MASK_COLLECTION))
 
 
 def get_thresholds() -> list[Any]:
-    """The masks' thresholds: the smallest absolute value that a mask keeps, scalar variables."""
+    """Returns the masks' thresholds, scalar variables: the smallest absolute value kept."""
     return list(v1.get_collection(THRESHOLD_COLLECTION))
 
 

@@ -20,7 +20,7 @@ def slices(x: Any) -> list[Any]:
 
 
 def op_name(x: Any) -> str:
-    """The name of `x` as it is used in regular expressions: without ":0", and without slices."""
+    """Returns the name of `x` for regular expressions: without ":0", and without slices."""
     return str(x.name) if is_partitioned(x) else str(x.op.name)
 
 

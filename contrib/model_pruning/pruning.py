@@ -105,7 +105,7 @@ class Pruning:
         return self._mask_update
 
     def conditional_mask_update_op(self) -> tf.Operation:
-        """An op that updates all masks and thresholds when it is time, to be run in every step.
+        """Returns an op, to be run in every step, that updates masks and thresholds when due.
 
         It is time from begin_pruning_step to end_pruning_step, once the last update is
         pruning_frequency steps ago. The last update counts as made at step 0 in the beginning.
@@ -137,7 +137,7 @@ class Pruning:
         _logger.info("Pruning hyperparameters: %s", self._spec.to_json())
 
     def _building(self) -> AbstractContextManager[Any]:
-        """The graph of the masks, from any thread; in a branch or a loop, the function of that."""
+        """Returns the graph of the masks, in any thread; in a branch or a loop, its function."""
         if tf.inside_function():
             return contextlib.nullcontext()
         return cast(AbstractContextManager[Any], self._graph.as_default())

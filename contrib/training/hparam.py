@@ -278,7 +278,7 @@ class HParams:
 
 
 def _without_callables(value: Any) -> Any:
-    """Leaves out what is a function, in lists and dicts of any depth."""
+    """Removes functions, in lists and dicts of any depth."""
     if isinstance(value, dict):
         return {key: _without_callables(each) for key, each in value.items() if not callable(each)}
     if isinstance(value, list | tuple):
