@@ -23,7 +23,6 @@ app = typer.Typer(
     help="Parameter-server training for today's TensorFlow.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

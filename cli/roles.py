@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,12 +18,15 @@ from ..cluster.address import Address, parse_address, parse_host
 from ..cluster.chief_client import new_incarnation
 from ..cluster.signals import GRACE_SECS, StopSignal, check_grace
 from ..cluster.spec import ClusterSpec, Role, Task
-from ..data_plane.options import BUCKET_BYTES
 from ..errors import ExitCode, UsageError
+from ..jobs.handover import options_from_json
 from ..jobs.nesting import mark_task
-from ..jobs.options import new_job_id
+from ..jobs.options import JobOptions, new_job_id
 from ..model.references import split_reference
+from ..option import PREFIX, all_definitions, build
 from . import arguments as args
+from .config_file import Config
+from .options import parse_params, read_values, take_options
 
 DEFAULT_CHIEF_PORT = 7077
 # A library that hangs at the end of the process does not hold it up for longer.
@@ -37,14 +40,27 @@ ChiefAddress = Annotated[
         "--chief",
         help="HOST:PORT of the chief's control service, an IPv6 host in brackets; default: "
         "TF_CONFIG's chief.",
+        envvar=f"{PREFIX}CHIEF",
+        show_envvar=False,
     ),
 ]
 Host = Annotated[
     str | None,
-    typer.Option("--host", help="Name or address under which others reach this process."),
+    typer.Option(
+        "--host",
+        help="Name or address under which others reach this process.",
+        envvar=f"{PREFIX}HOST",
+        show_envvar=False,
+    ),
 ]
 Port = Annotated[
-    int | None, typer.Option("--port", help="Port of the TensorFlow server; 0 takes a free one.")
+    int | None,
+    typer.Option(
+        "--port",
+        help="Port of the TensorFlow server; 0 takes a free one.",
+        envvar=f"{PREFIX}PORT",
+        show_envvar=False,
+    ),
 ]
 Index = Annotated[
     int | None, typer.Option("--index", help="Task index; default: the lowest free one.")
@@ -59,41 +75,19 @@ Incarnation = Annotated[
 ]
 
 
+@take_options(JobOptions, defaults={"logdir": "runs/default"})
 def chief(
+    context: typer.Context,
     model: args.Model,
-    ps: args.Ps = None,
-    workers: args.Workers = 1,
-    ps_on_workers: args.PsOnWorkers = False,
-    sync: args.Sync = True,
-    replicas_to_aggregate: args.ReplicasToAggregate = None,
-    max_steps: args.MaxSteps = None,
-    logdir: args.Logdir = "runs/default",
-    chief_trains: args.ChiefTrains = False,
-    save_checkpoint_secs: args.CheckpointSecs = 600.0,
-    save_checkpoint_steps: args.CheckpointSteps = None,
-    keep_checkpoints: args.KeepCheckpoints = 5,
-    save_summaries_steps: args.SummariesSteps = 100,
-    max_wait_secs: args.MaxWaitSecs = 600.0,
-    heartbeat_secs: args.HeartbeatSecs = 1.0,
-    lease_secs: args.LeaseSecs = 10.0,
-    mirror_secs: args.MirrorSecs = 0.0,
-    recovery: args.Recovery = "rollback",
-    stall_secs: args.StallSecs = None,
-    max_bad_records: args.MaxBadRecords = 0,
-    evaluate: args.Evaluate = True,
-    transfer_bucket_bytes: args.TransferBucketBytes = BUCKET_BYTES,
-    storage: args.Storage = "plain",
-    max_shard_bytes: args.MaxShardBytes = None,
-    wire_dtype: args.WireDtype = "float32",
-    stale_pull: args.StalePull = False,
-    local_steps: args.LocalSteps = 1,
-    max_staleness: args.MaxStaleness = None,
-    top_k: args.TopK = None,
-    param: args.Params = None,
     host: Host = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", help=f"Port of the control service; default {DEFAULT_CHIEF_PORT}."),
+        typer.Option(
+            "--port",
+            help=f"Port of the control service; default {DEFAULT_CHIEF_PORT}.",
+            envvar=f"{PREFIX}PORT",
+            show_envvar=False,
+        ),
     ] = None,
     metrics_port: args.MetricsPort = 0,
     job_id: Annotated[str | None, typer.Option("--job-id", help="Unique to this run.")] = None,
@@ -107,43 +101,22 @@ def chief(
     ] = False,
     grace_secs: args.GraceSecs = GRACE_SECS,
     incarnation: Incarnation = None,
+    config: Config = None,
+    options: Annotated[
+        str | None,
+        typer.Option("--options", help="The job's options as JSON, from a launcher.", hidden=True),
+    ] = None,
     debug: args.Debug = False,
+    **values: Any,
 ) -> None:
     """Runs the chief of a job in this process: membership, initialization, checkpoints, the end."""
 
     def run(stop: threading.Event) -> ExitCode:
-        options = args.job_options(
-            model=model,
-            num_ps=ps,
-            num_workers=workers,
-            ps_on_workers=ps_on_workers,
-            sync=sync,
-            replicas_to_aggregate=args.parse_replicas(replicas_to_aggregate),
-            max_steps=max_steps,
-            logdir=logdir,
-            chief_trains=chief_trains,
-            save_checkpoint_secs=save_checkpoint_secs,
-            save_checkpoint_steps=save_checkpoint_steps,
-            keep_checkpoints=keep_checkpoints,
-            save_summaries_steps=save_summaries_steps,
-            max_wait_secs=max_wait_secs,
-            heartbeat_secs=heartbeat_secs,
-            lease_secs=lease_secs,
-            mirror_secs=mirror_secs or None,
-            recovery=recovery,
-            stall_secs=stall_secs,
-            max_bad_records=max_bad_records,
-            evaluate=evaluate,
-            transfer_bucket_bytes=transfer_bucket_bytes,
-            storage=storage,
-            max_shard_bytes=max_shard_bytes,
-            wire_dtype=wire_dtype,
-            stale_pull=stale_pull,
-            local_steps=local_steps,
-            max_staleness=max_staleness,
-            top_k=top_k,
-            params=param,
-        )
+        if options is None:
+            job = build(JobOptions, {"model": model, **read_values(JobOptions, values=values)})
+        else:
+            _refuse_flags_beside_options(context)
+            job = options_from_json(model, options)
         place = _Place.find(Role.CHIEF, host, port, None, DEFAULT_CHIEF_PORT)
         split_reference(model)  # Before TensorFlow is loaded.
         with args.loading(debug):
@@ -151,18 +124,17 @@ def chief(
             from ..chief.process import ChiefConfig, run_chief
 
         train = None
-        if chief_trains:
+        if job.chief_trains:
             # Its place is behind those of the launched workers.
-            train = functools.partial(
-                _train_in_chief, model, place.host, workers, incarnation or new_incarnation()
-            )
-        config = ChiefConfig(
-            *(options, job_id or new_job_id(), place.host, place.port, metrics_port, train),
+            own = (place.host, job.num_workers, incarnation or new_incarnation())
+            train = functools.partial(_train_in_chief, model, *own)
+        setup = ChiefConfig(
+            *(job, job_id or new_job_id(), place.host, place.port, metrics_port, train),
             supervised=supervised,
             grace_secs=grace_secs,
         )
         try:
-            result = run_chief(config, stop)
+            result = run_chief(setup, stop)
         except HandedOver:
             return ExitCode.PREEMPTED
         # Who was asked to end is not done: whatever supervises it may start it again.
@@ -184,6 +156,7 @@ def ps(
     ] = False,
     grace_secs: args.GraceSecs = GRACE_SECS,
     incarnation: Incarnation = None,
+    config: Config = None,
     debug: args.Debug = False,
 ) -> None:
     """Runs a parameter server in this process, until the chief ends the job.
@@ -197,13 +170,13 @@ def ps(
         with args.loading(debug):
             from ..cluster.parameter_server import ParameterServerConfig, run_parameter_server
 
-        config = ParameterServerConfig(
+        setup = ParameterServerConfig(
             *(config_chief, place.host, place.port, place.index, metrics_port, max_wait_secs),
             spare=spare,
             grace_secs=grace_secs,
             incarnation=incarnation or new_incarnation(),
         )
-        has_left = run_parameter_server(config, stop)
+        has_left = run_parameter_server(setup, stop)
         return ExitCode.PREEMPTED if has_left else ExitCode.DONE
 
     _run_role(Role.PS, run, debug, grace_secs)
@@ -220,6 +193,7 @@ def worker(
     param: args.Params = None,
     grace_secs: args.GraceSecs = GRACE_SECS,
     incarnation: Incarnation = None,
+    config: Config = None,
     debug: args.Debug = False,
 ) -> None:
     """Runs a worker in this process, until the job or its input ends. It may join at any time.
@@ -228,14 +202,14 @@ def worker(
     """
 
     def run(stop: threading.Event) -> ExitCode:
-        params = args.parse_params(param)
+        params = parse_params(param)
         place = _Place.find(Role.WORKER, host, port, index)
         config_chief = _chief_address(chief)
         split_reference(model)  # Before TensorFlow is loaded.
         with args.loading(debug):
             from ..worker.process import WorkerConfig, run_worker
 
-        config = WorkerConfig(
+        setup = WorkerConfig(
             model,
             config_chief,
             place.host,
@@ -247,9 +221,21 @@ def worker(
             grace_secs,
             incarnation or new_incarnation(),
         )
-        return ExitCode.PREEMPTED if run_worker(config, stop) else ExitCode.DONE
+        return ExitCode.PREEMPTED if run_worker(setup, stop) else ExitCode.DONE
 
     _run_role(Role.WORKER, run, debug, grace_secs)
+
+
+def _refuse_flags_beside_options(context: typer.Context) -> None:
+    """Refuses flags that the JSON would silently overrule.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for each in all_definitions(JobOptions):
+        source = context.get_parameter_source(each.name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{each.first_flag} beside --options, which has it: leave one out")
 
 
 class _Place:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 from ..errors import UsageError
+from ..option import Option, check_ranges
 from ..protos import membership_pb2 as pb
 
 BUCKET_BYTES = 4 << 20
 STORAGES = ("plain", "flat")
 WIRE_DTYPES = ("float32", "bfloat16")
+_STORED = "How parameters are stored and sent"
+_INEXACT = "Trading exactness for speed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +45,68 @@ class DataPlane:
         UsageError: A value is out of range, or two options make no sense together.
     """
 
-    transfer_bucket_bytes: int = BUCKET_BYTES
-    storage: str = "plain"
-    max_shard_bytes: int | None = None
-    wire_dtype: str = "float32"
-    stale_pull: bool = False
-    local_steps: int = 1
-    max_staleness: int | None = None
-    top_k: float | None = None
+    transfer_bucket_bytes: Annotated[
+        int,
+        Option(
+            help="Bucket in which small tensors cross together; 0: each tensor by itself.",
+            unit="bytes",
+            panel=_STORED,
+            least=0,
+        ),
+    ] = BUCKET_BYTES
+    storage: Annotated[
+        str,
+        Option(
+            help="flat: variables are slices of a few large ones.", choices=STORAGES, panel=_STORED
+        ),
+    ] = "plain"
+    max_shard_bytes: Annotated[
+        int | None,
+        Option(
+            help="Partition variables above this size over the parameter servers; default: none.",
+            unit="bytes",
+            panel=_STORED,
+            least=1,
+        ),
+    ] = None
+    wire_dtype: Annotated[
+        str,
+        Option(help="bfloat16: half the bytes cross.", choices=WIRE_DTYPES, panel=_INEXACT),
+    ] = "float32"
+    stale_pull: Annotated[
+        bool,
+        Option(help="Async: compute with parameters read during the step before.", panel=_INEXACT),
+    ] = False
+    local_steps: Annotated[
+        int,
+        Option(
+            help="Async: steps on a worker's own copy between two pushes.",
+            unit="steps",
+            panel=_INEXACT,
+            least=1,
+        ),
+    ] = 1
+    max_staleness: Annotated[
+        int | None,
+        Option(
+            help="Async: steps that a worker may be ahead of the slowest; default: any.",
+            unit="steps",
+            panel=_INEXACT,
+            least=0,
+        ),
+    ] = None
+    top_k: Annotated[
+        float | None,
+        Option(
+            help="Async: fraction of a gradient's largest entries that is pushed; default: all.",
+            panel=_INEXACT,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
-        _at_least("transfer_bucket_bytes", self.transfer_bucket_bytes, 0)
-        _at_least("max_shard_bytes", self.max_shard_bytes, 1)
-        _at_least("local_steps", self.local_steps, 1)
-        _at_least("max_staleness", self.max_staleness, 0)
-        _one_of("storage", self.storage, STORAGES)
-        _one_of("wire_dtype", self.wire_dtype, WIRE_DTYPES)
+        check_ranges(self)
         if self.top_k is not None and not 0.0 < self.top_k <= 1.0:
-            raise UsageError(f"top_k={self.top_k:g}, expected a fraction above 0 and up to 1")
+            raise UsageError(f"--top-k {self.top_k:g}: expected a fraction above 0 and up to 1")
         check_combination(self, sync=False)
 
     def to_proto(self) -> pb.DataPlane:
@@ -113,13 +160,3 @@ def async_only(options: DataPlane) -> dict[str, Any]:
         "top_k": options.top_k,
     }
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise UsageError(f"{name}={value}, expected at least {least}")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{name}={value!r}, expected one of {', '.join(choices)}")

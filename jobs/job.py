@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..cluster.signals import GRACE_SECS, check_grace
-from ..errors import UsageError
 from ..model.references import is_file, split_reference
 from ..protos import status_pb2 as pb
 from .folders import use_folders
 from .functions import reference_to
-from .keywords import check_type, make_options
+from .keywords import make_options, signature
 from .launch.interface import Launcher
 from .launch.process import ProcessLauncher
-from .launch.restarts import MAX_RESTARTS, WINDOW_SECS, RestartBudget
+from .launch.restarts import RestartBudget
 from .nesting import refuse_nested_job
 from .options import JobResult, new_job_id
 from .processes import JobProcesses
@@ -39,67 +36,22 @@ class Job:
     Args:
         model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. A
             function has to be one that every process can import by its file and name.
-        launcher: "ray" or "process", or an object that starts the processes; `run` closes it.
-        ray_address: Of a running Ray cluster; "local" starts one for this job alone. None takes
-            the Ray that the program has initialized, which lives on; or that of `RAY_ADDRESS`; or
-            starts one.
-        gpus_per_worker: GPUs of each worker, as Ray counts them.
-        metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
-        port: Port of the chief's control service; 0 takes a free one.
-        max_restarts: How many restarts of killed tasks there may be within `restart_window_secs`,
-            of all tasks together. Tasks that were preempted do not count.
-        restart_window_secs: Seconds after which a restart does not count any more.
-        grace_secs: How long a process may stay after SIGTERM, to leave in good order.
-        spares: Parameter servers that stand by, with TensorFlow loaded, to take the place of a lost
-            one at once.
-        debug: Have the processes print tracebacks.
-        **options: Fields of `JobOptions`: `logdir`, `num_ps`, `num_workers`, `sync`, `max_steps`
-            and so on.
+        **options: Fields of `JobOptions` (`logdir`, `num_ps`, `num_workers`, `sync`, `max_steps`
+            and so on) and of `LaunchOptions` (`launcher`, `max_restarts`, `grace_secs` and so on).
+            A launcher that is an object is closed by `run`.
 
     Raises:
         UsageError: A value is out of range, or the model's file or module does not exist.
     """
 
-    def __init__(
-        self,
-        model: str | Callable[..., Any],
-        *,
-        launcher: str | Launcher = "ray",
-        ray_address: str | None = None,
-        gpus_per_worker: float = 0.0,
-        metrics_port: int = 0,
-        port: int = 0,
-        max_restarts: int = MAX_RESTARTS,
-        restart_window_secs: float = WINDOW_SECS,
-        grace_secs: float = GRACE_SECS,
-        spares: int = 0,
-        debug: bool = False,
-        **options: Any,
-    ) -> None:
-        if not debug:
+    def __init__(self, model: str | Callable[..., Any], **options: Any) -> None:
+        if not options.get("debug"):
             hide_own_frames()
         reference = model if isinstance(model, str) else reference_to(model)
         self._target, _ = split_reference(reference)
-        if isinstance(launcher, str) and launcher not in ("ray", "process"):
-            raise UsageError(f"--launcher {launcher!r}: expected ray or process")
-        self.options = make_options(reference, options, _KEYWORDS)
-        self._launcher = launcher
-        self._ray_address = ray_address
-        self._restarts = RestartBudget(
-            check_type("max_restarts", max_restarts, "int"),
-            check_type("restart_window_secs", restart_window_secs, "float"),
-        )
-        check_grace(check_type("grace_secs", grace_secs, "float"))
-        self.processes = JobProcesses(
-            self.options,
-            new_job_id(),
-            _checked_spares(check_type("spares", spares, "int"), self.options.ps_on_workers),
-            check_type("port", port, "int"),
-            check_type("metrics_port", metrics_port, "int"),
-            check_type("gpus_per_worker", gpus_per_worker, "float"),
-            grace_secs,
-            debug,
-        )
+        self.options, self._launch = make_options(reference, options)
+        self._restarts = RestartBudget(self._launch.max_restarts, self._launch.restart_window_secs)
+        self.processes = JobProcesses(self.options, self._launch, new_job_id())
 
     def run(
         self,
@@ -136,14 +88,14 @@ class Job:
             launcher.close()
 
     def _make_launcher(self) -> tuple[Launcher, JobProcesses]:
-        if not isinstance(self._launcher, str):
-            return self._launcher, self.processes
-        if self._launcher == "process":
+        if not isinstance(self._launch.launcher, str):
+            return self._launch.launcher, self.processes
+        if self._launch.launcher == "process":
             return ProcessLauncher(), self.processes
         from .launch.ray import RayLauncher
 
         folder = str(Path(self._target).resolve().parent) if is_file(self._target) else None
-        launcher = RayLauncher(self._ray_address, folder)
+        launcher = RayLauncher(self._launch.ray_address, folder)
         return launcher, self.processes.of_model(launcher.reference(self.options.model))
 
 
@@ -161,15 +113,4 @@ def _showing_progress() -> Iterator[Callable[[pb.JobStatus], None]]:
         yield display.show
 
 
-def _checked_spares(spares: int, ps_on_workers: bool) -> int:
-    if spares < 0:
-        raise UsageError(f"--spares {spares}: expected at least 0")
-    if spares and ps_on_workers:
-        raise UsageError(
-            f"--spares {spares} with --ps-on-workers: workers hold the parameters, and spares of "
-            "parameter servers have no place to take; leave one of them out"
-        )
-    return spares
-
-
-_KEYWORDS = tuple(inspect.signature(Job).parameters)[1:-1]
+Job.__signature__ = signature()  # type: ignore[attr-defined]

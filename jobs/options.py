@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from ..data_plane.options import DataPlane, check_combination
 from ..errors import UsageError
+from ..option import Option, check_ranges
+
+# Of replicas to aggregate.
+ALL = "all"
+RECOVERIES = ("rollback", "partial")
+# What `stall_secs` is by default, at least, and in leases.
+STALL_SECS = 60.0
+STALL_LEASES = 3
+RECOVERY_PANEL = "When something is lost or hangs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,45 +64,127 @@ class JobOptions:
     """
 
     model: str
-    logdir: str
-    num_ps: int = None  # type: ignore[assignment]  # Replaced by a number at once.
-    num_workers: int = 1
-    sync: bool = True
-    replicas_to_aggregate: int | str | None = None
-    max_steps: int | None = None
-    ps_on_workers: bool = False
-    chief_trains: bool = False
-    save_checkpoint_secs: float | None = 600.0
-    save_checkpoint_steps: int | None = None
-    keep_checkpoints: int = 5
-    save_summaries_steps: int = 100
-    max_wait_secs: float = 600.0
-    heartbeat_secs: float = 1.0
-    lease_secs: float = 10.0
-    mirror_secs: float | None = None
-    recovery: str = "rollback"
-    stall_secs: float = None  # type: ignore[assignment]  # Replaced by a number at once.
-    max_bad_records: int = 0
-    evaluate: bool = True
+    logdir: Annotated[str, Option(help="Checkpoints, events and the job's own files.")]
+    num_ps: Annotated[int, Option(flag="--ps", help="Parameter servers; default: 1.", least=1)] = (
+        None  # type: ignore[assignment]  # Replaced by a number at once.
+    )
+    num_workers: Annotated[int, Option(flag="--workers", help="Workers.")] = 1
+    sync: Annotated[
+        bool,
+        Option(flag="--sync/--async", help="Aggregate the workers' gradients into common steps."),
+    ] = True
+    replicas_to_aggregate: Annotated[
+        int | str | None,
+        Option(
+            metavar="N|all",
+            help="Sync: gradients per global step; default: as many as planned workers. With fewer "
+            "the others are backup workers; all: one of each worker that is there.",
+            least=1,
+        ),
+    ] = None
+    max_steps: Annotated[
+        int | None,
+        Option(
+            help="Global step at which training ends; default: end of input.", unit="steps", least=1
+        ),
+    ] = None
+    ps_on_workers: Annotated[
+        bool, Option(help="Workers hold the parameters, a shard each; no parameter servers.")
+    ] = False
+    chief_trains: Annotated[bool, Option(help="The chief's process runs a worker as well.")] = False
+    save_checkpoint_secs: Annotated[
+        float | None,
+        Option(
+            help="Seconds between checkpoints; 0: none by time.",
+            unit="seconds",
+            is_positive=True,
+            zero_is_none=True,
+        ),
+    ] = 600.0
+    save_checkpoint_steps: Annotated[
+        int | None, Option(help="Global steps between checkpoints.", unit="steps", least=1)
+    ] = None
+    keep_checkpoints: Annotated[
+        int, Option(help="Newest checkpoints to keep; 0: all.", least=0)
+    ] = 5
+    save_summaries_steps: Annotated[
+        int, Option(help="Global steps between summaries; 0: none.", unit="steps", least=0)
+    ] = 100
+    max_wait_secs: Annotated[
+        float,
+        Option(
+            help="Seconds to wait for anything before giving up.", unit="seconds", is_positive=True
+        ),
+    ] = 600.0
+    heartbeat_secs: Annotated[
+        float,
+        Option(
+            help="Seconds between two signs of life of a task.", unit="seconds", is_positive=True
+        ),
+    ] = 1.0
+    lease_secs: Annotated[
+        float,
+        Option(help="Seconds of silence after which a task is gone.", unit="seconds"),
+    ] = 10.0
+    mirror_secs: Annotated[
+        float | None,
+        Option(
+            help="Seconds of steps that the loss of a parameter server may cost: restore points "
+            "lie in its neighbour's memory; 0: none, and it goes back to a checkpoint.",
+            unit="seconds",
+            panel=RECOVERY_PANEL,
+            is_positive=True,
+            zero_is_none=True,
+        ),
+    ] = None
+    recovery: Annotated[
+        str,
+        Option(
+            help="rollback: all go back to one restore point; partial (async): only the new one "
+            "does.",
+            choices=RECOVERIES,
+            panel=RECOVERY_PANEL,
+        ),
+    ] = "rollback"
+    stall_secs: Annotated[
+        float,
+        Option(
+            help="Seconds without a step after which a hang is reported, and resolved after twice "
+            "as long; default: 60 or three leases; 0: never.",
+            unit="seconds",
+            panel=RECOVERY_PANEL,
+        ),
+    ] = None  # type: ignore[assignment]  # Replaced by a number at once.
+    max_bad_records: Annotated[
+        int,
+        Option(
+            help="Records of an input in shards that may fail and be left out; more end the job.",
+            least=0,
+        ),
+    ] = 0
+    evaluate: Annotated[
+        bool,
+        Option(flag="--eval/--no-eval", help="Evaluate the final checkpoint, if the model can."),
+    ] = True
     data_plane: DataPlane = field(default_factory=DataPlane)
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Annotated[
+        Mapping[str, str],
+        Option(
+            flag="--param",
+            metavar="K=V",
+            help="KEY=VALUE for the build function; may be repeated.",
+        ),
+    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.num_ps is None:
             object.__setattr__(self, "num_ps", self.num_workers if self.ps_on_workers else 1)
-        self._at_least("workers", self.num_workers, 0 if self.chief_trains else 1)
+        least = 0 if self.chief_trains else 1
+        if self.num_workers < least:
+            raise UsageError(f"--workers {self.num_workers}: expected at least {least}")
         self._check_shards()
-        self._at_least("ps", self.num_ps, 1)
+        check_ranges(self)
         self._check_replicas()
-        self._at_least("max-steps", self.max_steps, 1)
-        self._at_least("save-checkpoint-steps", self.save_checkpoint_steps, 1)
-        self._at_least("keep-checkpoints", self.keep_checkpoints, 0)
-        self._at_least("save-summaries-steps", self.save_summaries_steps, 0)
-        self._at_least("max-bad-records", self.max_bad_records, 0)
-        self._positive("save-checkpoint-secs", self.save_checkpoint_secs)
-        self._positive("max-wait-secs", self.max_wait_secs)
-        self._positive("heartbeat-secs", self.heartbeat_secs)
-        self._positive("mirror-secs", self.mirror_secs)
         self._check_recovery()
         if self.lease_secs < 2 * self.heartbeat_secs:
             raise UsageError(
@@ -149,8 +240,6 @@ class JobOptions:
         replicas = self.replicas_to_aggregate
         if isinstance(replicas, str) and replicas != ALL:
             raise UsageError(f"--replicas-to-aggregate {replicas!r}: expected a number or {ALL}")
-        if isinstance(replicas, int):
-            self._at_least("replicas-to-aggregate", replicas, 1)
 
     def _check_stall_secs(self) -> None:
         if self.stall_secs is None:
@@ -163,36 +252,16 @@ class JobOptions:
             )
 
     def _check_recovery(self) -> None:
-        if self.recovery not in RECOVERIES:
-            raise UsageError(f"--recovery {self.recovery!r}: expected {' or '.join(RECOVERIES)}")
         if self.recovery == "partial" and self.sync:
             raise UsageError(
                 "--recovery partial with --sync: there all parameters are of one step; leave it "
                 "out, or give --async"
             )
 
-    @staticmethod
-    def _at_least(name: str, value: int | None, least: int) -> None:
-        if value is not None and value < least:
-            raise UsageError(f"--{name} {value}: expected at least {least}")
-
-    @staticmethod
-    def _positive(name: str, value: float | None) -> None:
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name} {value:g}: expected a positive number of seconds")
-
 
 def new_job_id() -> str:
     """An identifier that no other run has."""
     return os.urandom(6).hex()
-
-
-# Of replicas to aggregate.
-ALL = "all"
-RECOVERIES = ("rollback", "partial")
-# What `stall_secs` is by default, at least, and in leases.
-STALL_SECS = 60.0
-STALL_LEASES = 3
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..cluster.address import parse_address
 from ..cluster.chief_client import new_incarnation
-from .arguments import chief_arguments
+from ..option import CONFIG_VARIABLE, all_definitions
+from .handover import options_to_json
 from .launch.interface import ProcessSpec
+from .launch_options import LaunchOptions
 from .options import JobOptions
 
 SPARE = "spare"
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+# Options come as arguments alone: what the environment of the job says is in them already.
+_NO_OPTIONS = {each.variable: "" for each in all_definitions(JobOptions, LaunchOptions)} | {
+    CONFIG_VARIABLE: ""
+}
 # Where they share cores, workers stand back for those that all of them wait for.
 _WORKER_NICENESS = 5
 
@@ -25,29 +32,29 @@ class JobProcesses:
 
     Attributes:
         options: What is trained, and how.
+        launch: What starts them, and what it does with them.
         job_id: Unique to the job.
-        spares: Parameter servers that stand by.
-        port: Port of the chief's control service; 0 takes a free one.
-        metrics_port: Port of the chief's metrics; 0 takes a free one.
-        gpus_per_worker: GPUs of each worker, as Ray counts them.
-        grace_secs: How long a process may stay after SIGTERM.
-        debug: Have the processes print tracebacks.
     """
 
     options: JobOptions
+    launch: LaunchOptions
     job_id: str
-    spares: int
-    port: int
-    metrics_port: int
-    gpus_per_worker: float
-    grace_secs: float
-    debug: bool
 
     @property
-    def count(self) -> int:
-        """How many processes the job begins with."""
+    def spares(self) -> int:
+        """Parameter servers that stand by."""
+        return self.launch.spares
+
+    @property
+    def gpus_per_worker(self) -> float:
+        """GPUs of each worker, as Ray counts them."""
+        return self.launch.gpus_per_worker
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many processes of each role the job begins with, in the order of their start."""
         servers = 0 if self.options.ps_on_workers else self.options.num_ps
-        return 1 + servers + self.spares + self.options.num_workers
+        return {"chief": 1, "ps": servers, SPARE: self.spares, "worker": self.options.num_workers}
 
     @property
     def log_folder(self) -> Path:
@@ -62,13 +69,13 @@ class JobProcesses:
 
     def chief(self, address: str | None = None) -> ProcessSpec:
         """The chief's process; at the address of an earlier one, if there was one."""
-        port = self.port if address is None else parse_address(address).port
+        port = self.launch.port if address is None else parse_address(address).port
         arguments = (
             "chief",
             self.options.model,
-            *chief_arguments(self.options),
+            *("--options", options_to_json(self.options)),
             *("--job-id", self.job_id, "--port", str(port)),
-            *("--metrics-port", str(self.metrics_port)),
+            *("--metrics-port", str(self.launch.metrics_port)),
             *("--supervised", *self._grace),
         )
         return self._spec("chief", 0, arguments)
@@ -85,14 +92,14 @@ class JobProcesses:
         arguments = (
             "ps" if role == SPARE else role,
             *model,
-            *("--chief", chief, *place, "--metrics-port", "0"),
+            *("--chief", chief, *place, "--port", "0", "--metrics-port", "0"),
             *("--max-wait-secs", f"{self.options.max_wait_secs:g}", *self._grace),
         )
         return self._spec(role, index, arguments)
 
     @property
     def _grace(self) -> tuple[str, str]:
-        return ("--grace-secs", f"{self.grace_secs:g}")
+        return ("--grace-secs", f"{self.launch.grace_secs:g}")
 
     def _spec(self, role: str, index: int, arguments: tuple[str, ...]) -> ProcessSpec:
         is_worker = role == "worker"
@@ -100,11 +107,11 @@ class JobProcesses:
         arguments = (*arguments, "--incarnation", incarnation)
         return ProcessSpec(
             name=f"{role}-{index}",
-            arguments=(*arguments, "--debug") if self.debug else arguments,
+            arguments=(*arguments, "--debug") if self.launch.debug else arguments,
             log_path=str(self.log_folder / f"{role}-{index}.log"),
             incarnation=incarnation,
             gpus=self.gpus_per_worker if is_worker else 0.0,
-            env={} if is_worker else _NO_GPU,
+            env=_NO_OPTIONS if is_worker else _NO_OPTIONS | _NO_GPU,
             # A chief that trains would be ahead of the other workers.
             niceness=_WORKER_NICENESS if is_worker and not self.options.chief_trains else 0,
         )

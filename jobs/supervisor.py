@@ -96,18 +96,14 @@ class JobSupervisor:
         on_status(
             pb.JobStatus(
                 phase="starting",
-                detail=f"{self._processes.count} processes",
+                detail=f"{sum(self._processes.counts.values())} processes",
                 logdir=self._options.logdir,
             )
         )
         address = self._await_chief()
         if address is not None:
-            for role, count in (
-                ("ps", 0 if self._options.ps_on_workers else self._options.num_ps),
-                (SPARE, self._processes.spares),
-                ("worker", self._options.num_workers),
-            ):
-                for index in range(count):
+            for role, count in self._processes.counts.items():
+                for index in range(count if role != "chief" else 0):
                     self._start(role, index, address)
             self._client = StatusClient(address, timeout_secs=_ASK_SECS)
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class ProcessHandle(Protocol):
         """A file on the host where the process runs; None when there is none."""
 
 
+@runtime_checkable
 class Launcher(Protocol):
     """Starts processes, on this host or others."""
 

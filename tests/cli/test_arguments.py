@@ -3,8 +3,10 @@
 import pytest
 import typer
 
-from paramserve.cli.arguments import ending_with_exit_code, job_options, parse_params
+from paramserve.cli.arguments import ending_with_exit_code
+from paramserve.cli.options import parse_params, read_values
 from paramserve.errors import ExitCode, JobFailed, UsageError, WaitTimeout
+from paramserve.jobs.options import JobOptions
 
 
 def test_parameters_are_split_at_their_first_equals_sign():
@@ -24,10 +26,16 @@ def test_a_parameter_needs_name_and_value(param):
 
 
 def test_zero_seconds_between_checkpoints_mean_none():
-    common = {"model": "m.py:build", "logdir": "x", "params": ["a=1"]}
-    assert job_options(save_checkpoint_secs=0.0, **common).save_checkpoint_secs is None
-    options = job_options(save_checkpoint_secs=5.0, **common)
-    assert (options.save_checkpoint_secs, options.params) == (5.0, {"a": "1"})
+    def read(**values):
+        return read_values(JobOptions, values=values)
+
+    assert read(save_checkpoint_secs=0.0) == {"save_checkpoint_secs": None}
+    options = read(save_checkpoint_secs=5.0, params=["a=1"], replicas_to_aggregate="3")
+    assert options == {
+        "save_checkpoint_secs": 5.0,
+        "params": {"a": "1"},
+        "replicas_to_aggregate": 3,
+    }
 
 
 @pytest.mark.parametrize(
