@@ -3,7 +3,8 @@
 from .data_plane.options import DataPlane
 from .errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from .jobs.job import Job
-from .jobs.options import JobResult
+from .jobs.launch_options import LaunchOptions
+from .jobs.options import JobOptions, JobResult
 from .model.spec import TaskContext, TrainSpec
 
 __version__ = "0.1.0"
@@ -12,7 +13,9 @@ __all__ = [
     "DataPlane",
     "Job",
     "JobFailed",
+    "JobOptions",
     "JobResult",
+    "LaunchOptions",
     "ParamserveError",
     "TaskContext",
     "TrainSpec",

@@ -46,6 +46,16 @@ RENDERING = griffe2md.ConfigDict(
 Object = griffe.Object | griffe.Alias
 
 
+class PlainTypes(griffe.Extension):
+    """Shows `Annotated[int, Option(...)]` as `int`: the docstring says the rest."""
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: object) -> None:
+        """Replaces the annotation of an attribute."""
+        found = attr.annotation
+        if isinstance(found, griffe.ExprSubscript) and str(found.left) == "Annotated":
+            attr.annotation = found.slice.elements[0]
+
+
 def load() -> Object:
     """The package of this checkout, whatever the checkout's folder is called."""
     for name in ("griffe", "griffe2md"):
@@ -53,7 +63,11 @@ def load() -> Object:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PACKAGE).symlink_to(ROOT)
         return griffe.load(
-            PACKAGE, search_paths=[folder], docstring_parser="google", resolve_aliases=True
+            PACKAGE,
+            search_paths=[folder],
+            docstring_parser="google",
+            resolve_aliases=True,
+            extensions=griffe.load_extensions(PlainTypes),
         )
 
 
