@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from ..data_plane.options import BUCKET_BYTES
-from ..data_plane.sync.accumulators import GradientAccumulators, Tally
-from ..data_plane.sync.tokens import GradientLedger, SyncCounters, TokenQueues, count_up
+from ..data_plane.sync.builder import SyncGraph
+from ..data_plane.sync.dealer import TokenDealer
+from ..data_plane.sync.ledger_watch import OwnQueuesWatch, SharedQueueWatch
+from ..data_plane.sync.tokens import SyncCounters, count_up
 from ..loops.sync import SyncReplicasHook
-from .sync_steps import ChiefOps, ChiefQueueRunner, SyncControls
+from .sync_steps import ChiefQueueRunner, SyncControls
 
 v1 = tf.compat.v1
 
@@ -130,11 +132,11 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         self.ready_for_local_init_op.mark_used()  # By whoever opens a session, if it waits at all.
         self._local_step = _local_step(worker_device)
         with tf.name_scope(self._name):
-            self._build_parts(pairs)
+            self._graph = self._build_graph(pairs)
             train_op = self._build_worker()
-            update, next_round = self._build_update()
+            step = self._build_step()
             self._build_start()
-            self._build_chief(self._finish_round(update, next_round))
+            self._build_chief(step)
         self._gradients_applied = True
         train_op = tf.group(train_op, name=name)
         v1.add_to_collection(v1.GraphKeys.TRAIN_OP, train_op)
@@ -174,7 +176,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         if self._has_own_queues or num_tokens == 0:
             return tf.no_op(name="no_init_tokens")
         with v1.device(self._global_step.device):
-            return self._tokens.give(tf.constant([num_tokens]), self._round())
+            return self._graph.tokens.give(tf.constant([num_tokens]), self._graph.round())
 
     def make_session_run_hook(
         self, is_chief: bool, num_tokens: int = -1
@@ -241,126 +243,83 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             )
         return index, index
 
-    def _build_parts(self, pairs: Sequence[tuple[Any, Any]]) -> None:
-        device = self._global_step.device
+    def _build_graph(self, pairs: Sequence[tuple[Any, Any]]) -> SyncGraph:
         # Two optimizers of one name would share queues and accumulators.
         names = ";".join(variable.op.name for _, variable in pairs)
-        shared = f"{self._name}_{zlib.crc32(names.encode()):08x}"
-        self._gradients = GradientAccumulators(pairs, bucket_bytes=self._bucket_bytes, name=shared)
-        self._tally = Tally(1, device, shared)
-        self._ledger = GradientLedger(device, shared)
-        self._tokens = TokenQueues(self._total if self._has_own_queues else 1, device, shared)
-        if not self._has_own_queues:
-            self._shares = tf.constant([self._tokens_per_step])
-            return
-        with v1.device(device):
-            self._shares = v1.Variable(
-                [1] * self._total, dtype=tf.int32, trainable=False, collections=[], name="shares"
-            )
+        return SyncGraph(
+            pairs,
+            self._global_step,
+            name=f"{self._name}_{zlib.crc32(names.encode()):08x}",
+            shares=[1] * self._total if self._has_own_queues else [self._tokens_per_step],
+            can_deal=self._has_own_queues,
+            bucket_bytes=self._bucket_bytes,
+        )
 
     def _build_worker(self) -> tf.Operation:
         number = tf.identity(self._local_step.read_value())
-        pushes = [
-            self._ledger.push(self._row, number),
-            self._tally.push([1], number),
-            *self._gradients.push(number),
-        ]
-        with tf.control_dependencies(pushes):
-            token = self._tokens.take(self._worker)
+        with tf.control_dependencies(self._graph.push(number, self._row)):
+            token = self._graph.tokens.take(self._worker)
         return self._local_step.assign(token).op
 
-    def _build_update(self) -> tuple[tf.Operation, tf.Tensor]:
-        means = self._gradients.take(self._replicas)
+    def _build_step(self) -> tf.Operation:
         # Outside of our name scope, as the names of what an optimizer keeps are those of its own.
         with v1.device(self._global_step.device), v1.name_scope(""):
+            means, _, next_round = self._graph.take(self._replicas)
             update = self._opt.apply_gradients(means, self._global_step)
-            return update, self._ledger.apply(self._tally.take(self._replicas)[0])
-
-    def _build_start(self) -> None:
-        first, own = self._read_global_step(), self._has_own_queues
-        drained = [self._tokens.clear(self._worker)] if own else []
-        with tf.control_dependencies(drained):
-            self.local_step_init_op = self._local_step.assign(self._round()).op
-        self.chief_init_op = tf.group(
-            self._local_step.assign(first),
-            self._tokens.reopen(),
-            self._ledger.start(first),
-            self._tally.start(first),
-            *self._gradients.start(first),
-            *([self._shares.initializer] if own else []),
-        )
-
-    def _build_chief(self, step: tf.Operation) -> None:
-        with v1.device(self._global_step.device):
-            counts = v1.placeholder(tf.int32, [len(self._tokens.queues)], name="token_counts")
-            deal = self._shares.assign(counts).op if self._has_own_queues else tf.no_op()
-            issue = tf.group(
-                self._tokens.give(counts, self._round()),
-                self._ledger.reissue(_WATCH_ROW, tf.reduce_sum(counts)),
-            )
-            leftovers = [self._tally.leftover(), *self._gradients.leftovers()]
-            self._chief_ops = ChiefOps(
-                step=step,
-                counts=counts,
-                issue=issue,
-                deal=deal,
-                round=self._round(),
-                waiting=leftovers[0].count,
-                sizes=self._tokens.sizes(),
-                ledger=self._ledger.rows(),
-                probe=[each.count for each in leftovers],
-                close=self._tokens.close(),
-            )
-        make = self._runner_maker()
-        self._runner = make(self._chief_ops.step)
-        self.controls = SyncControls(
-            make_runner=make,
-            step=self._chief_ops.step,
-            release=self._release,
-            close=self._chief_ops.close,
-            leave=self._ledger.leave(self._row),
-            is_closed=self._tokens.is_closed(),
-            probe=self._chief_ops.probe,
-            lease_secs=self._lease_secs,
-            first_tokens=max(0, self._replicas - self._total),
-        )
-
-    def _finish_round(self, update: tf.Operation, next_round: tf.Tensor) -> tf.Operation:
-        with tf.control_dependencies([update]):
-            shares = self._shares.read_value() if self._has_own_queues else self._shares
-            given = self._tokens.give(shares, next_round)
+        given, _ = self._graph.issue_shares([update], next_round)
         averages, variables = self._averages
         if averages is None:
             return given
         with tf.control_dependencies([given]):
             return tf.group(averages.apply(variables))
 
-    def _release(self, is_due: tf.Tensor) -> tf.Operation:
-        """Tokens with which every worker can leave a wait, if `is_due`."""
-        queues = len(self._tokens.queues)
-        each = 1 if self._has_own_queues else self._tokens_per_step
-        return self._tokens.give(tf.fill([queues], tf.where(is_due, each, 0)), self._round())
-
-    def _runner_maker(self) -> Callable[[tf.Operation], ChiefQueueRunner]:
-        workers = self._total if self._has_own_queues else None
-        queue = self._tokens.queues[0]
-        return lambda step: ChiefQueueRunner(
-            queue,
-            step,
-            self._chief_ops,
-            workers=workers,
-            chief=self._row,
-            tokens=self._tokens_per_step,
-            replicas=self._replicas,
-            lease_secs=self._lease_secs,
+    def _build_start(self) -> None:
+        graph, own = self._graph, self._has_own_queues
+        first = graph.step()
+        drained = [graph.tokens.clear(self._worker)] if own else []
+        with tf.control_dependencies(drained):
+            self.local_step_init_op = self._local_step.assign(graph.round()).op
+        self.chief_init_op = tf.group(
+            self._local_step.assign(first),
+            graph.tokens.reopen(),
+            *graph.start(first),
+            *([graph.shares.initializer] if own else []),
         )
 
-    def _round(self) -> tf.Tensor:
-        return self._ledger.round(self._read_global_step())
+    def _build_chief(self, step: tf.Operation) -> None:
+        tokens, ops = self._graph.tokens, self._graph.chief_ops(step, _WATCH_ROW)
+        self._chief_ops, close = ops, tokens.close()
 
-    def _read_global_step(self) -> tf.Tensor:
-        step = self._global_step
-        return tf.cast(step.read_value() if isinstance(step, tf.Variable) else step, tf.int64)
+        def make_runner(step: tf.Operation) -> ChiefQueueRunner:
+            return ChiefQueueRunner(
+                tokens.queues[0], step, ops, self._make_watch, self._replicas, self._lease_secs
+            )
+
+        self._runner = make_runner(step)
+        self.controls = SyncControls(
+            make_runner=make_runner,
+            release=self._release,
+            close=close,
+            leave=self._graph.ledger.leave(self._row),
+            is_closed=tokens.is_closed(),
+            probe=[each.count for each in ops.leftovers],
+            lease_secs=self._lease_secs,
+            first_tokens=max(0, self._replicas - self._total),
+        )
+
+    def _make_watch(self) -> SharedQueueWatch:
+        queues, tokens = self._graph.queues, self._tokens_per_step
+        dealer = TokenDealer(queues, tokens, self._lease_secs, has_shared_queue=False)
+        if not self._has_own_queues:
+            return SharedQueueWatch(dealer)
+        dealer.begin(dict.fromkeys(range(self._total), ""))
+        return OwnQueuesWatch(dealer, self._total, self._row)
+
+    def _release(self, is_due: tf.Tensor) -> tf.Operation:
+        """Tokens with which every worker can leave a wait, if `is_due`."""
+        each = 1 if self._has_own_queues else self._tokens_per_step
+        counts = tf.fill([self._graph.queues], tf.where(is_due, each, 0))
+        return self._graph.tokens.give(counts, self._graph.round())
 
     def _check_applied(self, method: str) -> None:
         if not self._gradients_applied:

@@ -10,8 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..data_plane.sync.dealer import Look, TokenDealer
-from ..data_plane.sync.ledger_watch import OwnQueuesWatch, SharedQueueWatch
+from ..data_plane.sync.builder import ChiefOps
+from ..data_plane.sync.dealer import Look
+from ..data_plane.sync.ledger_watch import SharedQueueWatch
 from ..data_plane.sync.tokens import newest_rounds
 
 v1 = tf.compat.v1
@@ -23,41 +24,11 @@ _LONGEST_POLL_SECS = 0.25
 
 
 @dataclass(frozen=True)
-class ChiefOps:
-    """What the chief runs, and looks at.
-
-    Attributes:
-        step: Waits for enough gradients, applies their mean, issues tokens.
-        counts: int32 placeholder of shape [queues], for the next two.
-        issue: Issues so many tokens for the round under way.
-        deal: Has each step issue so many tokens from now on.
-        round: int64 scalar: the round under way, see `model.tokens`.
-        waiting: int32 scalar: gradients that wait for the rest of their step.
-        sizes: int32 of shape [queues]: tokens that nobody has taken.
-        ledger: What every worker pushed: keys and rows.
-        probe: Tensors of all parameter servers that hold gradients.
-        close: Closes the queues of tokens.
-    """
-
-    step: tf.Operation
-    counts: tf.Tensor
-    issue: tf.Operation
-    deal: tf.Operation
-    round: tf.Tensor
-    waiting: tf.Tensor
-    sizes: tf.Tensor
-    ledger: tuple[tf.Tensor, tf.Tensor]
-    probe: Sequence[tf.Tensor]
-    close: tf.Operation
-
-
-@dataclass(frozen=True)
 class SyncControls:
     """What hooks need of a `SyncReplicasOptimizer` beside its documented methods.
 
     Attributes:
         make_runner: Makes a runner of a step of the chief.
-        step: That step.
         release: Makes an operation that gives each worker a token more, of a bool scalar: whether
             to do it.
         close: Ends every worker that waits for a token, now or later.
@@ -69,7 +40,6 @@ class SyncControls:
     """
 
     make_runner: Callable[[tf.Operation], ChiefQueueRunner]
-    step: tf.Operation
     release: Callable[[tf.Tensor], tf.Operation]
     close: tf.Operation
     leave: tf.Operation
@@ -89,9 +59,7 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
         queue: A token queue.
         step: What makes a step.
         ops: What else the chief runs.
-        workers: Workers that have a queue of their own; None: there is one queue for all.
-        chief: The chief's row in the ledger, as a worker.
-        tokens: Tokens in a step.
+        make_watch: Makes what judges which workers are there, for a session.
         replicas: Gradients in a step.
         lease_secs: Seconds without a step after which tokens are issued again.
     """
@@ -101,18 +69,13 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
         queue: Any,
         step: tf.Operation,
         ops: ChiefOps,
-        *,
-        workers: int | None,
-        chief: int,
-        tokens: int,
+        make_watch: Callable[[], SharedQueueWatch],
         replicas: int,
         lease_secs: float,
     ) -> None:
         super().__init__(queue, [step], close_op=tf.no_op(), cancel_op=tf.no_op())
-        self._step, self._ops = step, ops
-        self._workers, self._chief = workers, chief
-        self._tokens, self._replicas = tokens, replicas
-        self._lease_secs = lease_secs
+        self._step, self._ops, self._make_watch = step, ops, make_watch
+        self._replicas, self._lease_secs = replicas, lease_secs
 
     def create_threads(
         self,
@@ -155,20 +118,13 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
     def _watch(self, session: tf.compat.v1.Session, coord: tf.compat.v1.train.Coordinator) -> None:
         watch, ops = self._make_watch(), self._ops
         try:
-            fetch = session.make_callable([ops.round, ops.waiting, ops.sizes, *ops.ledger])
+            fetch = session.make_callable([ops.round, ops.waiting, ops.queue_sizes, *ops.ledger])
             while not coord.should_stop():
                 self._look_after_workers(session, watch, fetch())
                 coord.wait_for_stop(min(_LONGEST_POLL_SECS, self._lease_secs / 10))
         except (tf.errors.OpError, RuntimeError) as error:
             # The thread that makes steps meets the same error, and reports it.
             _logger.debug("No longer watching the workers: %s", error)
-
-    def _make_watch(self) -> SharedQueueWatch:
-        if self._workers is None:
-            return SharedQueueWatch(TokenDealer(1, self._tokens, self._lease_secs))
-        dealer = TokenDealer(self._workers, self._tokens, self._lease_secs, has_shared_queue=False)
-        dealer.begin(dict.fromkeys(range(self._workers), ""))
-        return OwnQueuesWatch(dealer, self._workers, self._chief)
 
     def _look_after_workers(
         self, session: tf.compat.v1.Session, watch: SharedQueueWatch, fetched: Sequence[Any]
@@ -180,6 +136,6 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
         before = watch.dealer.shares
         counts = watch.judge(look, pushed)
         if watch.dealer.shares != before:
-            session.run(self._ops.deal, {self._ops.counts: watch.dealer.shares})
+            session.run(self._ops.deal_tokens, {self._ops.counts: watch.dealer.shares})
         if any(counts):
-            session.run(self._ops.issue, {self._ops.counts: counts})
+            session.run(self._ops.issue_tokens, {self._ops.counts: counts})
