@@ -73,11 +73,11 @@ class Aggregator:
             self._issue([num_workers] * self._ops.queues)
         self._clear()
         self._before = self.counters()
-        self._pushed_before = newest_rounds(*self._ask(self._ops.ledger))
+        self._pushed_before = newest_rounds(*self._call(self._ops.ledger))
         self._dealer.begin(workers or {})
-        self._set(self._ops.deal_tokens, self._dealer.shares)
+        self._call(self._ops.deal_tokens, self._dealer.shares)
         if self._ops.count_replicas is not None:
-            self._set(self._ops.count_replicas, self._dealer.shares)
+            self._call(self._ops.count_replicas, self._dealer.shares)
         self._issue(self._dealer.shares)
         self._thread.start()
 
@@ -106,7 +106,7 @@ class Aggregator:
             raise self._error
 
     def set_workers(self, workers: Mapping[int, str]) -> None:
-        """Deals the tokens to those who are there from now on, see `TokenDealer.set_workers`.
+        """Deals the tokens to the workers that are there, see `TokenDealer.set_workers`.
 
         Args:
             workers: A life of each worker, by its index; "" for one that is expected.
@@ -114,7 +114,7 @@ class Aggregator:
         before = self._dealer.shares
         counts = self._dealer.set_workers(workers, self._rounds)
         if self._dealer.shares != before:
-            self._set(self._ops.deal_tokens, self._dealer.shares)
+            self._call(self._ops.deal_tokens, self._dealer.shares)
         self._reissue(counts)
 
     def release(self) -> None:
@@ -163,7 +163,7 @@ class Aggregator:
 
     def counters(self) -> SyncCounters:
         """What became of the gradients in this generation; asks the parameter server."""
-        (_, rows), waiting = self._ask([self._ops.ledger, self._ops.waiting])
+        (_, rows), waiting = self._call([self._ops.ledger, self._ops.waiting])
         now, before = count_up(rows, int(waiting)), self._before or SyncCounters(0, 0, 0)
         return SyncCounters(
             now.applied - before.applied, now.dropped - before.dropped, self._reissued
@@ -201,7 +201,7 @@ class Aggregator:
 
     def _look(self) -> Look:
         ops = self._ops
-        (keys, rows), waiting, sizes, number, step, replicas = self._ask(
+        (keys, rows), waiting, sizes, number, step, replicas = self._call(
             [ops.ledger, ops.waiting, ops.queue_sizes, ops.round, ops.global_step, ops.replicas]
         )
         given = frozenset(
@@ -212,13 +212,10 @@ class Aggregator:
         )
         return Look(int(step), int(waiting), int(replicas), tuple(map(int, sizes)), given)
 
-    def _set(self, operation: Any, counts: list[int]) -> None:
+    def _call(self, fetches: Any, counts: list[int] | None = None) -> Any:
+        feed = None if counts is None else {self._ops.counts: counts}
         options = tf.compat.v1.RunOptions(timeout_in_ms=_ANSWER_TIMEOUT_MS)
-        self._session.run(operation, {self._ops.counts: counts}, options=options)
-
-    def _ask(self, fetches: Any) -> Any:
-        options = tf.compat.v1.RunOptions(timeout_in_ms=_ANSWER_TIMEOUT_MS)
-        return self._session.run(fetches, options=options)
+        return self._session.run(fetches, feed, options=options)
 
     def _reissue(self, counts: list[int]) -> None:
         self._reissued += sum(counts)
@@ -226,7 +223,7 @@ class Aggregator:
 
     def _issue(self, counts: list[int]) -> None:
         if any(counts):
-            self._set(self._ops.issue_tokens, counts)
+            self._call(self._ops.issue_tokens, counts)
 
     def _clear(self) -> None:
         """Drops the gradients and tokens of an earlier generation."""

@@ -1,4 +1,4 @@
-"""Where the gradients of several workers meet: accumulators on the parameter servers, in buckets.
+"""Accumulators on the parameter servers, in which the gradients of several workers meet.
 
 A worker pushes the gradients for one parameter server together, in a few tensors of medium size,
 and each such bucket has one accumulator. So a mean is of the same workers for all variables of a
@@ -23,7 +23,7 @@ v1 = tf.compat.v1
 
 
 class _Meeting(Protocol):
-    """What a bucket of dense gradients and a sparse gradient have in common."""
+    """Accumulators of a bucket of dense gradients, or of one sparse gradient."""
 
     def push(self, step: Tensor) -> list[Operation]: ...
     def take(self, replicas: int | Tensor) -> list[Any]: ...
@@ -54,7 +54,7 @@ class _Dense:
 
     @property
     def kind(self) -> tuple[str, Any, str]:
-        """Gradients of one kind can share a bucket: whither, of what, and whence."""
+        """Gradients share a bucket when destination, dtype and source agree."""
         return self.variable.device, self.gradient.dtype.base_dtype, self.gradient.device
 
 
@@ -90,7 +90,7 @@ class GradientAccumulators:
 
     @property
     def sources(self) -> list[Operation]:
-        """What computes this worker's gradients."""
+        """The operations that compute this worker's gradients."""
         tensors = tf.nest.flatten([pair[0] for pair in self._pairs], expand_composites=True)
         return [each.op for each in tensors if each is not None]
 
@@ -98,10 +98,11 @@ class GradientAccumulators:
         """Hands this worker's gradients over.
 
         Args:
-            step: int64 scalar on the worker: the global step of whose model they are. An
-                accumulator that is further drops them.
+            step: int64 scalar on the worker: the round that they are for. An accumulator of a
+                later round drops them.
             steps: The same number where a parameter server has it already, by its device.
         """
+        # A number that is on the server already need not cross once more.
         steps = steps or {}
         return [
             operation
@@ -129,15 +130,18 @@ class GradientAccumulators:
 class _Accumulator:
     """A `ConditionalAccumulator` on a device; types of 16 bits are summed as float32."""
 
-    def __init__(self, dtype: Any, shape: Any, device: str, name: str) -> None:
+    def __init__(
+        self, dtype: Any, shape: Any, device: str, name: str, reduction: str = "MEAN"
+    ) -> None:
         self._dtype, self._device = dtype, device
         self._inner_dtype = dtype_of_sums(dtype)
         with v1.device(device):
             self._accumulator = v1.ConditionalAccumulator(
-                self._inner_dtype, shape=shape, shared_name=name
+                self._inner_dtype, shape=shape, shared_name=name, reduction_type=reduction
             )
 
     def push(self, gradient: Tensor, step: Tensor) -> Operation:
+        """Adds a gradient, or drops it if the accumulator is at a later step."""
         with v1.device(self._device):
             gradient = tf.cast(gradient, self._inner_dtype)
             return self._accumulator.apply_grad(gradient, local_step=step)
@@ -151,7 +155,9 @@ class _Accumulator:
             return self._accumulator.set_global_step(step)
 
     def leftover(self) -> Leftover:
+        """What was pushed and not yet taken."""
         with v1.device(self._device):
+            # Only a take empties an accumulator; it waits while there is nothing in it.
             drop = self._accumulator.take_grad(1).op
             return Leftover(self._accumulator.num_accumulated(), drop)
 
@@ -168,6 +174,7 @@ class _Bucket:
         ]
 
     def push(self, step: Tensor) -> list[Operation]:
+        # Packed where the gradients are computed, so that one tensor crosses and not many.
         with v1.device(self._source):
             flat = [tf.reshape(_checked(each), [-1]) for each in self._members]
             whole = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
@@ -214,8 +221,8 @@ class _Single:
         return [self._accumulator.leftover()]
 
 
-class Tally:
-    """Adds up figures of the gradients that make a step, by the accumulators' own rule.
+class Tally(_Accumulator):
+    """Sums of figures of the gradients that make a step, by the accumulators' own rule.
 
     They are pushed with the gradients and dropped as those are, so what is counted is what was
     applied and not what was computed.
@@ -227,32 +234,14 @@ class Tally:
     """
 
     def __init__(self, figures: int, device: str, name: str) -> None:
-        self._device = device
-        with v1.device(device):
-            self._accumulator = v1.ConditionalAccumulator(
-                tf.float64, shape=[figures], shared_name=f"{name}/tally", reduction_type="SUM"
-            )
-
-    def push(self, figures: Any, step: Tensor) -> Operation:
-        """Adds figures; any numbers of shape [figures]."""
-        with v1.device(self._device):
-            return self._accumulator.apply_grad(tf.cast(figures, tf.float64), local_step=step)
+        # float64 counts exactly, up to 2**53.
+        super().__init__(tf.float64, [figures], device, f"{name}/tally", "SUM")
 
     def take(self, replicas: int | Tensor) -> Tensor:
         """The sums of a step, int64 of shape [figures], once there are `replicas` gradients."""
+        sums = super().take(replicas)
         with v1.device(self._device):
-            return tf.cast(self._accumulator.take_grad(replicas), tf.int64)
-
-    def start(self, step: Tensor) -> Operation:
-        """As the gradients' accumulators."""
-        with v1.device(self._device):
-            return self._accumulator.set_global_step(step)
-
-    def leftover(self) -> Leftover:
-        """As the gradients' accumulators."""
-        with v1.device(self._device):
-            drop = self._accumulator.take_grad(1).op
-            return Leftover(self._accumulator.num_accumulated(), drop)
+            return tf.cast(sums, tf.int64)
 
 
 def _sort(pairs: GradientsAndVariables) -> tuple[list[_Dense], list[tuple[int, Any, Variable]]]:

@@ -1,4 +1,4 @@
-"""The batches that the gradients of a synchronous step were computed from."""
+"""Counts of the batches from which the gradients of a synchronous step were computed."""
 
 from __future__ import annotations
 

@@ -73,13 +73,13 @@ class TokenDealer:
         self.begin({})
 
     def begin(self, workers: Mapping[int, str]) -> None:
-        """Deals to those who are there when training begins; nobody: to those that are planned."""
+        """Deals to the workers that are there at the start of training; if none, to the planned."""
         self.workers = dict(workers)
         self._computing = set(workers)
         self.shares = self._deal()
 
     def set_workers(self, workers: Mapping[int, str], rounds: int = 0) -> list[int]:
-        """Deals to those who are there from now on.
+        """Deals to the workers that are there from now on.
 
         A worker that left held a token, and the others would wait forever for its gradient. So its
         token for the step under way is issued again, to those who get its tokens from now on.
@@ -123,7 +123,7 @@ class TokenDealer:
         return True
 
     def refill(self, look: Look) -> list[int]:
-        """Tokens that the step under way lacks, for those who are there.
+        """Returns tokens that the step under way lacks, for the workers that are there.
 
         It waits for as many gradients as it had tokens at its beginning; those of workers that are
         gone, and had not given theirs, are computed by the others. A look is not of one moment, so
@@ -142,7 +142,7 @@ class TokenDealer:
         takers = sorted(self.workers, key=lambda index: (index not in self._computing, index))
         for number in range(max(0, self.missing(look) - len(computing))):
             counts[self.queue_of(takers[number % len(takers)])] += 1
-        # Who came meanwhile, and got none of these, gets its first one with the next step.
+        # A worker that came meanwhile, and got none of these, gets its first with the next step.
         self._changed_in = None
         self._computing |= {index for index in takers if counts[self.queue_of(index)]}
         return counts
@@ -156,7 +156,7 @@ class TokenDealer:
         return look.replicas - look.waiting - self.untaken(look)
 
     def for_the_late(self, look: Look) -> list[int]:
-        """Tokens that end a stall, for those who have none to take and have given no gradient.
+        """Returns tokens that end a stall, for workers with none to take and no gradient given.
 
         A worker that only is slow then has a token too many; its gradient comes too late and is
         dropped.

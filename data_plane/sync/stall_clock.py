@@ -1,4 +1,4 @@
-"""When to give up waiting for a gradient."""
+"""The time after which a wait for gradients counts as a stall."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 # A step may take so many times as long as those before it.
 _PATIENCE = 3.0
+# The longest step weighs less with each further one, so a slow phase does not count forever.
 _FORGETTING = 0.9
 
 
 class StallClock:
-    """Knows when a job has not come to another global step for too long.
+    """Tells when a job has made no global step for too long.
 
     Args:
         lease_secs: Seconds that a step may take in any case.
@@ -39,5 +40,5 @@ class StallClock:
         return now - self._since > max(self._lease_secs, _PATIENCE * self._longest)
 
     def restart(self) -> None:
-        """Begins to wait anew, after something was done about the stall."""
+        """Begins another wait, after something was done about the stall."""
         self._since, self._is_clean = self._clock(), False

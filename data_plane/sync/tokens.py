@@ -89,6 +89,7 @@ class TokenQueues:
     def give(self, counts: Tensor, number: Tensor) -> Operation:
         """Puts `counts[i]` tokens for a round into queue i; int32 [queues] and int64 scalar."""
         with v1.device(self._device):
+            # A token is the number of its round: late gradients are found by it.
             each = tf.unstack(counts, len(self.queues))
             return tf.group(
                 *(
@@ -98,7 +99,7 @@ class TokenQueues:
             )
 
     def clear(self, queue: int) -> Tensor:
-        """Takes whatever is in a queue for which nobody waits; int64 of shape [tokens]."""
+        """Takes all tokens of a queue at which no worker waits; int64 of shape [tokens]."""
         with v1.device(self._device):
             return self.queues[queue].dequeue_many(self.queues[queue].size())
 
@@ -108,15 +109,14 @@ class TokenQueues:
             return tf.stack([queue.size() for queue in self.queues])
 
     def close(self) -> Operation:
-        """Ends everybody who waits, now or later, as the end of the input would."""
+        """Ends every wait for a token, now or later, as the end of the input would."""
         with v1.device(self._device):
             return tf.group(*(each.close(cancel_pending_enqueues=True) for each in self.queues))
 
     def reopen(self) -> Operation:
         """Puts new queues in the place of those that an earlier training closed.
 
-        A closed queue cannot be opened, but it can be forgotten; who asks for it next makes it
-        again.
+        A closed queue cannot be opened, but it can be forgotten; the next use creates it again.
         """
         with v1.device(self._device):
             return tf.group(*(_forget_if_closed(each) for each in self.queues))
@@ -140,8 +140,7 @@ class GradientLedger:
     """Counts what each worker pushed, what was applied, and rounds.
 
     It is a hash table, since that needs no initialization: a worker may push before the chief has
-    done anything. Nobody but its owner writes a row, so nothing is lost between reading and
-    writing it.
+    done anything. Only its owner writes a row, so nothing is lost between reading and writing it.
 
     Args:
         device: Where it lives.
@@ -181,6 +180,8 @@ class GradientLedger:
     def apply(self, gradients: Tensor) -> Tensor:
         """Ends a round of so many gradients, an int64 scalar; gives the number of the next."""
         with v1.device(self._device):
+            # The number is returned after the row is written: tokens of the next round are never
+            # given out while the ledger still has the one before.
             row = self._find(_CHIEF_ROW) + tf.stack([0, gradients, 0, 1])
             with tf.control_dependencies([self._set(_CHIEF_ROW, row)]):
                 return tf.identity(row[_ROUND])
