@@ -247,4 +247,4 @@ def test_a_summary_in_a_branch_is_left_out(step_op, logdir, summaries, caplog):
     v1.summary.scalar("outside", tf.cond(step_op > 0, branch, lambda: tf.constant(0.0)))
     run(step_op, 3, checkpoint_dir=logdir, save_summaries_steps=1)
     assert "outside" in summaries(logdir)
-    assert "'inside:0' in the collection summaries: in a branch" in caplog.text
+    assert "inside:0' in the collection summaries: in a branch" in caplog.text

@@ -176,7 +176,7 @@ def test_errors_of_all_libraries_are_alike(staged, monkeypatch):
         pass
 
     def fail(*_, **__):
-        raise ClientError("AccessDenied: no\nand more of it")
+        raise ClientError("AccessDenied: no\nmore")
 
     for name in ("ls", "pipe_file", "put_file", "get_file", "cat_file", "rm_file", "mv"):
         monkeypatch.setattr(staged._files, name, fail)
@@ -190,7 +190,7 @@ def test_errors_of_all_libraries_are_alike(staged, monkeypatch):
         lambda: staged.move("data", "corrupt"),
         lambda: staged.remove("data"),
     ):
-        with pytest.raises(LOGDIR_ERRORS, match=rf"^{staged.logdir}.*: AccessDenied: no$"):
+        with pytest.raises(LOGDIR_ERRORS, match=rf"^{staged.logdir}.*: AccessDenied: no more$"):
             call()
 
 

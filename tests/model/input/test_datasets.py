@@ -310,20 +310,22 @@ def test_a_step_may_be_of_several_batches(cluster, build_graph):
 
 
 def test_counts_are_saved_and_restored_with_the_model(cluster, build_graph, tmp_path):
+    saving = build_graph(model(epochs=1))
+    chief = cluster.session(saving.graph)
+    chief.run(saving.init_op)
     built = build_graph(model(epochs=1), role=Role.WORKER)
     session = cluster.session(built.graph, Role.WORKER)
-    session.run(built.init_op)
     for _ in range(5):
         session.run(built.train_op, options=BOUNDED)
-    with built.graph.as_default():
-        path = built.saver.save(session, str(tmp_path / "model"), write_meta_graph=False)
+    with saving.graph.as_default():
+        path = saving.saver.save(chief, str(tmp_path / "model"), write_meta_graph=False)
     before = session.run(built.input.applied).tolist()
     session.run(built.train_op, options=BOUNDED)
-    with built.graph.as_default():
-        built.saver.restore(session, path)
+    with saving.graph.as_default():
+        saving.saver.restore(chief, path)
     assert session.run(built.input.applied).tolist() == before
     assert tf.train.load_variable(path, "paramserve/input").tolist() == before
-    assert "paramserve/input" in built.init_own
+    assert "paramserve/input" in saving.init_own
 
 
 def test_in_sync_mode_batches_of_late_gradients_are_not_counted(cluster, build_graph):
