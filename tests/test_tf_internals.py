@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import tensorflow as tf
+
 ROOT = Path(__file__).parents[1]
 INTERNALS = "tf_internals.py"
 OTHER_FOLDERS = {".venv", "build", "deploy", "dist", "docs", "examples", "scripts", "tests"}
@@ -78,6 +80,8 @@ def own_names(tree):
 
 MODULES = read_modules()
 OWN_NAMES = {name for tree in MODULES.values() for name in own_names(tree)}
+TRAIN = tf.compat.v1.train
+TENSORFLOWS_NAMES = {name for each in dir(TRAIN) for name in dir(getattr(TRAIN, each))}
 
 
 def private_modules(tree):
@@ -95,7 +99,7 @@ def inherited(tree):
         for of, name in private_names(tree)
         if isinstance(of, ast.Call) and is_of_this_object(of)
     }
-    return (used - OWN_NAMES) | overridden
+    return (used - OWN_NAMES) | (overridden & TENSORFLOWS_NAMES)
 
 
 def test_only_one_module_uses_private_names_of_tensorflow():
