@@ -41,9 +41,10 @@ RAISED = line_of(fail, "raise")
 
 @pytest.fixture(autouse=True)
 def _new_graph():
+    was_v2 = v1.control_flow_v2_enabled()
     with tf.Graph().as_default():
         yield
-    v1.disable_control_flow_v2()
+    (v1.enable_control_flow_v2 if was_v2 else v1.disable_control_flow_v2)()
 
 
 def error_of(fetches, *, prepare=None):
