@@ -131,7 +131,11 @@ class Generations:
         config = session_config(view, CHIEF, self._server.address, optimize=self._options.sync)
         deadline = Deadline.after(self._options.lease_secs)
         graph = self._layout.built.graph
-        session = open_session(self._server.target, graph, config, deadline, LeavableSession)
+        session = open_session(
+            *(self._server.target, graph, config, deadline, LeavableSession),
+            # A server may be lost, and replaced, while the chief waits for it.
+            is_needed=lambda: self._membership.view == view,
+        )
         assert isinstance(session, LeavableSession)
         return session
 

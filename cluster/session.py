@@ -32,6 +32,8 @@ CLOSE_GRACE_SECS = 2.0
 # Errors of a session whose peer is gone, or has restarted with another incarnation.
 PREEMPTION_ERRORS = (tf.errors.AbortedError, tf.errors.UnavailableError)
 
+# Between two looks whether a session that is being opened is still needed.
+_LOOK_SECS = 0.5
 _MIN_ANSWER_SECS = 0.8
 _PROBE_BUDGET_SECS = 0.4
 _logger = logging.getLogger(__name__)
@@ -164,6 +166,7 @@ def open_session(
     config: Any,
     deadline: Deadline,
     make: type[BoundedCloseSession] = BoundedCloseSession,
+    is_needed: Callable[[], bool] = lambda: True,
 ) -> BoundedCloseSession:
     """Opens a session once every peer that it needs has answered.
 
@@ -173,12 +176,14 @@ def open_session(
         config: A `tf.compat.v1.ConfigProto`, or None.
         deadline: How long to wait for the peers.
         make: The kind of session.
+        is_needed: Asked between two attempts; false ends the wait, as when a peer was replaced.
 
     Returns:
         A session that has been in touch with all its peers.
 
     Raises:
         tf.errors.DeadlineExceededError: The wait ran out; the message names who was silent.
+        tf.errors.AbortedError, tf.errors.UnavailableError: The session is no longer needed.
         tf.errors.OpError: The peers refused, for example the graph or the configuration.
     """
     if not target:
@@ -188,9 +193,12 @@ def open_session(
         try:
             # A session that waits for its peers holds a lock of its graph. No thread can then add
             # to the graph, even after the session was given up. So it waits with another graph.
-            _contact(target, _nearly_empty_graph(), config, deadline, BoundedCloseSession).close()
-            return _contact(target, graph, config, deadline, make)
+            empty = _nearly_empty_graph()
+            _contact(target, empty, config, deadline, BoundedCloseSession, is_needed).close()
+            return _contact(target, graph, config, deadline, make, is_needed)
         except PREEMPTION_ERRORS as error:
+            if not is_needed():
+                raise
             if not deadline.remaining_secs():
                 raise deadline.error(_describe_silence(target, config)) from error
             _logger.info("A session could not be opened (%s); trying again.", reason_of(error))
@@ -338,13 +346,18 @@ def _contact(
     config: Any,
     deadline: Deadline,
     make: type[BoundedCloseSession],
+    is_needed: Callable[[], bool],
 ) -> BoundedCloseSession:
     """Opens a session and has it speak to its peers, which it otherwise does at its first run."""
     session = make(target, graph, config)
     # Making a callable sends the graph. `list_devices` would do, but it holds the interpreter lock.
     call = call_in_background("session-opener", lambda: session.make_callable([]))
-    if not has_ended(call, deadline.remaining_secs()):
+    while not has_ended(call, min(_LOOK_SECS, deadline.remaining_secs())):
+        if deadline.remaining_secs() and is_needed():
+            continue
         call.add_done_callback(lambda _: session.close())
+        if deadline.remaining_secs():
+            raise tf.errors.AbortedError(None, None, "a peer was replaced before it answered")
         raise deadline.error(_describe_silence(target, config))
     call.result()
     return session

@@ -1,5 +1,6 @@
 """Sessions whose peers are dead, late or silent: every wait ends, and says what it waited for."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -148,6 +149,12 @@ def test_a_session_of_a_dead_parameter_server_can_be_dropped(cluster, start_ps, 
 
 
 # Opening
+
+
+def test_a_wait_for_a_peer_ends_when_it_is_no_longer_needed(cluster, graph):
+    answers = itertools.chain([True, True], itertools.repeat(False))
+    with pytest.raises(tf.errors.AbortedError, match="a peer was replaced before it"):
+        open_session(cluster[1], graph, None, Deadline.after(600), is_needed=lambda: next(answers))
 
 
 def test_a_silent_task_of_the_cluster_ends_the_wait_and_the_graph_can_still_grow(cluster, graph):

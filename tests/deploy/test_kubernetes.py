@@ -76,7 +76,7 @@ def test_a_mistake_in_a_command_would_be_found(arguments):
 
 def test_the_chief_waits_for_as_many_tasks_as_there_are(jobs, parsed):
     _, options = parsed["chief"]
-    for role, count in (("ps", options["ps"]), ("worker", options["workers"])):
+    for role, count in (("ps", options["num_ps"]), ("worker", options["num_workers"])):
         assert jobs[role]["spec"]["completions"] == count
         assert jobs[role]["spec"]["parallelism"] == count
 

@@ -34,10 +34,11 @@ def test_tasks_find_each_other_over_ipv6(start, logdir, tf_config):
     assert address == json.loads(tf_config["chief"]["TF_CONFIG"])["cluster"]["chief"][0]
     started += [
         start("ps", env=tf_config["ps"]),
-        start("ps", "--chief", address, "--host", "::ffff:127.0.0.1"),
-        start("ps", "--chief", address, "--host", "localhost"),
+        # The places of TF_CONFIG are the first ones, also if their processes come last.
+        start("ps", "--index", 1, "--chief", address, "--host", "::ffff:127.0.0.1"),
+        start("ps", "--index", 2, "--chief", address, "--host", "localhost"),
         start("worker", LINEAR, env=tf_config["worker"]),
-        start("worker", LINEAR, "--chief", address, "--host", "[::1]"),
+        start("worker", LINEAR, "--index", 1, "--chief", address, "--host", "[::1]"),
     ]
     until(lambda: step_of(address) >= 5)
 
