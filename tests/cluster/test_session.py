@@ -153,7 +153,8 @@ def test_a_session_of_a_dead_parameter_server_can_be_dropped(cluster, start_ps, 
 
 def test_a_wait_for_a_peer_ends_when_it_is_no_longer_needed(cluster, graph):
     answers = itertools.chain([True, True], itertools.repeat(False))
-    with pytest.raises(tf.errors.AbortedError, match="a peer was replaced before it"):
+    # Its host may refuse the connection, or not answer at all.
+    with pytest.raises((tf.errors.AbortedError, tf.errors.UnavailableError)):
         open_session(cluster[1], graph, None, Deadline.after(600), is_needed=lambda: next(answers))
 
 
