@@ -66,7 +66,7 @@ class Generations:
             premise = Premise(Held.EARLIER_CHIEFS)
             log.info("the tasks of an earlier chief of this job are taken over")
             if self._options.sync:
-                # Its tokens are out, and gradients of them half counted: workers begin anew.
+                # Its tokens are out, and gradients of them half counted: workers start again.
                 self._membership.renew_generation()
         self._state.restore_step = self._newest_restore_step
         while (view := self._await_view(generation)) is not None:

@@ -36,7 +36,7 @@ class Interruptions:
         return self._lost_at is not None or self._moved_at is not None
 
     def begin_recovery(self) -> None:
-        """Notes that a server was missed; a recovery under way goes on."""
+        """Notes that a server was missed; a recovery under way continues."""
         if self._lost_at is None:
             self._lost_at = self._clock()
 

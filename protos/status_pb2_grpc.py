@@ -108,7 +108,7 @@ class StatusServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReportEnded(self, request, context):
-        """Says that processes have ended, as whoever started them knows. Their tasks are lost at once,
+        """Says that processes have ended, as their launcher knows. Their tasks are lost at once,
         whatever is left of their leases. Idempotent; what is in the job no longer is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -140,7 +140,7 @@ class Failures:
             *plan.span(shard, epoch, failed),
         )
         if self._max_bad_records is not None and self.records + records > self._max_bad_records:
-            # A run that goes on from here, with the file mended, is to read it.
+            # A run that resumes from here, with the file mended, is to read it.
             self._excess = aside
             return None
         until = "any more" if aside.for_good else f"in epoch {epoch + 1}"

@@ -30,7 +30,7 @@ class FileCounts:
     Args:
         storage: The log directory, where indexes are kept.
         membership: The job's tasks.
-        is_resumed: Whether the job goes on from a checkpoint, which counts batches of these files.
+        is_resumed: Whether the job resumes from a checkpoint that counts batches of these files.
         max_wait_secs: Seconds to wait for a worker that counts.
         say: Told how far it is, for people; an empty text at the end.
         is_interrupted: Whether the job ends.

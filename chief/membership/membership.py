@@ -113,7 +113,7 @@ class Membership(Registry):
         """Takes over the tasks of an earlier chief, with a whole lease each.
 
         Returns:
-            Whether its generation goes on: all parameter servers were there.
+            Whether its generation continues: all parameter servers were there.
         """
         with self.changed:
             self._places.num_ps, self._layout = num_ps or self.num_ps, layout
@@ -126,7 +126,7 @@ class Membership(Registry):
             return self._view is not None
 
     def leave_session(self, task: Task, incarnation: str, number: int) -> None:
-        """Has a worker open its session anew, if that is still the one of this number."""
+        """Makes a worker open a new session, if its session still has this number."""
         with self.changed:
             record = self._places.get(task)
             if record is not None and record.incarnation == incarnation:
@@ -134,7 +134,7 @@ class Membership(Registry):
 
     @property
     def is_suspected(self) -> bool:
-        """Whether a worker's session broke, and nobody has looked since why."""
+        """Whether a worker's session broke, and the chief has not looked for the reason since."""
         return self._suspected
 
     def cleared(self) -> None:
@@ -173,7 +173,7 @@ class Membership(Registry):
             self.changed.notify_all()
 
     def mark_unready(self, generation: int | None = None) -> None:
-        """Says that the model is lost: nobody should train on what the servers hold now.
+        """Marks the model as lost: no worker should train on what the servers hold now.
 
         Args:
             generation: The generation that is over with that; None: the newest. A spare may have
@@ -225,7 +225,7 @@ class Membership(Registry):
             self._fill_places()
 
     def dismiss(self, role: Role, above: int) -> None:
-        """Tells the tasks of a role from an index on to leave, though the job goes on."""
+        """Tells the tasks of a role from an index on to leave, while the job continues."""
         with self.changed:
             for record in self.up(role):
                 record.is_dismissed |= record.task.index >= above
@@ -234,7 +234,7 @@ class Membership(Registry):
     def reopen(self) -> None:
         """Takes back that tasks were told to end: what they had made is lost, and needs them again.
 
-        Those that left as they were told count as lost, so that whoever started them does so again.
+        Those that left as they were told count as lost, so that their launcher starts them again.
         """
         with self.changed:
             for record in self.records():

@@ -171,7 +171,7 @@ class Registry:
             return [record.task for record in lives]
 
     def begin_stop(self, *roles: Role) -> None:
-        """Tells tasks of these roles to end; nobody can join any more."""
+        """Tells tasks of these roles to end; no further task can join."""
         with self.changed:
             self._stopping.update(roles)
             self.changed.notify_all()

@@ -151,7 +151,7 @@ class MembershipServicer(Base):
         )
 
     def _lose_those_gone(self, holders: Sequence[TaskRecord], address: str) -> list[Task]:
-        """Marks silent tasks as lost whose address another process has now, or nobody."""
+        """Marks silent tasks as lost whose address another process has now, or no process."""
         silence_secs = 2 * self._config.heartbeat_secs
         return [
             task

@@ -95,7 +95,7 @@ class StallWatch:
         self._is_stalled = False
 
     def restart(self) -> None:
-        """Begins to wait anew: for a new generation, or after training was held."""
+        """Restarts the wait: for a new generation, or after training was held."""
         now = self._clock()
         self._job.restart(now)
         self._job.is_first = True

@@ -86,7 +86,7 @@ def test_a_second_job_in_a_live_log_directory(invoke, model, job, tmp_path):
         f"a job already runs in --logdir '{tmp_path}' (chief at {job.address}): stop it with",
     )
     assert list((tmp_path / "logs").iterdir()) == []
-    # A chief that died without taking its file away is in nobody's way.
+    # The file of a chief that died does not stop the next job.
     (tmp_path / "job.json").write_text(json.dumps({"address": f"127.0.0.1:{free_port()}"}))
     refuse_live_job(str(tmp_path))
 

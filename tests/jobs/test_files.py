@@ -1,4 +1,4 @@
-"""Real jobs that read files which nobody counted by hand: what each row counted is in the model."""
+"""Real jobs that read files without counts by hand: what each row counted is in the model."""
 
 import os
 import signal

@@ -352,7 +352,7 @@ def with_loss_scale(inner):
 
 
 class Hidden(v1.train.GradientDescentOptimizer):
-    """An optimizer that shows nobody what applies the gradients."""
+    """An optimizer that hides what applies the gradients."""
 
     def __init__(self, inner):
         super().__init__(1.0)

@@ -399,7 +399,7 @@ def fail_often(job, times=3):
 
 
 def test_more_bad_records_than_are_allowed_end_the_job_and_stay_to_be_read(start):
-    """A run that goes on from its checkpoint finds the input mended."""
+    """A run that resumes from its checkpoint finds the input mended."""
     job = start(shuffle=False, max_bad_records=15)
     fail_often(job)
     job.ledger.check_failures()
