@@ -8,8 +8,7 @@ import grpc
 
 from ..cluster.chief_client import CALL_TIMEOUT_SECS, MembershipClient, open_channel
 from ..errors import UsageError
-from ..protos import membership_pb2
-from ..protos import shards_pb2 as pb
+from ..protos import membership_pb2, shards_pb2 as pb
 from ..protos.shards_pb2_grpc import ShardsStub
 
 

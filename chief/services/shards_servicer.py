@@ -10,8 +10,7 @@ from ...cluster.spec import Role, Task
 from ...errors import UsageError
 from ...model.input.file_index import FileIndex, FileQuery
 from ...model.input.shard_plan import InputPlan
-from ...protos import membership_pb2
-from ...protos import shards_pb2 as pb
+from ...protos import membership_pb2, shards_pb2 as pb
 from ...protos.shards_pb2_grpc import ShardsServicer as Base
 from ..checkpoints.holds import Holds
 from ..input.file_counts import FileCounts

@@ -140,22 +140,8 @@ def masked_fully_connected(
     Makes the variables `weights`, `mask` (both `[depth, num_outputs]`), `threshold` (scalar) and
     `biases` (`[num_outputs]`) in the scope.
 
-    Args:
-      inputs: `[..., depth]`, of rank 2 or more; the depth has to be known.
-      num_outputs: Number of output units, a whole number.
-      activation_fn: Applied in the end; None for a linear layer.
-      normalizer_fn: Applied to the product in place of biases.
-      normalizer_params: Keyword arguments for `normalizer_fn`.
-      weights_initializer: Initializer of the matrix.
-      weights_regularizer: Gets the matrix as it is trained, without its mask.
-      biases_initializer: None makes no biases.
-      biases_regularizer: Gets the biases.
-      reuse: As for `tf.compat.v1.variable_scope`; needs `scope`.
-      variables_collections: Further collections for the variables; a list, or a mapping from
-        "weights" and "biases" to lists. The mask and the threshold are not added.
-      outputs_collections: Collections for the output.
-      trainable: Whether weights and biases go to `TRAINABLE_VARIABLES`.
-      scope: Variable scope; "fully_connected", made unique, by default.
+    Arguments are those of `masked_convolution`, with `inputs` of the shape `[..., depth]`, of rank
+    2 or more, whose depth has to be known. The default scope is "fully_connected", made unique.
 
     Returns:
       `[..., num_outputs]`.

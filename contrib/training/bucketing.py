@@ -141,20 +141,11 @@ def bucket_by_sequence_length(
     `bucket_boundaries[i]`; the first and the last bucket are open. So n boundaries make n + 1
     buckets. With `dynamic_pad`, each batch is padded only to its longest sequence.
 
-    Args:
-        input_length: An integer scalar tensor, the number of steps in the sequence.
-        tensors: See `bucket`.
-        batch_size: See `bucket`; a list or tuple has one entry more than `bucket_boundaries`.
-        bucket_boundaries: Increasing numbers of steps, in a list or tuple.
-        num_threads: See `bucket`.
-        capacity: See `bucket`.
-        bucket_capacities: See `bucket`; has one entry more than `bucket_boundaries`.
-        shapes: See `bucket`; without that of `input_length`.
-        dynamic_pad: See `bucket`.
-        allow_smaller_final_batch: See `bucket`.
-        keep_input: See `bucket`.
-        shared_name: See `bucket`.
-        name: Name scope of the ops.
+    Further arguments are those of `bucket`, with one entry more than `bucket_boundaries` where they
+    are lists by bucket, and `shapes` without that of `input_length`.
+
+    * `input_length`: An integer scalar tensor, the number of steps in the sequence.
+    * `bucket_boundaries`: Increasing numbers of steps, in a list or tuple.
 
     Returns:
         The lengths of the sequences in a batch, a tensor of shape [batch_size], and the batch, in

@@ -89,22 +89,14 @@ def evaluate_repeatedly(
     Each gets a session of its own, with the local variables initialized again. A checkpoint that
     training deleted before it was read is passed over.
 
-    Args:
-        checkpoint_dir: Where training writes checkpoints; need not exist yet.
-        master: See `evaluate_once`, as for the arguments that are not listed here.
-        scaffold: See there.
-        eval_ops: See there.
-        feed_dict: See there.
-        final_ops: See there.
-        final_ops_feed_dict: See there.
-        eval_interval_secs: Seconds at least between the beginnings of two evaluations.
-        hooks: Hooks that run in every session.
-        config: A `tf.compat.v1.ConfigProto`, or None.
-        max_number_of_evaluations: How many checkpoints to evaluate, at least 1; None sets no
-            limit.
-        timeout: Seconds to wait for a new checkpoint; None waits without limit.
-        timeout_fn: Called when that time ran out; evaluation continues while it returns False. None
-            ends it.
+    Further arguments are those of `evaluate_once`; hooks run in every session.
+
+    * `checkpoint_dir`: Where training writes checkpoints; need not exist yet.
+    * `eval_interval_secs`: Seconds at least between the beginnings of two evaluations.
+    * `max_number_of_evaluations`: How many checkpoints to evaluate, at least 1; None sets no limit.
+    * `timeout`: Seconds to wait for a new checkpoint; None waits without limit.
+    * `timeout_fn`: Called when that time ran out; evaluation continues while it returns False. None
+      ends it.
 
     Returns:
         The value of `final_ops` for the last checkpoint; None if none was evaluated.

@@ -50,26 +50,17 @@ def batch_sequences_with_states(
         output, state = run_cell(batch.sequences["words"], batch.state("lstm"))
         train_op = tf.group(train(output, batch.context["label"]), batch.save_state("lstm", state))
 
-    Args:
-        input_key: Name of the example, different for all examples that are in the state saver at a
-            time: string, scalar.
-        input_sequences: A dictionary of tensors, or `tf.SparseTensor`s, of shape [steps, ...].
-        input_context: A dictionary of tensors of known shape, or `tf.SparseTensor`s, which come
-            with each piece.
-        input_length: Number of steps before any padding: int32, scalar. None, with `pad`, means
-            the number of steps that `input_sequences` have: the dense ones, if there are any.
-        initial_states: A dictionary of tensors of known shape, with which first pieces start.
-        num_unroll: Number of steps in a piece.
-        batch_size: Number of pieces in a batch, an int or an int32 scalar tensor.
-        num_threads: Number of threads that read examples.
-        capacity: How many examples can be in the state saver at a time, at least `batch_size`.
-            If keys come again (in the next epoch), it has to be less than the number of examples.
-        allow_small_batch: Whether batches may be smaller when the input has ended.
-        pad: Whether to append zeros or "" to the sequences, up to a multiple of `num_unroll`.
-            Without it, their numbers of steps have to be multiples already.
-        make_keys_unique: Whether to append ":" and a random number to each key.
-        make_keys_unique_seed: Seed of these numbers.
-        name: Name scope of the ops.
+    Further arguments are those of the state saver, where `allow_small_batch` is false by default.
+
+    * `input_length`: None, with `pad`, means the number of steps that `input_sequences` have: the
+      dense ones, if there are any.
+    * `num_threads`: Number of threads that read examples.
+    * `capacity`: If keys come again (in the next epoch), it has to be less than the number of
+      examples.
+    * `pad`: Whether to append zeros or "" to the sequences, up to a multiple of `num_unroll`.
+      Without it, their numbers of steps have to be multiples already.
+    * `make_keys_unique`: Whether to append ":" and a random number to each key, of the seed
+      `make_keys_unique_seed`.
 
     Returns:
         The next batch of pieces.

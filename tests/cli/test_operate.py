@@ -11,8 +11,7 @@ from paramserve.cluster.spec import Role
 from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.traffic import Traffic
 from paramserve.errors import JobFailed
-from paramserve.protos import membership_pb2 as pb
-from paramserve.protos import status_pb2
+from paramserve.protos import membership_pb2 as pb, status_pb2
 from support.ports import free_addresses
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from paramserve.data_plane.options import DataPlane
 

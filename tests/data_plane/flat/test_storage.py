@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from paramserve.data_plane.flat.storage import LARGEST_BYTES, flatten
 from paramserve.data_plane.options import DataPlane

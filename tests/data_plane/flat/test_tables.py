@@ -5,8 +5,7 @@ import logging
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from paramserve.data_plane.flat import table_layout
 from paramserve.data_plane.options import DataPlane
