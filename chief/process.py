@@ -57,6 +57,7 @@ class ChiefConfig:
         job_id: Unique to this run.
         host: Host name or address under which other tasks reach this process.
         port: Port of the control service; 0 takes a free one.
+        tensorflow_port: Port of its TensorFlow server; 0 takes a free one.
         metrics_port: Port of its metrics; 0 takes a free one.
         train: For `chief_trains`: runs a worker in this process, given the chief's address.
         supervised: Whether whoever started this chief starts tasks again that are gone, the chief
@@ -68,6 +69,7 @@ class ChiefConfig:
     job_id: str
     host: str = "127.0.0.1"
     port: int = 0
+    tensorflow_port: int = 0
     metrics_port: int = 0
     train: Callable[[str, threading.Event], None] | None = None
     supervised: bool = False
@@ -164,8 +166,11 @@ class _Chief:
             ShardsServicer(
                 self._state.ledger, self._membership, self._state.holds, self._file_counts
             ),
+            config.host,
         )
-        self._server: TensorFlowServer = start_server(config.host)
+        self._server: TensorFlowServer = start_server(
+            config.host, config.tensorflow_port, "--tensorflow-port"
+        )
         self._metrics_server = MetricsServer(self._registry, config.host, config.metrics_port)
         self._control.start()
         self._address = join_address(config.host, self._control.port)

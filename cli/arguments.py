@@ -23,6 +23,7 @@ Model = Annotated[
 ]
 MaxWaitSecs = Annotated[float, flag_of(JobOptions, "max_wait_secs")]
 Params = Annotated[list[str] | None, flag_of(JobOptions, "params")]
+TensorFlowPort = Annotated[int, flag_of(LaunchOptions, "tensorflow_port")]
 MetricsPort = Annotated[int, flag_of(LaunchOptions, "metrics_port")]
 GraceSecs = Annotated[float, flag_of(LaunchOptions, "grace_secs")]
 Debug = Annotated[bool, flag_of(LaunchOptions, "debug")]

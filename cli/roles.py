@@ -89,6 +89,7 @@ def chief(
             show_envvar=False,
         ),
     ] = None,
+    tensorflow_port: args.TensorFlowPort = 0,
     metrics_port: args.MetricsPort = 0,
     job_id: Annotated[str | None, typer.Option("--job-id", help="Unique to this run.")] = None,
     supervised: Annotated[
@@ -129,7 +130,8 @@ def chief(
             own = (place.host, job.num_workers, incarnation or new_incarnation())
             train = functools.partial(_train_in_chief, model, *own)
         setup = ChiefConfig(
-            *(job, job_id or new_job_id(), place.host, place.port, metrics_port, train),
+            *(job, job_id or new_job_id(), place.host, place.port, tensorflow_port, metrics_port),
+            train=train,
             supervised=supervised,
             grace_secs=grace_secs,
         )

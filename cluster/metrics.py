@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import socket
-from wsgiref.simple_server import WSGIServer
+import threading
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
-from ..errors import UsageError
 from .address import join_address
+from .binding import family, listen
+
+# A client that says nothing for so long is let go.
+_SILENCE_SECS = 10.0
 
 
 def make_registry() -> CollectorRegistry:
@@ -21,33 +25,53 @@ def make_registry() -> CollectorRegistry:
 class MetricsServer:
     """Serves a registry at `http://host:port/metrics` until `stop`.
 
+    Args:
+        registry: Has the metrics.
+        host: Host name or address of this process; it listens at no other address.
+        port: TCP port; 0 takes a free one.
+
+    Raises:
+        UsageError: The port is in use, or the host does not resolve here.
+
     Attributes:
         address: `host:port` under which other hosts reach it.
     """
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int = 0) -> None:
-        try:
-            server, self._thread = start_http_server(port, addr=_any_address(), registry=registry)
-        except OSError as error:
-            raise UsageError(
-                f"--metrics-port {port} is in use ({error.strerror}): "
-                "give another, or 0 for a free one"
-            ) from error
-        self._server: WSGIServer = server
-        self.address = join_address(host, server.server_port)
+        self._app = make_wsgi_app(registry)
+        self._servers: list[ThreadingWSGIServer] = []
+        self.address = join_address(host, listen(host, port, self._bind, "--metrics-port"))
+        self._threads = [
+            threading.Thread(target=each.serve_forever, name="metrics", daemon=True)
+            for each in self._servers
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stops serving and frees the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=5)
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.shutdown()
+            server.server_close()
+            thread.join(timeout=5)
+
+    def _bind(self, address: str, port: int) -> int:
+        server_class = type("Server", (_Server,), {"address_family": family(address)})
+        server: ThreadingWSGIServer = make_server(
+            address, port, self._app, server_class, handler_class=_Handler
+        )
+        self._servers.append(server)
+        return server.server_port
 
 
-def _any_address() -> str:
-    """Returns the wildcard address of this host: of both kinds, where one socket can serve both."""
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            is_dual = not probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-    except OSError:
-        return "0.0.0.0"
-    return "::" if is_dual else "0.0.0.0"
+class _Server(ThreadingWSGIServer):
+    request_queue_size = 64
+
+
+class _Handler(WSGIRequestHandler):
+    """Logs nothing, and lets silent clients go."""
+
+    timeout = _SILENCE_SECS
+
+    def log_message(self, *_: object) -> None:
+        """Scrapes are no news."""

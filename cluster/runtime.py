@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..errors import UsageError
 from .address import join_address, parse_address
+from .binding import confine_to_loopback, is_loopback
 from .memory import keep_freed_memory
 from .spec import ClusterView, Task
 from .startup_noise import has_gpus
@@ -30,20 +31,23 @@ class TensorFlowServer:
     server: Any
 
 
-def start_server(host: str, port: int = 0) -> TensorFlowServer:
+def start_server(host: str, port: int = 0, option: str = "--port") -> TensorFlowServer:
     """Starts the server that every role runs: one that knows no cluster.
 
     It is booted as the only task of a job "local", so that any session can give it any place in
     any cluster: the session's configuration brings the cluster. A server booted under the name
-    that a session gives it would refuse that session.
+    that a session gives it would refuse that session. TensorFlow lets it listen at all addresses
+    of this host, whatever `host` is; that of a loopback host is confined to loopback.
 
     Args:
         host: Host name or address under which other tasks reach this process.
         port: TCP port; 0 takes a free one.
+        option: Gives the port, for the error.
 
     Raises:
-        UsageError: The port is taken.
+        UsageError: The port is taken, or the host does not resolve here.
     """
+    is_local = is_loopback(host)
     keep_freed_memory()
     # Else TensorFlow calls a peer that is gone for as long as it is gone: a session that lost one
     # could never be closed, and would stay behind with its threads.
@@ -55,9 +59,11 @@ def start_server(host: str, port: int = 0) -> TensorFlowServer:
     except tf.errors.OpError as error:
         raise UsageError(
             f"TensorFlow's server could not listen on port {port}: is it in use? "
-            "Give another --port, or 0 for a free one"
+            f"Give another {option}, or 0 for a free one"
         ) from error
     bound = parse_address(server.target.removeprefix("grpc://"))
+    if is_local:
+        confine_to_loopback(bound.port)
     return TensorFlowServer(server.target, join_address(host, bound.port), server)
 
 

@@ -26,6 +26,7 @@ class LaunchOptions:
             the Ray that the program has initialized, or that of `RAY_ADDRESS`, or starts one.
         gpus_per_worker: GPUs of each worker, as Ray counts them.
         port: Port of the chief's control service; 0 takes a free one.
+        tensorflow_port: Port of the chief's TensorFlow server; 0 takes a free one.
         metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
         max_restarts: Restarts of killed tasks within `restart_window_secs`, of all tasks together.
         restart_window_secs: Seconds after which a restart does not count any more.
@@ -53,6 +54,9 @@ class LaunchOptions:
         float, Option(help="GPUs of each worker, as Ray counts them.", panel=_PROCESSES)
     ] = 0.0
     port: Annotated[int, Option(help="Port of the chief's control service; 0: a free one.")] = 0
+    tensorflow_port: Annotated[
+        int, Option(help="Port of the chief's TensorFlow server; 0: a free one.")
+    ] = 0
     metrics_port: Annotated[int, Option(help="Port of Prometheus metrics; 0 takes a free one.")] = 0
     max_restarts: Annotated[
         int,

@@ -75,6 +75,7 @@ class JobProcesses:
             self.options.model,
             *("--options", options_to_json(self.options)),
             *("--job-id", self.job_id, "--port", str(port)),
+            *("--tensorflow-port", str(self.launch.tensorflow_port)),
             *("--metrics-port", str(self.launch.metrics_port)),
             *("--supervised", *self._grace),
         )

@@ -8,8 +8,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ...cluster.address import join_address
+from ...cluster.binding import listen
 from ...cluster.chief_client import MAX_MESSAGE_BYTES
-from ...errors import UsageError
 from ...protos import membership_pb2_grpc, shards_pb2_grpc, status_pb2_grpc
 from .membership_servicer import MembershipServicer
 from .shards_servicer import ShardsServicer
@@ -30,9 +31,10 @@ class ControlServer:
         status: Serves people and programs.
         port: The port; 0 takes a free one.
         shards: Serves the job's input; None: calls for it are answered as unimplemented.
+        host: Host name or address of this process; it listens at no other address.
 
     Raises:
-        UsageError: The port is in use.
+        UsageError: The port is in use, or the host does not resolve here.
 
     Attributes:
         port: The port it listens on.
@@ -44,6 +46,7 @@ class ControlServer:
         status: StatusServicer,
         port: int,
         shards: ShardsServicer | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._server = grpc.server(futures.ThreadPoolExecutor(THREADS, "control"), options=OPTIONS)
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, self._server)
@@ -54,15 +57,7 @@ class ControlServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        try:
-            self.port = self._server.add_insecure_port(f"[::]:{port}")
-        except RuntimeError:
-            self.port = 0
-        if self.port == 0:
-            raise UsageError(
-                f"--port {port} is in use: is another chief running? "
-                "Give another, or 0 for a free one"
-            )
+        self.port = listen(host, port, self._bind)
 
     def start(self) -> None:
         """Serves, and says so on the health service."""
@@ -74,3 +69,9 @@ class ControlServer:
         """Says on the health service that it is going, then goes."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_secs).wait(grace_secs + 1)
+
+    def _bind(self, address: str, port: int) -> int:
+        try:
+            return self._server.add_insecure_port(join_address(address, port))
+        except RuntimeError:
+            return 0

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import UsageError
 from .interface import ProcessSpec
+from .process import LOOPBACK
 from .ray_connection import connect, disconnect
 from .ray_process import ProcessActor, RayProcess
 
@@ -31,6 +32,7 @@ class RayLauncher:
         self._newest: dict[str, RayProcess] = {}
         # Where all share one host in any case, too few CPUs are no reason to wait.
         cpus = 0 if self._connection.is_local else 1
+        self._host = LOOPBACK if self._connection.is_one_host else None
         self._actor_class = self._ray.remote(num_cpus=cpus)(ProcessActor)
 
     def reference(self, model: str) -> str:
@@ -48,7 +50,7 @@ class RayLauncher:
         actor = before.actor if before is not None and is_there else self._create_actor(spec)
         if self._connection.is_local:
             self._check_gpus(spec)
-        self._newest[spec.name] = process = RayProcess(spec, actor, self._ray)
+        self._newest[spec.name] = process = RayProcess(spec, actor, self._ray, self._host)
         self._started.append(process)
         return process
 

@@ -42,6 +42,7 @@ class RayConnection:
     Attributes:
         ray: The module, connected.
         is_local: Whether the cluster was started by this process, for this host alone.
+        is_one_host: Whether no other host has joined it.
 
     Raises:
         UsageError: No cluster answers at the address, or the program is connected to another.
@@ -65,6 +66,7 @@ class RayConnection:
             finally:
                 _restore(before)  # Ray takes SIGTERM for itself.
         self.is_local = self._temporary is not None or _is_head(ray)
+        self.is_one_host = self.is_local and _is_all_here(ray)
 
     def reference(self, model: str) -> str:
         """A reference to the model as the processes on the nodes find it."""

@@ -32,6 +32,7 @@ class RayProcess:
         spec: What to start.
         actor: Starts it, as soon as Ray has a node for it.
         ray: The module, connected.
+        host: Address under which others reach it; None: that of the node.
 
     Attributes:
         name: The process's name.
@@ -40,13 +41,13 @@ class RayProcess:
         is_lost: Whether the actor is gone, with its node or by itself.
     """
 
-    def __init__(self, spec: ProcessSpec, actor: Any, ray: Any) -> None:
+    def __init__(self, spec: ProcessSpec, actor: Any, ray: Any, host: str | None) -> None:
         self.name = spec.name
         self.actor = actor
         self.is_lost = False
         self.gpus = spec.gpus
         self._ray = ray
-        self._starting: Any = actor.start.remote(spec)
+        self._starting: Any = actor.start.remote(spec, host)
         self._asked = time.monotonic()
         self._is_told = False
         self._code: int | None = None
@@ -141,13 +142,13 @@ class ProcessActor:
         self._forks = ForkServer()
         self._child: ChildProcess | None = None
 
-    def start(self, spec: ProcessSpec) -> None:
+    def start(self, spec: ProcessSpec, host: str | None) -> None:
         """Starts a process in the place of the one before it."""
         import ray
 
         if self._child is not None:
             self._child.end()
-        self._child = ChildProcess(spec, ray.util.get_node_ip_address(), self._forks)
+        self._child = ChildProcess(spec, host or ray.util.get_node_ip_address(), self._forks)
 
     def poll(self) -> int | None:
         """As of `ProcessHandle`, like the next three."""

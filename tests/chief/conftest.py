@@ -38,10 +38,10 @@ def serve(make_state):
     """Starts control planes: `serve(num_ps=2)`; each has `state`, `server` and `address`."""
     servers = []
 
-    def start(*, port=0, on_change=lambda: None, **values):
+    def start(*, port=0, host="127.0.0.1", on_change=lambda: None, **values):
         state = make_state(**values)
         membership = MembershipServicer(state, job_config(state.options, "job-1"), on_change)
-        server = ControlServer(membership, StatusServicer(state), port)
+        server = ControlServer(membership, StatusServicer(state), port, host=host)
         server.start()
         servers.append(server)
         return SimpleNamespace(

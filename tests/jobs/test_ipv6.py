@@ -49,7 +49,7 @@ def test_tasks_find_each_other_over_ipv6(start, logdir, tf_config):
     for task in tasks:
         with urllib.request.urlopen(f"http://{task.metrics_address}/metrics", timeout=10) as page:
             assert b"process_resident_memory_bytes" in page.read()
-    with StatusClient(f"127.0.0.1:{address.rpartition(':')[2]}") as job:
+    with StatusClient(address) as job:
         job.stop()
     assert [each.wait() for each in started] == [0] * len(started)
     assert result_of(logdir)["global_step"] >= 5
