@@ -1,4 +1,4 @@
-"""The command line: what is compared, how, and where the results go."""
+"""The command line: the choice of cases and systems, and of the place of the results."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ DEFAULT_SYSTEMS = {
 
 Workloads = Annotated[
     list[str] | None,
-    typer.Option("--workload", "-w", help="What is trained; may be repeated. Default: many-small."),
+    typer.Option("--workload", "-w", help="Model to train; may be repeated. Default: many-small."),
 ]
 Systems = Annotated[
     list[str] | None,
-    typer.Option("--system", "-s", help='Who trains it; may be repeated; "all" for all.'),
+    typer.Option("--system", "-s", help='System that trains; may be repeated; "all" for all.'),
 ]
 Modes = Annotated[
     list[str] | None, typer.Option("--mode", "-m", help="async or sync; may be repeated.")
@@ -58,7 +58,7 @@ Threads = Annotated[
     typer.Option("--threads", min=1, help="Threads of one operation; default: cores / workers."),
 ]
 MaxWait = Annotated[
-    float, typer.Option("--max-wait-secs", min=0.1, help="What takes longer counts as hung.")
+    float, typer.Option("--max-wait-secs", min=0.1, help="A longer wait counts as hung.")
 ]
 Link = Annotated[
     str | None,
@@ -68,7 +68,7 @@ Curve = Annotated[
     str | None, typer.Option("--curve", help="variables, workers or bytes: the cost over these.")
 ]
 Goals = Annotated[
-    bool, typer.Option("--goals", help="Compare what the goals are about, and judge.")
+    bool, typer.Option("--goals", help="Compare the cases of the goals, and judge them.")
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures here.")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw them here, as PNG.")]
@@ -127,7 +127,7 @@ def bench(
             with _network(link) as network:
                 compare(comparison, work, rounds, network, _reporter(Console(stderr=True)))
         finally:
-            # Also what an interrupted run has measured.
+            # Also the measurements of an interrupted run.
             if comparison.limits:
                 verdicts = judge(comparison, link)
                 _show(console, comparison, curve, verdicts if goals else [])

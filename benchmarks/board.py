@@ -1,4 +1,4 @@
-"""`Board`: what the harness and a process tell each other while it trains.
+"""`Board`: the messages between the harness and a process while it trains.
 
 A few numbers in a mapped file: writing one costs a step nothing worth mentioning, works between
 network namespaces, and sends no bytes over the network that is being measured.
@@ -19,9 +19,9 @@ _SIZE = 4096
 
 
 class State(enum.IntEnum):
-    """How far a process has come: STARTED -> OPEN -> READY.
+    """The progress of a process: STARTED -> OPEN -> READY.
 
-    OPEN: other processes can use the model. READY: it has done its first step, or serves.
+    OPEN: other processes can use the model. READY: it has made its first step, or serves.
     """
 
     STARTED = 0
@@ -30,7 +30,7 @@ class State(enum.IntEnum):
 
 
 class Ask(enum.IntEnum):
-    """What the harness wants of a process between two of its steps."""
+    """A request of the harness to a process, between two of its steps."""
 
     MARK = 0
     COUNT = 1
@@ -54,7 +54,7 @@ class Board:
 
     Args:
         path: Its file.
-        create: Whether to make it; the harness does, before the process starts.
+        create: True to make the file; the harness does, before the process starts.
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
@@ -69,7 +69,7 @@ class Board:
 
     @property
     def state(self) -> State:
-        """How far the process has come."""
+        """The progress of the process."""
         return State(self._get(_STATE))
 
     @state.setter
@@ -91,7 +91,7 @@ class Board:
         self._set(_ASKED, self._get(_ASKED) + 1)
 
     def asked(self) -> Ask | None:
-        """What the process has not answered yet."""
+        """The request that the process has not answered yet, or None."""
         if self._get(_ASKED) == self._get(_ANSWERED):
             return None
         return Ask(self._get(_KIND))

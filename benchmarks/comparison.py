@@ -19,7 +19,7 @@ Report = Callable[[str, Outcome], None]
 
 @dataclass(frozen=True)
 class Case:
-    """What all systems do.
+    """The conditions of a measurement, the same for all systems.
 
     Attributes:
         workload: Its name.
@@ -74,12 +74,12 @@ class Measurement:
 
     @property
     def counts(self) -> dict[str, float]:
-        """What one step was found to send; empty if nothing was counted."""
+        """The transfers counted in one step; empty if nothing was counted."""
         return next((dict(each.counts) for each in self.outcomes if each.counts), {})
 
     @property
     def trouble(self) -> str:
-        """What went wrong, and how often; empty if nothing did."""
+        """The reasons of failed rounds, and their number; empty if none failed."""
         if not self.outcomes:
             return "not measured"
         wrong = [each for each in self.outcomes if each.status != "ok"]
@@ -105,11 +105,11 @@ class Comparison:
 
     @classmethod
     def of_work(cls, work: Work) -> Comparison:
-        """With nothing measured yet."""
+        """Makes a comparison without measurements."""
         return cls([Measurement(case, each.name) for case, systems in work for each in systems])
 
     def find(self, case: Case, system: str) -> Measurement:
-        """One system on one case."""
+        """Returns the measurement of one system on one case."""
         return next(each for each in self.of_case(case) if each.system == system)
 
     def of_case(self, case: Case) -> list[Measurement]:

@@ -1,4 +1,4 @@
-"""How the cost of a step grows: with the number of variables, of workers, or of bytes."""
+"""The growth of a step's cost with the number of variables, of workers, or of bytes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ AXES = {
 
 
 def curve_cases(curve: str, workload: str, mode: Mode, settings: Settings) -> list[Case]:
-    """The cases along a curve.
+    """Returns the cases along a curve.
 
     Args:
         curve: "variables", "workers" or "bytes".
-        workload: What is trained on the curve of workers; the others have their own.
+        workload: The model on the curve of workers; the other curves have their own.
         mode: "async" or "sync".
-        settings: Of all cases, but for what the curve changes.
+        settings: The settings of all cases, except the one that the curve changes.
 
     Raises:
         UsageError: There is no such curve.

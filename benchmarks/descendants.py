@@ -1,4 +1,4 @@
-"""Finds and ends what a run started, also what its processes left behind (Ray's daemons)."""
+"""Finds and ends the descendants of a run, also those that outlive their parent (Ray's daemons)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans(adopt: bool) -> None:
-    """Whether descendants whose parent has ended become children of this process."""
+    """Makes descendants whose parent has ended children of this process, or stops doing so."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 

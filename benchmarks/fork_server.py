@@ -16,7 +16,7 @@ from ..errors import WaitTimeout
 from .task import Task
 
 _MODULE = "paramserve.benchmarks.programs.fork_server"
-# Start-up chatter of TensorFlow and Ray would hide what a task says before it fails.
+# Start-up messages of TensorFlow and Ray would hide the last words of a task that fails.
 QUIET: Final = {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}
 # The import, on a busy machine.
 _START_SECS = 120.0
@@ -77,7 +77,7 @@ class ForkServer:
 
     def _answer(self, process: subprocess.Popen[str], timeout_secs: float) -> Any:
         assert process.stdout is not None
-        # Each answer is one short line, so what can be read is a whole one.
+        # Each answer is one short line, so a read returns whole lines.
         readable, _, _ = select.select([process.stdout], [], [], timeout_secs)
         line = process.stdout.readline() if readable else ""
         if not line:

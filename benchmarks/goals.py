@@ -1,4 +1,4 @@
-"""What this library wants to reach, and whether a comparison shows it."""
+"""The performance goals of this library, and their check against a comparison."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ GOALS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal beside what was measured.
+    """A goal beside its measurement.
 
     Attributes:
         goal: The goal.
-        ratio: What was measured; None if one of the two has no figure.
+        ratio: The measured ratio; None if one of the two has no figure.
     """
 
     goal: Goal
@@ -66,15 +66,15 @@ class Verdict:
 
     @property
     def reached(self) -> bool:
-        """Whether the ratio is there and large enough."""
+        """True if there is a ratio and it is large enough."""
         return self.ratio is not None and self.ratio >= self.goal.at_least
 
 
 def judge(comparison: Comparison, link: str | None) -> list[Verdict]:
-    """The goals that a comparison says something about.
+    """Judges the goals that a comparison has figures for.
 
     Args:
-        comparison: What was measured.
+        comparison: The measurements.
         link: The link it was measured over; None for loopback.
     """
     verdicts = []

@@ -1,4 +1,4 @@
-"""`Kill`: what came of killing one process of a job that trains."""
+"""`Kill`: the outcome of killing one process of a running job."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill, and what came of it.
+    """One kill, and its outcome.
 
     Attributes:
         secs: Seconds from the kill to the next global step; infinite if there was none in time.
         steps_lost: Global steps that were made, and are not in the model any more.
-        secs_lost: What it took to make them.
+        secs_lost: Seconds that it took to make them.
     """
 
     secs: float
@@ -26,7 +26,7 @@ class Kill:
 
 
 def kill_table(results: Mapping[str, Sequence[Kill]]) -> Table:
-    """What came of the kills of each scenario, by its name."""
+    """Makes a table of the outcomes of each scenario, by its name."""
     table = Table(title="from SIGKILL to the next global step", title_justify="left")
     for column in ("killed", "kills", "p50 s", "p95 s", "max s", "steps lost p50", "s lost max"):
         table.add_column(column, justify="left" if column == "killed" else "right")

@@ -1,4 +1,4 @@
-"""What the machine itself allows: copying memory, and a raw TCP connection on loopback."""
+"""Limits of the machine itself: copying memory, and a raw TCP connection on loopback."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class LimitedLink:
         ]
 
     def sent_bytes(self) -> int:
-        """What the hosts have sent to the bridge."""
+        """Returns the bytes that the hosts have sent to the bridge."""
         total = 0
         for index in range(len(self._hosts)):
             file = f"/sys/class/net/host{index}/statistics/rx_bytes"

@@ -1,4 +1,4 @@
-"""Where the processes of a run live: all on loopback, or each on a host of its own."""
+"""The network of a run: all processes on loopback, or each on a host of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST_PORT, _LAST_PORT = 15_000, 32_000
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process listens.
+    """The address of a process and its network namespace.
 
     Attributes:
         address: "host:port".

@@ -55,19 +55,20 @@ class Processes:
         """Starts a task.
 
         Args:
-            task: What it runs.
-            fork: Whether from a process that has imported TensorFlow, or in a new interpreter.
+            task: The task.
+            fork: True to fork it from a process that has imported TensorFlow; False for a new
+            interpreter.
         """
         child = self._fork_server.start(task) if fork else _OwnInterpreter(task)
         self._children.append(child)
         return child
 
     def cpu_secs(self) -> float:
-        """Seconds of processor time that all that run have used so far."""
+        """Returns the processor seconds that all running processes have used so far."""
         return sum(map(_cpu_secs, find_descendants(keep=self._before)))
 
     def end_all(self) -> None:
-        """Ends all that was started so far, but keeps the fork server."""
+        """Ends all processes started so far, but keeps the fork server."""
         for child in self._children:
             child.end()
         self._children.clear()

@@ -1,7 +1,7 @@
-"""How long training stands still when a process is killed, and what is lost with it.
+"""Time without a step, and steps lost, when a process of a job is killed.
 
 `python -m paramserve.benchmarks.recovery` trains the Census example, kills one process after
-another with SIGKILL, and takes the time from each kill to the next global step.
+another with SIGKILL, and measures the time from each kill to the next global step.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _SOME_STEPS = 50
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is killed, in which job.
+    """The process to kill, and its job.
 
     Attributes:
-        name: As the command line calls it.
+        name: Its name on the command line.
         role: "ps", "worker" or "chief"; or "scale": nothing is killed, the model moves.
-        options: Of `paramserve run`.
+        options: Options of `paramserve run`.
         model: The file of the model.
         peer: Another system that trains, in place of ours; "": none.
     """
@@ -92,13 +92,13 @@ def measure(scenario: Scenario, kills: int, pause_secs: float, remains: Remains)
 
     Args:
         scenario: What to kill.
-        kills: How many of them.
-        pause_secs: From a recovery to the next kill; up to 2 s are added, by chance.
-        remains: Gets to know the job's processes after each kill.
+        kills: Number of kills.
+        pause_secs: From a recovery to the next kill; a random time of up to 2 s is added.
+        remains: Receives the job's processes after each kill.
 
     Raises:
         JobFailed: The job ended by itself.
-        WaitTimeout: It did not come back.
+        WaitTimeout: The job did not recover.
     """
     if scenario.peer:
         yield from measure_peer(scenario.peer, scenario.role, kills, pause_secs)
@@ -126,7 +126,7 @@ class _Job:
         self._whole: dict[str, int] = {}
 
     def status(self) -> pb.JobStatus | None:
-        """What the chief says; None when it does not answer."""
+        """Asks the chief for its status; None when it does not answer."""
         if self._process.poll() is not None:
             raise JobFailed(f"the job ended by itself:\n{self._log.read_text()[-2000:]}")
         try:
@@ -137,12 +137,12 @@ class _Job:
             return None
 
     def is_whole(self, status: pb.JobStatus) -> bool:
-        """Whether everything is there that was there at first, and it trains."""
+        """Returns True if the job trains with as many tasks as at first."""
         counts = _counts(status)
         whole = status.phase == "training" and status.global_step >= _SOME_STEPS
         if whole and not self._whole and len(counts) > 1 and counts.get("worker") == 2:
             self._whole = counts
-        # A worker that was killed is listed until its lease runs out, or another one is there.
+        # A killed worker is listed until its lease runs out or a replacement registers.
         live = all(Path(f"/proc/{t.pid}").exists() for t in status.tasks if t.state == "up")
         return whole and bool(self._whole) and counts == self._whole and live
 
@@ -171,18 +171,18 @@ class _Job:
             after = self.wait("another chief", lambda s: s.global_step > before.global_step)
             lost = 0
         else:
-            # One step may have been under way; of the one after it the killed worker had no part.
+            # One step may have been under way; the killed worker took no part in the next one.
             after = self.wait("two steps", lambda s: s.global_step >= before.global_step + 2)
             lost = 0
         secs = time.monotonic() - killed
         return Kill(secs, lost, lost / max(before.steps_per_second, 1e-9))
 
     def scale(self, ps: int, pause_secs: float) -> Kill:
-        """Has the model move, after a while of training, and takes for how long steps stood still.
+        """Moves the model to other parameter servers, and measures the time without a step.
 
         Args:
-            ps: Parameter servers to come.
-            pause_secs: How long it trains before.
+            ps: The new number of parameter servers.
+            pause_secs: Seconds of training before the move.
         """
         before = self.wait("steps", lambda s: s.phase == "training" and s.global_step >= 5)
         time.sleep(pause_secs)
@@ -192,7 +192,7 @@ class _Job:
         return Kill(after.resize_secs, 0, 0.0)
 
     def processes(self, status: pb.JobStatus) -> dict[str, int]:
-        """The ids of all that hold a part of the job."""
+        """Returns the ids of the processes that hold a part of the job."""
         tasks = {f"{t.role}:{t.index}": t.pid for t in status.tasks if t.state == "up"}
         return {"chief": self._chief_pid(), **tasks}
 
@@ -223,7 +223,7 @@ def _running_job(scenario: Scenario) -> Iterator[_Job]:
         command = [sys.executable, "-m", "paramserve", "run", f"{scenario.model}:build"]
         command += ["--launcher", "process", "--ps", "2", "--workers", "2", "--logdir", logdir]
         command += ["--max-steps", "1000000", "--no-eval", *scenario.options]
-        # What was killed before is no reason to start a process later.
+        # An earlier kill is no reason to delay the restart.
         command += ["--max-restarts", "1000", "--restart-window-secs", "1"]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

@@ -1,7 +1,7 @@
-"""How other systems get over the same kills: their processes are started again at once.
+"""Recovery of other systems from the same kills: their processes are restarted at once.
 
-Each runs as its guide has it, saves a checkpoint every few seconds, and has a supervisor that
-starts a process again in its place as soon as it has ended, as a job controller does.
+Each runs as its guide has it, and saves a checkpoint every few seconds. A supervisor restarts a
+process in its place as soon as it has ended, as a job controller does.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .task import Task
 
 WORKLOAD = "many-small"
 SAVE_SECS = 5.0
-# What has not come back by then is called hung.
+# A recovery that takes longer counts as hung.
 MAX_WAIT_SECS = 120.0
 _LOOK_SECS = 0.02
-# Before this a checkpoint may not be there yet.
+# A checkpoint may not be there earlier.
 _SETTLE_SECS = 2 * SAVE_SECS
 
-# Peers, and which of their roles is what we call a chief.
+# Peers, with the role that corresponds to our chief.
 PEERS = {"stock": "worker-0", "psstrategy": "coordinator-0"}
 
 
@@ -66,7 +66,7 @@ def _doomed(names: list[str], peer: str, role: str) -> list[str]:
 
 
 class _Supervised:
-    """A peer's processes; one that ends is started again until the context is left."""
+    """A peer's processes, each restarted when it ends, until the context is left."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -114,7 +114,7 @@ class _Supervised:
                 board = self._boards[name]
                 if board.state < State.READY or (mark := board.answered()) is None:
                     continue
-                # The first answer may be of a step that had been made by then.
+                # The first answer may be of a step that was made before the kill.
                 if asked[name] >= 2:
                     return mark
                 asked[name] += 1

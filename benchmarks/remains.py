@@ -1,4 +1,4 @@
-"""What processes that outlive others have more of, from one loss to the next."""
+"""Growth of the processes that outlive others, from one failure to the next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FEWEST = 5
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process has.
+    """The resources of a process.
 
     Attributes:
         threads: Its threads.
@@ -37,10 +37,10 @@ class Usage:
 
     @classmethod
     def of(cls, pid: int) -> Usage:
-        """What the process of this id has now.
+        """Measures the process of this id.
 
         Raises:
-            psutil.NoSuchProcess: It is gone.
+            psutil.NoSuchProcess: The process is gone.
         """
         process = psutil.Process(pid)
         resident = process.memory_info().rss / 1024
@@ -48,7 +48,7 @@ class Usage:
 
 
 class Remains:
-    """Remembers what processes had after each loss.
+    """The resources of processes after each failure.
 
     Example::
 
@@ -72,7 +72,7 @@ class Remains:
         lasting = {key: seen for key, seen in self._seen.items() if len(seen) >= _FEWEST}
         if not lasting:
             return None
-        table = Table(title="what stays behind, after the first losses", title_justify="left")
+        table = Table(title="growth after the first failures", title_justify="left")
         for column in ("process", "losses", "threads", "descriptors", "KiB a loss"):
             table.add_column(column, justify="left" if column == "process" else "right")
         for (name, _), seen in lasting.items():

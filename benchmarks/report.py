@@ -23,7 +23,7 @@ _PACKAGES = ("tensorflow", "numpy", "ray", "torch", "grpcio")
 
 
 def case_table(comparison: Comparison, case: Case) -> Table:
-    """One case: a row a system, with the ratio of each of ours to it."""
+    """Makes the table of one case: a row a system, with the ratio of each of ours to it."""
     table = Table(title=case.title, title_justify="left")
     ours = [each.system for each in comparison.of_case(case) if each.system in VARIANTS]
     table.add_column("system", no_wrap=True)
@@ -84,7 +84,7 @@ def limit_lines(comparison: Comparison) -> Iterator[str]:
 def write_json(
     path: Path, comparison: Comparison, verdicts: Sequence[Verdict], link: str | None
 ) -> None:
-    """Writes all that was measured."""
+    """Writes all measurements."""
     document = {
         "machine": machine(),
         "link": link or "loopback",
@@ -96,7 +96,7 @@ def write_json(
 
 
 def machine() -> dict[str, Any]:
-    """Where the figures come from."""
+    """Describes the machine of the measurements."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),

@@ -1,4 +1,4 @@
-"""How long it takes from the command to the first step, with thousands of variables.
+"""Time from the command to the first step, with thousands of variables.
 
 `python -m paramserve.benchmarks.start` starts a job, and TensorFlow alone in one process with the
 same model, in turn. Beside the time it takes the processor seconds of the busiest process, on which
@@ -33,11 +33,11 @@ END_SECS = 60.0
 
 @dataclass(frozen=True)
 class Start:
-    """What it took until the first step was done.
+    """The cost of a start, up to the first step.
 
     Attributes:
         secs: Seconds since the command was given.
-        busiest_secs: Processor seconds of the process that took most of them.
+        busiest_secs: Processor seconds of the process that used most.
         total_secs: Processor seconds of all processes.
     """
 
@@ -51,11 +51,11 @@ def measure(command: Sequence[str], note: Path, max_wait_secs: float) -> Start:
 
     Args:
         command: The command; it ends by itself after that step.
-        note: The file in which the model notes the time of it.
+        note: The file in which the model notes the time of the step.
         max_wait_secs: Seconds to wait.
 
     Raises:
-        JobFailed: The command ended before.
+        JobFailed: The command ended before that step.
         WaitTimeout: There was no step in time.
     """
     began = time.time()

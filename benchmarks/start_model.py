@@ -26,7 +26,7 @@ class NoteFirstStep(tf.compat.v1.train.SessionRunHook):
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Called after each step."""
         if not self._path.exists():
-            # Complete as soon as it is there.
+            # The rename makes the file complete as soon as it exists.
             part = self._path.with_suffix(".part")
             part.write_text(str(time.time()))
             part.rename(self._path)

@@ -21,10 +21,10 @@ class System:
     """One way to train.
 
     Attributes:
-        name: As the command line calls it.
+        name: Its name on the command line.
         about: One line for `--list`.
         program: Full name of the module whose `run(task)` is one of its processes.
-        modes: What it can do.
+        modes: The modes that it has.
         roles: Roles of its processes in the order in which they start. There are as many "ps" and
             "worker" as asked for, and one of any other.
         reader: The role whose process 0 knows the global step.
@@ -33,10 +33,10 @@ class System:
         fork: Whether its processes may be forked from one that has imported TensorFlow.
         package: What has to be installed, or None.
         one_host: Whether it runs on one host only.
-        one_ps: Whether it knows but one parameter server.
+        one_ps: Whether it has only one parameter server.
         transfers: Whether it can move bytes without a model.
         tables: Whether it can train tables without moving all of their rows.
-        options: Given to its program.
+        options: Options of its program.
     """
 
     name: str

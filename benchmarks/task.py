@@ -1,4 +1,4 @@
-"""`Task`: what one process of a measured system is told, and how it tells how far it is."""
+"""`Task`: the description of one process of a measured system, and its way to report progress."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Task:
         threads: Threads of one operation (intra-op), the same for every system.
         max_wait_secs: Bound of each wait.
         network: Network namespace to enter, or None.
-        options: What a variant of a system adds.
+        options: Options of this variant of the system.
     """
 
     program: str
@@ -60,12 +60,12 @@ class Task:
 
     @property
     def log_path(self) -> Path:
-        """Takes what it prints."""
+        """The file of its output."""
         return Path(self.folder) / f"{self.name}.log"
 
     @property
     def count_path(self) -> Path:
-        """Takes what it counted, as JSON."""
+        """The file of its counts, as JSON."""
         return Path(self.folder) / f"{self.name}.count.json"
 
     def to_json(self) -> str:
@@ -78,11 +78,11 @@ class Task:
         return cls(**json.loads(text))
 
     def find_workload(self) -> Workload:
-        """What it trains."""
+        """Returns the workload that it trains."""
         return find_workload(self.workload)
 
     def board(self, role: str | None = None, index: int = 0, *, create: bool = False) -> Board:
-        """Its own board, or that of another process of the run."""
+        """Opens its own board, or that of another process of the run."""
         name = self.name if role is None else f"{role}-{index}"
         return Board(Path(self.folder) / f"{name}.board", create=create)
 
@@ -115,13 +115,13 @@ class Task:
         global_step: Callable[[], int] | None,
         count: Callable[[], Mapping[str, float]] | None = None,
     ) -> NoReturn:
-        """Does steps until the harness ends the process.
+        """Makes steps until the harness ends the process.
 
         Args:
-            step: Does one.
+            step: Makes one step.
             global_step: Returns the updates of the model so far, by all workers; None for the steps
                 of this process.
-            count: Does one step and counts what it sends.
+            count: Makes one step and counts its transfers.
         """
         board = self.board()
         step()

@@ -28,7 +28,7 @@ _LOG_LINES = 4
 
 @dataclass(frozen=True)
 class Settings:
-    """How each trial of a comparison is done.
+    """The conditions of each trial of a comparison.
 
     Attributes:
         workers: Number of workers.
@@ -38,7 +38,7 @@ class Settings:
         steps: Instead of `secs`: the window ends when so many global steps are done.
         warmup_secs: Seconds from the last process's first step to the window.
         threads: Threads of one operation, for every system; None: cores divided by workers.
-        max_wait_secs: Bound of each wait; what takes longer counts as hung.
+        max_wait_secs: Bound of each wait; a longer wait counts as hung.
     """
 
     workers: int = 2
@@ -56,16 +56,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial.
+    """The outcome of a trial.
 
     Attributes:
         status: "ok", "failed" (a process ended), "hung" (no progress in time), or "skipped".
-        detail: Why not "ok".
+        detail: The reason, if not "ok".
         steps_per_sec: Global steps per second.
-        sent_bytes: Bytes that crossed the network per global step, headers and whatever else is
-            on loopback included.
+        sent_bytes: Bytes that crossed the network per global step, with headers and any other
+            traffic on loopback.
         cpu_secs: Seconds of processor time per global step, of all processes together.
-        counts: What the system counted in one step of one worker.
+        counts: The transfers counted in one step of one worker.
     """
 
     status: Status
@@ -88,13 +88,13 @@ class Trial:
     """A measurement; `run` does it once.
 
     Args:
-        system: What is measured.
+        system: The system to measure.
         workload: Name of the workload.
         mode: "async" or "sync".
-        settings: How.
+        settings: The conditions.
         processes: Starts its processes.
-        network: Gives them places.
-        count: Whether to have one step's transfers counted after the window.
+        network: Gives the processes their addresses.
+        count: True to have one step's transfers counted after the window.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Trial:
             self._children.append(self._processes.start(task, fork=self._system.fork))
 
     def _extra_options(self) -> dict[str, int]:
-        # Whoever starts workers itself has to know how many.
+        # A system that starts workers itself has to know their number.
         return {} if "worker" in self._system.roles else {"workers": self._settings.workers}
 
     def _await_ready(self) -> None:
@@ -198,7 +198,7 @@ class Trial:
         )
 
     def _readers(self) -> list[str]:
-        """Who is asked for the global step."""
+        """Returns the processes to ask for the global step."""
         role = self._system.reader
         summed = self._system.sums and self._mode == "async"
         return [task.name for task in self._tasks if task.role == role][: None if summed else 1]

@@ -72,7 +72,7 @@ def load() -> Object:
 
 
 def public_names(module: Object) -> list[str]:
-    """`__all__`, and what is imported under the same name (`import X as X`); modules come last."""
+    """Returns `__all__` and the names imported with `import X as X`; modules come last."""
     source = "\n".join(module.lines_collection[module.filepath])
     again = [
         name.name
@@ -86,9 +86,9 @@ def public_names(module: Object) -> list[str]:
 
 
 def sections(module: Object, path: str, places: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Sections of the names that are ours, and table rows of those that are TensorFlow's.
+    """Returns sections of our own names, and table rows of TensorFlow's.
 
-    `places` has the name under which the page shows an object already, by the object's own path.
+    `places` has, by an object's own path, the name under which the page already shows it.
     """
     ours, theirs = [], []
     for name in public_names(module):

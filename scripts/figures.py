@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 LEFT_OUT = ("benchmarks", "deploy", "docs", "examples", "scripts", "tests")
-# Signatures there are those of the original API.
+# Signatures in these files are those of the original API.
 ORIGINAL_API = ("contrib", "train")
 MOST_PARAMETERS, MOST_IN_CONSTRUCTOR, MOST_METHODS, MOST_LINES = 6, 8, 20, 400
 # Modules of synchronous training, in each layout that the project has had.

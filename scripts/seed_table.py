@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Prints docs/original_api.md: every documented item of the original API, and what shows it.
+"""Prints docs/original_api.md: every documented item of the original API, and its tests.
 
 The items are read from the API's own documents in tests/data/seeds, the tests from their
-`@pytest.mark.original_api("KEY")`, and what differs from docs/differences.md.
+`@pytest.mark.original_api("KEY")`, and the differences from docs/differences.md.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ NAMES = "003_*"
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that a document promises.
+    """An item of a document: an argument, an error or a name.
 
     Attributes:
-        key: How tests name it. Of a documented error only the beginning: tests add which case.
+        key: Its key in tests. Of a documented error only the beginning: tests add the case.
         says: The document's own words, shortened.
     """
 
@@ -61,7 +61,7 @@ def items_of_loop(function: str) -> Iterator[Item]:
 
 
 def names_of_module() -> dict[str, str]:
-    """The names of `tf.train`, `queue_runner` included, and what the document says of each."""
+    """Returns the names of `tf.train`, with `queue_runner`, each with its text in the document."""
     found = re.findall(
         r"^\[`(?:class )?(\w+)(?:\(\.\.\.\))?`\]\([^)]*\)(?: module)?:? ?(.*)$",
         document(NAMES),

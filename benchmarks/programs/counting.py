@@ -1,4 +1,4 @@
-"""How many tensors and bytes cross between tasks in one step."""
+"""The number of tensors and bytes that cross between tasks in one step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def count_transfers(metadata: Any) -> dict[str, float]:
-    """Counts in what TensorFlow tells of one step.
+    """Counts the transfers in TensorFlow's record of one step.
 
     Args:
         metadata: A `RunMetadata` with partition graphs and a full trace.

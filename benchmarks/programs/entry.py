@@ -16,10 +16,10 @@ _CLONE_NEWNET = 0x40000000
 
 
 def die_with_parent(parent: int) -> None:
-    """The kernel kills this process when the one that started it is gone.
+    """Has the kernel kill this process when its parent is gone.
 
     Args:
-        parent: Process id of the one that started it.
+        parent: Process id of the parent.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -30,7 +30,7 @@ def enter_network(name: str) -> None:
     """Moves this process to a network namespace, as `ip netns exec` does; threads must not run yet.
 
     Raises:
-        OSError: There is none of that name, or this process may not enter it.
+        OSError: There is no namespace of that name, or this process may not enter it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     with open(f"/run/netns/{name}") as namespace:

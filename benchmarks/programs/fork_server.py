@@ -34,7 +34,7 @@ def start(text: str, parent: int) -> int:
 
 
 def _become(task: Task, parent: int) -> NoReturn:
-    """Goes on as the task, in the forked process."""
+    """Runs the task in the forked process, and ends the process."""
     code = 1
     try:
         os.setpgid(0, 0)

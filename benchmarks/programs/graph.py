@@ -16,10 +16,10 @@ v1 = tf.compat.v1
 
 
 def session_config(task: Task, *filters: str) -> Any:
-    """The same threads for every system.
+    """Makes a session configuration with the same threads for every system.
 
     Args:
-        task: What runs.
+        task: The task that runs.
         filters: Devices that a session sees; all if none is given.
     """
     return v1.ConfigProto(
@@ -35,9 +35,9 @@ def build_step(
     """Builds variables, input, loss and update in the default graph and its default device.
 
     Args:
-        workload: What is trained.
+        workload: The model to train.
         optimizer: Makes the optimizer.
-        worker_device: Where a pure transfer has its other end.
+        worker_device: The other end of a pure transfer.
 
     Returns:
         The op that trains, and the global step, int64.
@@ -56,7 +56,7 @@ def create_variables(workload: Workload) -> dict[str, Any]:
 
 
 def take_batch(workload: Workload) -> dict[str, Any]:
-    """One batch of the input pool, another in each step."""
+    """Returns one batch of the input pool, another in each step."""
     pool = workload.input_pool()
     size = next(iter(pool.values())).shape[0]
     index = tf.random.uniform([], maxval=size, dtype=tf.int32)
@@ -73,7 +73,7 @@ def initial_value(spec: VariableSpec) -> Callable[[], Any]:
 
 
 def read_step(session: Any, step: Any) -> Callable[[], int]:
-    """Reads the global step as it is on its parameter server."""
+    """Returns a function that reads the global step from its parameter server."""
 
     def read() -> int:
         # The hooks of a monitored session are for training steps. A recovery replaces the raw one.
@@ -83,7 +83,7 @@ def read_step(session: Any, step: Any) -> Callable[[], int]:
 
 
 def count_step(session: Any, train_op: Any) -> Callable[[], Mapping[str, float]]:
-    """Counts what one step sends between tasks."""
+    """Returns a function that counts the transfers of one step between tasks."""
 
     def count() -> Mapping[str, float]:
         options = v1.RunOptions(output_partition_graphs=True, trace_level=v1.RunOptions.FULL_TRACE)

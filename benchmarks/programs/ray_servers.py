@@ -44,7 +44,7 @@ class ParameterServer:
         return self._weights
 
     def get_weights(self) -> list[np.ndarray]:
-        """The weights as they are."""
+        """Returns the current weights."""
         return self._weights
 
 
@@ -111,7 +111,7 @@ def _sync_step(server: Any, actors: list[Any]) -> Callable[[], None]:
         nonlocal weights
         gradients = [each.compute_gradients.remote(weights) for each in actors]
         weights = server.apply_gradients.remote(*gradients)
-        # Without this the driver would go on without end ahead of the actors.
+        # Without this the driver would run ahead of the actors without end.
         ray.wait([weights])
 
     return step

@@ -1,8 +1,9 @@
-"""The bytes of a step through raw sockets: what the network and the machine allow.
+"""The bytes of a step through raw sockets: the limit of the network and the machine.
 
-A worker takes from each parameter server its share of the variables, and gives as many bytes back:
-afterwards, or, with the option `duplex`, at the same time. No serialization, no arithmetic; but, as
-in every system, each byte has a place of its own in memory on both sides, which caches do not hold.
+A worker reads from each parameter server its share of the variables, and writes as many bytes back.
+It does so afterwards or, with the option `duplex`, at the same time. There is no serialization and
+no arithmetic. As in every system, each byte has a place of its own in memory on both sides, so that
+caches do not hold it.
 """
 
 from __future__ import annotations

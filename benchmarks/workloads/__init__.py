@@ -1,1 +1,1 @@
-"""What is trained: the shapes of the variables, the input, and the loss, for every framework."""
+"""Workloads: the shapes of the variables, the input, and the loss, for every framework."""

@@ -39,7 +39,7 @@ def _catalog() -> dict[str, Callable[[str], Workload]]:
 
 
 def workload_names() -> tuple[str, ...]:
-    """All names but those of a family: see `find_workload`."""
+    """Returns all names except those of a family: see `find_workload`."""
     return tuple(_catalog())
 
 

@@ -1,4 +1,4 @@
-"""Models with large tables of which each step uses a few rows."""
+"""Models with large tables, of which each step uses a few rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The variables of known networks, with next to no arithmetic: what is left is moving them."""
+"""The variables of known networks, with hardly any arithmetic: only transfers remain."""
 
 from __future__ import annotations
 

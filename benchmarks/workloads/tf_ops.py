@@ -1,4 +1,4 @@
-"""What a model with tables needs, with TensorFlow's ops; `torch_ops` has the same names."""
+"""The functions of a model with tables, in TensorFlow; `torch_ops` has the same names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model with tables needs, with PyTorch; `tf_ops` has the same names."""
+"""The functions of a model with tables, in PyTorch; `tf_ops` has the same names."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class _HalfSquare(torch.autograd.Function):
 
 
 def half_square(values: Any) -> Any:
-    """A scalar whose gradient is the input, as that of TensorFlow's `l2_loss`.
+    """Makes a scalar whose gradient is the input, as that of TensorFlow's `l2_loss`.
 
-    Its value is 0: TensorFlow does not compute one either that nobody asks for.
+    Its value is 0: TensorFlow does not compute an unused value either.
     """
     return _HalfSquare.apply(values)

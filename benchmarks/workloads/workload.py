@@ -1,4 +1,4 @@
-"""`Workload`: one model with its input, independent of who trains it."""
+"""`Workload`: one model with its input, independent of the system that trains it."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Workload:
     """A model with its input.
 
     Attributes:
-        name: As the command line calls it.
+        name: Its name on the command line.
         about: One line for `--list`.
-        variables: What is trained, in the order in which the model uses it.
+        variables: The variables, in the order in which the model uses them.
         batches: Makes the pool of input: arrays [POOL_SIZE, ...], of which each step takes one.
         tf_loss: From variables and one batch, by name, to a scalar loss, with TensorFlow's ops;
             None for a pure transfer.
-        torch_loss: The same with PyTorch; None where nobody would train it so.
-        transfer: Instead of a loss: what crosses in a step. A pull reads all variables on the
+        torch_loss: The same with PyTorch; None if PyTorch users would not train it so.
+        transfer: The transfer of a step, instead of a loss. A pull reads all variables on the
             worker, a push adds a tensor to each.
         sparse: Names of the variables of which a step uses a few rows.
         learning_rate: Of gradient descent; tiny, so that the arithmetic stays finite however long

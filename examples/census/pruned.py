@@ -38,7 +38,7 @@ def build(task: TaskContext) -> TrainSpec:
         ValueError: A `--param` is unknown or malformed.
     """
     spec = train_spec(task, masked)
-    # After the masks: it prunes those that there are.
+    # After the masks, because it prunes the existing ones.
     pruning = Pruning(get_pruning_hparams().parse(SCHEDULE))
     pruning.add_pruning_summaries()
     return replace(
@@ -55,7 +55,7 @@ def build(task: TaskContext) -> TrainSpec:
 
 
 def evaluate(task: TaskContext) -> dict[str, tuple[Tensor, Tensor]]:
-    """Builds the evaluation graph: what `wide_deep.py` evaluates, and the sparsity."""
+    """Builds the evaluation graph: that of `wide_deep.py`, and the sparsity."""
     return {**evaluation(task, masked), "sparsity": v1.metrics.mean(sparsity())}
 
 

@@ -24,7 +24,7 @@ from paramserve import TaskContext, TrainSpec
 
 v1 = tf.compat.v1
 
-# TensorFlow is untyped; the names tell a reader what is meant.
+# TensorFlow is untyped; the names document the meaning.
 Tensor = Any
 Batch = dict[str, Tensor]
 # Makes a fully connected layer of inputs, units and a name.
@@ -89,7 +89,7 @@ CROSSINGS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set with `--param name=value`.
+    """Settings for `--param name=value`.
 
     Attributes:
         batch_size: Rows in one worker's step.
@@ -214,7 +214,7 @@ def training_batches(task: TaskContext, settings: Settings) -> Any:
 
 
 def features_of(settings: Settings) -> Callable[[Tensor], Batch]:
-    """Returns the function from a batch of lines, a string vector, to what the model reads."""
+    """Returns the function from a batch of lines, a string vector, to the model's input."""
     means, deviations = number_statistics()
 
     def features(batch: Tensor) -> Batch:
@@ -273,7 +273,7 @@ def wide_and_deep(batch: Batch, settings: Settings, layer: Layer) -> Tensor:
 
 
 def wide(batch: Batch, settings: Settings) -> Tensor:
-    """A linear model over the features and their crossings; its bias is that of the deep part."""
+    """Makes a linear model over the features and their crossings; the deep part has its bias."""
     with v1.variable_scope("wide"):
         weights = v1.get_variable(
             "weights", [settings.wide_buckets], initializer=v1.zeros_initializer()

@@ -20,7 +20,7 @@ from paramserve import TaskContext, TrainSpec
 
 v1 = tf.compat.v1
 
-# TensorFlow is untyped; the name tells a reader what is meant.
+# TensorFlow is untyped; the name documents the meaning.
 Tensor = Any
 
 ARMS = 3
@@ -31,7 +31,7 @@ TEST_BATCHES = 32
 def build(task: TaskContext) -> TrainSpec:
     """Builds the training graph of one task."""
     model = spiral_model()
-    # Every worker sees points of its own; stream 0 is the test's.
+    # Every worker has points of its own; stream 0 is for the evaluation.
     points, arms = spirals(stream=1 + task.index)
     logits = model(points, training=True)
     accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=1), arms), tf.float32))
@@ -59,8 +59,9 @@ def evaluate(task: TaskContext) -> dict[str, tuple[Tensor, Tensor]]:
 
 def spiral_model() -> keras.Model:
     """Returns the model: from points in pixels, (batch, 2), to logits, (batch, ARMS)."""
-    # Named layers give variables names that stay when a layer is added; keras makes them here,
-    # in the current graph, so the model has to be made anew for each.
+    # Named layers give variables names that stay when a layer is added. Keras makes the variables
+    # here,
+    # in the current graph, so each graph needs a model of its own.
     return keras.Sequential(
         [
             keras.Input([2]),
