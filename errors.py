@@ -14,9 +14,9 @@ class ExitCode(enum.IntEnum):
     2    Bad usage: an option, a reference to a model, TF_CONFIG, or a directory.
     3    A wait ran out (`--max-wait-secs`): something expected never came.
     130  Ended by Ctrl-C or SIGTERM; a chief has written a checkpoint, and the same command
-         goes on from it.
+         resumes from it.
     143  Preempted: a signal asked one process of a job to end. It has left in good order, and
-         the job goes on; whatever supervises it may start another.
+         the job continues; whatever supervises it may start another.
     ===  ==========================================================================
     """
 

@@ -1,4 +1,4 @@
-"""Processes that have to go: what parameter servers hold is made safe, then they are let go.
+"""Draining of parameter servers that gave notice: their parameters are saved, then they leave.
 
 A session names its parameter servers, so a generation ends with one of them in any case. It ends
 here at a moment of the chief's choice: between two steps, once a restore point of just that moment
@@ -36,8 +36,8 @@ class HandedOver(Exception):
     """This chief goes, and the tasks of its job wait for the one that follows it."""
 
 
-class Departures:
-    """Sees parameter servers off that gave notice.
+class Draining:
+    """Drains parameter servers that gave notice.
 
     Args:
         state: The job.
@@ -62,7 +62,7 @@ class Departures:
         self._paused = paused
         self._awaits_replacement = awaits_replacement
 
-    def are_due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether a server has given notice, and there is nothing left to wait for."""
         pending = self._state.notices.pending()
         if not pending or not self._awaits_replacement:
@@ -71,8 +71,8 @@ class Departures:
         spares = sum(record.state is TaskState.SPARE for record in servers)
         return spares >= len(pending) or any(map(_is_patience_over, pending))
 
-    def see_off(self, before_saving: Callable[[], None]) -> str:
-        """Makes safe what the servers hold that gave notice, and lets them go.
+    def drain(self, before_saving: Callable[[], None]) -> str:
+        """Saves the parameters of servers that gave notice, then releases them.
 
         Training over this generation is over with that.
 
@@ -80,7 +80,7 @@ class Departures:
             before_saving: Called when no step is applied any more.
 
         Returns:
-            Who was let go, for people.
+            The servers that were released, for people.
         """
         notices = self._state.notices
         pending = notices.pending()

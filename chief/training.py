@@ -24,7 +24,7 @@ from .checkpoints.mirror_service import MirrorService
 from .checkpoints.mirrors import RestorePoint
 from .checkpoints.schedule import SaveSchedule
 from .context import JobContext
-from .draining import Departures
+from .draining import Draining
 from .ending import Ending
 from .input.watch import ShardWatch
 from .membership.tasks import TaskState
@@ -118,7 +118,7 @@ class Training:
             on_failed=self._note_failed_checkpoint,
         )
         self._ending = Ending(job, self._aggregator, self._checkpoints, self._read_progress)
-        self._departures = Departures(
+        self._draining = Draining(
             state,
             self._checkpoints,
             self._mirrors,
@@ -205,10 +205,10 @@ class Training:
                 raise ServerLost(membership.missing())
             if self._aggregator:
                 self._aggregator.check()
-            if self._departures.are_due():
+            if self._draining.is_due():
                 interruptions.begin_recovery()
                 self._state.enter(Phase.RECOVERING)
-                raise ServerLost(self._departures.see_off(self._read_progress))
+                raise ServerLost(self._draining.drain(self._read_progress))
             if self._resizing.look(self._view) and (resized := self._make_way()) is not None:
                 return resized
             is_looking = membership.is_suspected or interruptions.is_awaiting_step

@@ -38,7 +38,7 @@ def status(
 
 
 def stop(chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False) -> None:
-    """Ends a running job with a checkpoint; the same `run` command goes on from it."""
+    """Ends a running job with a checkpoint; the same `run` command resumes from it."""
     with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
         job.stop()
         typer.echo(f"the job at {job.address} is ending")
@@ -90,7 +90,7 @@ def _await_scaled(
         if time.monotonic() > deadline:
             raise WaitTimeout(
                 f"--max-wait-secs {max_wait_secs:g} ran out: the job has not {missing} yet; "
-                "it goes on without this command, see `paramserve status`"
+                "it continues without this command, see `paramserve status`"
             )
         time.sleep(SCALE_LOOK_SECS)
     has_moved = answer.resizes > before.resizes

@@ -58,7 +58,7 @@ class Job:
         on_status: Callable[[pb.JobStatus], None] | None = None,
         stop: threading.Event | None = None,
     ) -> JobResult:
-        """Runs the job to its end; a run with the same `logdir` goes on from its checkpoint.
+        """Runs the job to its end; a run with the same `logdir` resumes from its checkpoint.
 
         Args:
             on_status: Called with the job's status a few times a second; None shows the progress

@@ -35,9 +35,9 @@ class JobOptions:
             planned, whoever computes them. Fewer leaves the rest as backup workers. "all": one of
             each worker that is there, so that a step is of fewer while one is gone.
         max_steps: Global step at which training ends; None: when the input ends.
-        ps_on_workers: Whether the planned workers hold the parameters themselves, a shard each,
+        ps_on_workers: Whether the planned workers host the parameters themselves, a part each,
             in place of parameter servers in processes of their own.
-        chief_trains: Whether the chief's process runs a worker as well; it holds no shard.
+        chief_trains: Whether the chief's process runs a worker as well; it hosts no parameters.
         save_checkpoint_secs: Seconds between two checkpoints; None: none by time.
         save_checkpoint_steps: Global steps between two checkpoints; None: none by steps.
         keep_checkpoints: Newest checkpoints to keep; 0 keeps all.
@@ -89,7 +89,7 @@ class JobOptions:
         ),
     ] = None
     ps_on_workers: Annotated[
-        bool, Option(help="Workers hold the parameters, a shard each; no parameter servers.")
+        bool, Option(help="Workers host the parameters, a part each; no parameter servers.")
     ] = False
     chief_trains: Annotated[bool, Option(help="The chief's process runs a worker as well.")] = False
     save_checkpoint_secs: Annotated[
@@ -182,7 +182,7 @@ class JobOptions:
         least = 0 if self.chief_trains else 1
         if self.num_workers < least:
             raise UsageError(f"--workers {self.num_workers}: expected at least {least}")
-        self._check_shards()
+        self._check_hosts()
         check_ranges(self)
         self._check_replicas()
         self._check_recovery()
@@ -213,7 +213,7 @@ class JobOptions:
             return 0
         return int(self.replicas_to_aggregate or self.trainers)
 
-    def _check_shards(self) -> None:
+    def _check_hosts(self) -> None:
         if not self.ps_on_workers:
             return
         if self.num_workers == 0:
@@ -223,7 +223,7 @@ class JobOptions:
         if self.num_ps != self.num_workers:
             raise UsageError(
                 f"--ps {self.num_ps} with --ps-on-workers and --workers {self.num_workers}: each "
-                "worker holds one shard of the parameters; leave --ps out"
+                "worker hosts one part of the parameters; leave --ps out"
             )
         # These treat what lies on a parameter server in one way, and what lies here in another.
         for name, value, neutral in (
@@ -232,7 +232,7 @@ class JobOptions:
         ):
             if value != neutral:
                 raise UsageError(
-                    f"--{name} {value} with --ps-on-workers: a worker's own shard has no copies "
+                    f"--{name} {value} with --ps-on-workers: parameters on a worker have no copies "
                     "that lag behind; leave one of them out"
                 )
 

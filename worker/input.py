@@ -104,7 +104,7 @@ class LeasedInput:
         self._open: dict[int, _Open] = {}
         self._finished: list[pb.FinishedShard] = []
         self._next_number = self._valid_from = 0
-        self._must_drain = False
+        self._must_discard = False
         self._heard = self._progressed = clock()
         self._longest_step = 0.0
         self._holds = HoldWatch(
@@ -212,7 +212,7 @@ class LeasedInput:
         """Gives back all that is read, as a step of it may have been lost."""
         with self._lock:
             self._valid_from = self._next_number
-            self._must_drain |= bool(self._open)
+            self._must_discard |= bool(self._open)
             for number in list(self._open):
                 self._finish(number, broken_off=True)
 
@@ -224,9 +224,9 @@ class LeasedInput:
         """
         if self._open and self._clock() - self._heard > self._lease_secs:
             self._report(CHECK_SECS)
-        return not self._must_drain
+        return not self._must_discard
 
-    def drain(self, next_positions: Callable[[], Sequence[Sequence[int]]]) -> None:
+    def discard_void(self, next_positions: Callable[[], Sequence[Sequence[int]]]) -> None:
         """Discards the batches of leases that were given back.
 
         One batch too many goes with it; it is dealt again.
@@ -235,11 +235,11 @@ class LeasedInput:
             next_positions: Takes the next batch, or batches, out of the input.
         """
         thrown = 0
-        while self._must_drain:
+        while self._must_discard:
             positions = next_positions()
             thrown += len(positions)
             if all(number >= self._valid_from for _, _, number in positions):
-                self._must_drain = False
+                self._must_discard = False
                 self.complete(positions)
         log.info("%d batches of leases that are void were thrown away", thrown)
 

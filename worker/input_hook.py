@@ -36,7 +36,7 @@ class InputHook(tf.compat.v1.train.SessionRunHook):
         """Asks for the positions of the step, once what is void is out of the way."""
         if not self._source.check():
             with suppress(tf.errors.OutOfRangeError):  # The step will see that for itself.
-                self._source.drain(lambda: self._positions(run_context.session))
+                self._source.discard_void(lambda: self._positions(run_context.session))
         self._source.begin_step()
         self._started = time.perf_counter()
         return tf.compat.v1.train.SessionRunArgs(self._position)

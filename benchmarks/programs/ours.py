@@ -60,7 +60,7 @@ class _OnServers:
 
 
 class _OnWorkers:
-    """A shard of the parameters on each worker."""
+    """A part of the parameters on each worker."""
 
     def __init__(self, task: Task) -> None:
         self.cluster = {"ps": list(task.addresses["worker"])}

@@ -155,7 +155,7 @@ class Failures:
             raise JobFailed(
                 f"--max-bad-records {self._max_bad_records}: {aside.what} ({aside.records}{total}) "
                 f"cannot be trained on: {aside.error}. Mend the input or allow more bad records: "
-                "the same command goes on from the checkpoint"
+                "the same command resumes from the checkpoint"
             )
 
     def forget(self, shard: int) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from paramserve.chief.draining import Departures
+from paramserve.chief.draining import Draining
 from paramserve.chief.membership.tasks import TaskState
 from paramserve.chief.state import JobState
 from paramserve.cluster.spec import Role, Task
@@ -81,35 +81,35 @@ def story(state):
 
 @pytest.fixture
 def make(state, story):
-    return lambda awaits=False, **parts: Departures(state, *story.parts(**parts), awaits)
+    return lambda awaits=False, **parts: Draining(state, *story.parts(**parts), awaits)
 
 
-def test_nobody_who_stays_is_seen_off(state, make):
-    assert not make().are_due()
+def test_a_server_that_stays_is_not_drained(state, make):
+    assert not make().is_due()
     give_notice(state, 1)
-    assert make().are_due()
+    assert make().is_due()
 
 
 def test_a_replacement_that_is_on_its_way_is_waited_for(state, make):
-    departures = make(awaits=True)
+    draining = make(awaits=True)
     give_notice(state, 1)
-    assert not departures.are_due()
+    assert not draining.is_due()
     join(state, PS, "s", spare=True)
-    assert departures.are_due()
+    assert draining.is_due()
     give_notice(state, 0)
-    assert not departures.are_due(), "one for each"
+    assert not draining.is_due(), "one for each"
 
 
 def test_a_replacement_that_does_not_come_is_not_waited_for(state, make):
-    departures = make(awaits=True)
+    draining = make(awaits=True)
     give_notice(state, 1, secs=0.0)
-    assert departures.are_due()
+    assert draining.is_due()
 
 
 def test_the_model_is_saved_while_nothing_moves_and_then_they_go(state, story, make):
     give_notice(state, 0)
     give_notice(state, 1)
-    said = make().see_off(lambda: story.tell("look"))
+    said = make().drain(lambda: story.tell("look"))
     assert said == "ps:0, ps:1 left on notice"
     assert story.told == [
         ("no more checkpoints", 2),
@@ -124,7 +124,7 @@ def test_the_model_is_saved_while_nothing_moves_and_then_they_go(state, story, m
 
 def test_mirrors_serve_where_there_are_any(state, story, make):
     give_notice(state, 1)
-    make(mirrored=True).see_off(lambda: None)
+    make(mirrored=True).drain(lambda: None)
     what = [what for what, _ in story.told]
     assert what == ["no more mirrors", "no more checkpoints", "hold", "mirror", "go on"]
 
@@ -132,7 +132,7 @@ def test_mirrors_serve_where_there_are_any(state, story, make):
 def test_mirrors_that_go_along_do_not_serve(state, story, make):
     give_notice(state, 0)
     give_notice(state, 1)
-    make(mirrored=True, survives=False).see_off(lambda: None)
+    make(mirrored=True, survives=False).drain(lambda: None)
     assert ("save", 2) in story.told
 
 
@@ -140,13 +140,13 @@ def test_workers_that_cannot_be_held_lose_their_sessions_first(state, make):
     """They make no step between what is saved and the end of the generation."""
     give_notice(state, 1, secs=1.0)
     over = []
-    make(held=False).see_off(lambda: over.append(state.membership.await_over(0, 0.0)))
+    make(held=False).drain(lambda: over.append(state.membership.await_over(0, 0.0)))
     assert over == [1]
 
 
 def test_who_cannot_be_saved_goes_all_the_same(state, story, make, caplog):
     story.fails = True
     give_notice(state, 1)
-    make().see_off(lambda: None)
+    make().drain(lambda: None)
     assert len(state.membership.up(PS)) == 1
     assert "the disk is full" in caplog.text

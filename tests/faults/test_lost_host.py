@@ -1,4 +1,4 @@
-"""A host that is lost for good, with the chief on it: the job goes on from another one."""
+"""A host that is lost for good, with the chief on it: the job resumes on another one."""
 
 import signal
 from contextlib import ExitStack

@@ -135,7 +135,7 @@ def has_gone_on(case, before, status):
         return status.global_step >= LATE_STEPS
     if case.role == "ps" and status.recoveries > before.recoveries:
         return True
-    # Without a loss it goes on from where it was; with one, it may be put back first.
+    # Without a loss it continues from where it was; with one, it may be put back first.
     margin = 8 * LATE_STEPS if case.role == "ps" else LATE_STEPS
     return status.global_step >= before.global_step + margin
 

@@ -84,7 +84,7 @@ def ordinary(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def story(ordinary, tmp_path_factory):
-    """A sync job on workers goes on from there; one of them is killed and comes back."""
+    """A sync job on workers resumes from there; one of them is killed and comes back."""
     logdir = tmp_path_factory.mktemp("story") / "job"
     begin = copy_checkpoint(Path(ordinary.logdir), logdir)
     job = make_job(

@@ -40,7 +40,7 @@ def recovered(address):
 
 
 def test_a_preempted_parameter_server_hands_over_what_it_holds(start, logdir):
-    """Training goes on while a process is started for it; then it goes on from the last step."""
+    """Training continues while a process is started for it; then it resumes from the last step."""
     command, address = start_run(start, logdir, "--async")
     before = until(lambda: trained(address), "steps")
 

@@ -378,7 +378,7 @@ def test_a_worker_that_was_taken_as_lost_trains_on_nothing_that_others_read(serv
         thrown.append(batches.pop(0))
         return [thrown[-1]]
 
-    source.drain(next_positions)
+    source.discard_void(next_positions)
     assert [number for _, _, number in thrown] == [0, 1, 2]
     assert source.check()
 

@@ -125,7 +125,7 @@ def test_an_error_is_raised_again_once_the_model_is_saved(
         )
     assert saved() == (2 if where == "step_begin" else 3)
     assert failing.after[-1] == other.after[-1] == ("end", True)
-    # The next call goes on from there, with the same monitors.
+    # The next call resumes from there, with the same monitors.
     train(graph, output_dir, counter.train_op, counter.loss, monitors=[failing], max_steps=9)
     assert saved() == 9
 

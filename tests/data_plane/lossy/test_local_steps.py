@@ -48,7 +48,7 @@ def test_changes_of_two_workers_add_up(open_worker, linear):
         for _ in range(4):
             for worker, x in ((one, ONES), (two, 10 * ONES)):
                 seen.append(int(worker.step("seen", {worker.ops["x"]: x})[0]))
-        # Each goes on from what it had; after two steps, from what both have done by then.
+        # Each continues from what it had; after two steps, from what both have done by then.
         assert seen == [0, 0, -1, -10, -2, -22, -3, -32]
         assert one.value("w")[0] == -44
 
