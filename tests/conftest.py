@@ -1,4 +1,4 @@
-"""What all tests share: quiet, small processes, and nothing left behind."""
+"""Settings of all tests: quiet, small processes, and nothing left behind."""
 
 import os
 

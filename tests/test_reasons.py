@@ -1,4 +1,4 @@
-"""What an error says in one line: the reason, the op, and the user's own file and line."""
+"""The one-line form of an error: the reason, the op, and the user's own file and line."""
 
 import inspect
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ GATHER = "indices = 5 is not in [0, 2)"
 
 
 def five():
-    """Known only when the graph runs, so that no error comes of it earlier."""
+    """Makes a value known only when the graph runs, so that no error comes earlier."""
     return v1.placeholder_with_default(5, [])
 
 

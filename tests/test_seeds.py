@@ -1,4 +1,4 @@
-"""The original API's own documents, held against what is here."""
+"""The original API's own documents, compared with this package."""
 
 import ast
 import importlib.util
@@ -71,7 +71,7 @@ def test_every_argument_exists_with_its_documented_default(function):
             assert parameter.default is model_pruning.learning.train_step
         else:
             assert parameter.default == ast.literal_eval(default), parameter.name
-    # What is not in the document may be given by keyword only, and may be left out.
+    # Arguments beyond the document are keyword-only and optional.
     more = [p for p in ours.values() if p.kind is not p.POSITIONAL_OR_KEYWORD]
     assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in more)
 
@@ -105,7 +105,7 @@ def test_every_documented_item_is_shown_by_a_test():
     marked = seed_table.marked_tests()
     items = seed_table.all_items()
     assert [item.key for item in items if not seed_table.tests_of(item, marked)] == []
-    # Nor is a test marked with what is in no document.
+    # Every mark of a test is in a document.
     known = {item.key for item in items}
     assert {key for key in marked if key.partition(": ")[0] not in known} == set()
 

@@ -13,7 +13,7 @@ PRIVATE_MODULES = ("tensorflow.python", "tensorflow.core", "keras.src")
 # Names of Python, Ray and named tuples.
 OTHER_NAMES = {"_exit", "_getframe", "_global_node", "_private", "_replace", "_run_exitfuncs"}
 
-# What subclasses of TensorFlow's own classes use of them, by file.
+# Private names that subclasses of TensorFlow's own classes use, by file.
 INHERITED = {
     # The methods that `Optimizer` documents for new kinds of optimizers, and Adam's values.
     "train/adam.py": {
@@ -22,7 +22,7 @@ INHERITED = {
         *("_beta1", "_beta1_t", "_beta2", "_beta2_t", "_non_slot_dict", "_use_locking"),
     },
     "train/row_sparse_adam.py": {"_beta1_t", "_beta2_t", "_epsilon_t", "_lr_t", "_use_locking"},
-    # What a prepared run raises names no op; a session's own runs go through this as well.
+    # An error of a prepared run names no op; a session's own runs go through this as well.
     "cluster/session.py": {"_do_call"},
     # `close` and the end of `with` lead to one method, which waits before it closes the session.
     "train/monitored_session.py": {"_close_internal", "_coordinated_creator", "_tf_sess"},
@@ -32,7 +32,7 @@ INHERITED = {
         *("_init_session_manager", "_local_init_op", "_local_init_run_options"),
         *("_ready_op", "_recovery_wait_secs"),
     },
-    # The hook opens its writer in `begin`, and is told there of steps that are made on a device.
+    # The hook opens its writer in `begin`, and learns there of steps that are made on a device.
     "train/checkpoint_hook.py": {"_set_steps_per_run", "_summary_writer"},
 }
 
@@ -51,7 +51,7 @@ def is_private(name):
 
 
 def is_of_this_object(value):
-    """Whether an expression is `self`, `cls` or `super()`."""
+    """Returns whether an expression is `self`, `cls` or `super()`."""
     called = value.func if isinstance(value, ast.Call) else value
     return isinstance(called, ast.Name) and called.id in ("self", "cls", "super")
 

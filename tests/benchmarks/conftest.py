@@ -1,4 +1,4 @@
-"""What the tests of the benchmarks share: processes that end with each module."""
+"""Fixtures of the benchmarks' tests: processes that end with each module."""
 
 import sys
 import textwrap

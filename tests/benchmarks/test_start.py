@@ -1,4 +1,4 @@
-"""The benchmark of starts: what it takes until the first step, of a job and of TensorFlow alone."""
+"""The benchmark of starts: the time to the first step, of a job and of TensorFlow alone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""One measurement: what comes out, what a failure and a hang look like, and what is left over."""
+"""One measurement: its outcome, failures and hangs, and nothing left over."""
 
 import os
 import subprocess
@@ -134,7 +134,8 @@ def test_a_limited_link_limits(measure):
     with LimitedLink("20mbit") as link:
         outcome = measure(find_system("tcp"), network=link)
         assert outcome.status == "ok", outcome.detail
-        # 33,280 bytes each way, one way after the other; what the bucket holds comes on top.
+        # 33,280 bytes each way, one way after the other; the initial content of the bucket comes on
+        # top.
         moved = outcome.steps_per_sec * 33_280
         assert 0.1 * 20e6 / 8 < moved < 1.6 * 20e6 / 8
         assert outcome.sent_bytes > 2 * 33_280

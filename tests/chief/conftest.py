@@ -74,7 +74,7 @@ def build_graph():
 
 @pytest.fixture
 def counting_model():
-    """A model whose weight counts the steps down, and has a slot."""
+    """A model whose weight counts the steps down, and which has a slot."""
 
     def build(task):
         weight = tf.compat.v1.get_variable("w", [3], initializer=tf.zeros_initializer())

@@ -19,7 +19,7 @@ BOUNDED = tf.compat.v1.RunOptions(timeout_in_ms=30_000)
 
 
 class SyncJob:
-    """A chief whose aggregator a test drives, and one worker."""
+    """A chief with an aggregator driven by the test, and one worker."""
 
     def __init__(self, build_graph, build, cluster, logdir):
         self.built = build_graph(build, sync=True)
@@ -53,9 +53,9 @@ def job(build_graph, counting_model, cluster, tmp_path):
 
 
 def test_who_waits_since_an_earlier_generation_takes_no_token_of_this_one(job):
-    """Its session is lost and does not know it yet."""
+    """Its session is lost, but still waits."""
     waiting = call_in_background("earlier generation", job.take_token)
-    time.sleep(1)  # Nobody can see who waits at a queue.
+    time.sleep(1)  # The waiters of a queue are not visible.
     job.aggregator.start(num_workers=1)
     assert waiting.result(30) is None
     job.take_token()
@@ -118,7 +118,7 @@ def test_a_pause_does_not_wait_for_a_gradient_that_never_comes(job):
 
 
 def test_a_pause_is_given_up_with_the_model(job):
-    """What was lost never ends the step under way."""
+    """A gradient in a lost ledger never ends the step under way."""
     job.aggregator.start()
     job.take_token()
     time.sleep(0.1)  # The step is under way.
@@ -209,7 +209,7 @@ def test_what_was_pushed_before_a_restore_is_not_of_the_step_under_way(job, tmp_
 def test_nobody_gets_a_token_too_many_while_a_worker_is_slow_to_come(
     build_graph, cluster, tmp_path
 ):
-    """After a recovery: the first has given its gradient, the second opens its session yet."""
+    """After a recovery one worker has given its gradient; the other still opens its session."""
     job = TwoWorkers(build_graph, cluster, str(tmp_path))
     job.aggregator.start(workers={0: "a", 1: "b"})
     job.take_token(0)
@@ -262,7 +262,7 @@ def test_a_stall_gives_a_token_to_the_one_that_is_late_alone(build_graph, cluste
 
 
 class TwoWorkers:
-    """A chief whose aggregator a test drives, and two workers with 1 and 10 examples in a step."""
+    """The same with two workers, which have 1 and 10 examples in a step."""
 
     def __init__(self, build_graph, cluster, logdir, replicas=2):
         def build(task):
@@ -298,7 +298,7 @@ class TwoWorkers:
         until(lambda: self.session.run(self.built.global_step) == 1)
 
     def watch_through_a_stall(self):
-        """Whether the aggregator has looked after a stall, which it logs."""
+        """Returns whether the aggregator has looked after a stall, which it logs."""
         stalls = []
         clock = self.aggregator._dealer.stalls
         restart, clock.restart = clock.restart, lambda: (stalls.append(1), restart())
@@ -325,14 +325,14 @@ class TwoWorkers:
 
 @pytest.fixture
 def all_of_two(build_graph, cluster, tmp_path):
-    """A job whose steps are of one gradient of each worker that is there."""
+    """A job whose steps take one gradient of each worker that is there."""
     job = TwoWorkers(build_graph, cluster, str(tmp_path), replicas=0)
     yield job
     job.close()
 
 
 def refill(job):
-    """What the chief's main loop does while somebody has come or gone."""
+    """Does the work of the chief's main loop after a worker has joined or left."""
     for _ in range(4):
         job.aggregator.watch()
         time.sleep(0.05)

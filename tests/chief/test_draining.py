@@ -1,4 +1,4 @@
-"""Parameter servers that have to go: when the chief sees them off, and in which order."""
+"""Draining of parameter servers: the time of each release, and the order of its parts."""
 
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def give_notice(state, index, secs=600.0):
 
 
 class Story:
-    """What the parts of a chief were asked to do, in order, and who was in the job then."""
+    """The calls to the parts of a chief, in order, with the members of the job at each."""
 
     def __init__(self, state):
         self._state = state
@@ -137,7 +137,7 @@ def test_mirrors_that_go_along_do_not_serve(state, story, make):
 
 
 def test_workers_that_cannot_be_held_lose_their_sessions_first(state, make):
-    """They make no step between what is saved and the end of the generation."""
+    """They make no step between the save and the end of the generation."""
     give_notice(state, 1, secs=1.0)
     over = []
     make(held=False).drain(lambda: over.append(state.membership.await_over(0, 0.0)))

@@ -1,4 +1,4 @@
-"""A chief that waits for an answer of a frozen server still sees that its lease runs out."""
+"""The lease of a frozen server runs out also while the chief waits for its answer."""
 
 import threading
 
@@ -28,7 +28,7 @@ def membership(now):
 
 @pytest.fixture
 def session():
-    """One whose call of `endless` never ends by itself."""
+    """A session whose call of `endless` never ends by itself."""
     with tf.Graph().as_default() as graph:
         v1.FIFOQueue(1, tf.int32, shapes=[()]).dequeue(name="endless")
         tf.constant(7, name="seven")

@@ -1,4 +1,4 @@
-"""What Prometheus sees of a job."""
+"""The metrics of a job for Prometheus."""
 
 import pytest
 from prometheus_client import CollectorRegistry

@@ -1,4 +1,4 @@
-"""How a generation ends, as a value, and what the next one is told of the model."""
+"""The end of a generation as a value, and the next one's instructions for the model."""
 
 import pytest
 import tensorflow as tf

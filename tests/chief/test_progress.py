@@ -63,7 +63,7 @@ def test_losses_and_metrics_are_averaged_over_those_who_reported_one(progress):
     reports = [
         pb.WorkerReport(loss=1.0, metrics={"accuracy": 0.5, "only_here": 7.0}),
         pb.WorkerReport(loss=3.0, metrics={"accuracy": 0.7}),
-        pb.WorkerReport(local_steps=0),  # Has made no step yet.
+        pb.WorkerReport(local_steps=0),  # No step yet.
     ]
     snapshot = progress.update(0.0, 1, 1, reports)
     assert snapshot.loss == pytest.approx(2.0)

@@ -1,4 +1,4 @@
-"""The end of a job: who is waited for, and who is not."""
+"""The end of a job: the tasks that the chief waits for, and the others."""
 
 import socket
 import threading
@@ -22,14 +22,14 @@ def membership(clock):
 
 @pytest.fixture
 def listening():
-    """The address of a process that is there."""
+    """The address of a live process."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def deserted():
-    """An address where nobody is any more."""
+    """An address where no process listens any more."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 

@@ -1,4 +1,4 @@
-"""What TensorBoard reads: the job's own scalars, the model's summaries, evaluations."""
+"""The events for TensorBoard: the job's own scalars, the model's summaries, evaluations."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ v1 = tf.compat.v1
 
 @pytest.fixture(autouse=True)
 def temporary_files(tmp_path, monkeypatch):
-    """Those of the tests go with them."""
+    """Temporary files of a test are deleted with it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -137,7 +137,7 @@ def test_evaluations_have_a_place_of_their_own(open_service, read_events):
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_marks_its_start(open_service, read_events):
-    """TensorBoard then drops what an earlier life of the model wrote beyond that step."""
+    """TensorBoard then drops events of earlier runs beyond that step."""
     service = open_service(every_steps=1)
     service.start_session(40)
     service.write_progress(snapshot(41))

@@ -28,7 +28,7 @@ def join(membership, role, life, **more):
 
 @pytest.fixture
 def left():
-    """What a chief left: two parameter servers, a spare, two workers, one of them done."""
+    """Tasks without a chief: two parameter servers, a spare, two workers, one of them done."""
     membership = make()
     for life in ("a", "b"):
         join(membership, Role.PS, life)
@@ -104,7 +104,7 @@ def test_another_job_in_the_same_directory_is_not_taken_over(left):
 
 
 def test_a_process_that_ended_without_a_chief_is_lost_to_the_next_one(left):
-    """Each task starts with a whole lease; who knows better need not wait for its end."""
+    """Each task starts with a whole lease; an exact report makes the wait for its end needless."""
     after = make()
     adopt(left[0], "job-1", after, plan())
     assert after.lose("w", "its process is gone") == [Task(Role.WORKER, 0)]

@@ -29,7 +29,7 @@ def invoke():
 
 @pytest.fixture
 def invoke_narrow():
-    """As `invoke`, in 80 columns."""
+    """Calls `invoke` with 80 columns."""
     return _invoke_with({**PLAIN, "COLUMNS": "80", "TERMINAL_WIDTH": "80"})
 
 

@@ -1,4 +1,4 @@
-"""How arguments are read, and how commands end."""
+"""The parsing of arguments, and the ends of commands."""
 
 import pytest
 import typer

@@ -1,4 +1,4 @@
-"""Where options come from: a flag, then the environment, then a file, then the default."""
+"""The sources of options: a flag, then the environment, then a file, then the default."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `paramserve status` shows in a terminal of 80 columns, a narrow one, and a pipe."""
+"""The output of `paramserve status` in a terminal of 80 columns, a narrow one, and a pipe."""
 
 import pytest
 
@@ -61,4 +61,4 @@ def test_a_pipe_gets_one_line_for_each_task(show):
     lines = show(None).splitlines()
     [worker] = [line for line in lines if "worker:1234" in line]
     assert "1,234,567 steps, 123,456,789 examples, loss 0.12346; its process is gone" in worker
-    assert sum("ps:123" in line for line in lines) == 2, "where it is, and what it holds"
+    assert sum("ps:123" in line for line in lines) == 2, "its address, and its parameters"

@@ -1,4 +1,4 @@
-"""Addresses and master strings: what is read, written and refused."""
+"""Addresses and master strings: reading, writing and refusals."""
 
 import re
 

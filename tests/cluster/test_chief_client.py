@@ -1,4 +1,4 @@
-"""How tasks find their chief: waiting for it, for a place, and giving up in time."""
+"""A task's search for its chief: the wait for it and for a place, and the timeout."""
 
 import threading
 import time

@@ -23,7 +23,7 @@ class NoAnswer(grpc.RpcError):
 
 
 class Client:
-    """Answers what the test says, each time or one after the other; an exception is raised."""
+    """A client with the test's answers, all the same or one after the other; raises exceptions."""
 
     def __init__(self, answer):
         self.registration = SimpleNamespace(job=pb.JobConfig(heartbeat_secs=0.02))
@@ -160,7 +160,7 @@ def test_the_limit_counts_from_the_last_answer(start):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_mistake_in_the_report_resurfaces_as_well(start):
-    """Else the lease runs out silently, and the task trains on without anybody knowing."""
+    """Otherwise the lease would run out unnoticed while the task trains on."""
 
     def report():
         raise ValueError("a metric is no number")

@@ -21,7 +21,7 @@ v1 = tf.compat.v1
 
 
 class Address:
-    """Another address of a server; when it is gone, the server is to whoever knows it by that."""
+    """Another address of a server; when it is gone, a client that uses it finds the server gone."""
 
     def __init__(self, address):
         host, _, port = address.rpartition(":")
@@ -73,7 +73,7 @@ def servers():
 
 @pytest.fixture(scope="module")
 def model():
-    """A graph over two servers, and a step of it; `blocked` waits for ever on the second."""
+    """A graph over two servers, and a step of it; `blocked` waits forever on the second."""
     graph = tf.Graph()
     with graph.as_default():
         one = tf.ones([10])
@@ -121,7 +121,7 @@ def held():
     [(BoundedCloseSession, "step"), (LeavableSession, "blocked")],
 )
 def test_a_session_whose_server_is_gone_ends_in_full(servers, model, kind, op):
-    lose_a_server(servers, model, kind, op)  # What is made once.
+    lose_a_server(servers, model, kind, op)  # One-time setup.
     time.sleep(0.5)
     of_ours, in_all = held()
     for _ in range(4):

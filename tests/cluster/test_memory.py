@@ -43,7 +43,7 @@ def _page_faults(**environment: str) -> tuple[bool, int]:
 def test_a_block_that_was_freed_costs_no_page_faults_again() -> None:
     done, faults = _page_faults()
     assert done
-    assert faults < _BLOCK_PAGES, "20 blocks were not made of the memory of the first 4"
+    assert faults < _BLOCK_PAGES, "20 blocks did not reuse the memory of the first 4"
 
 
 def test_who_has_set_the_environment_is_left_alone() -> None:

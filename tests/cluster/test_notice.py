@@ -17,7 +17,7 @@ class NoAnswer(grpc.RpcError):
 
 
 class Client:
-    """Answers one after the other what the test says, the last of it for ever."""
+    """A client with the test's answers, one after the other; the last one repeats forever."""
 
     registration = SimpleNamespace(task=Task(Role.PS, 0))
 
@@ -47,7 +47,7 @@ def test_it_stays_until_the_chief_lets_it_go(told_to_stop):
     assert leave_on_notice(client, told_to_stop, 30.0)
     assert len(client.asked) == 4
     assert all(timeout <= grace <= 30.0 for grace, timeout in client.asked)
-    assert client.left == [], "who was let go has left"
+    assert client.left == [], "a released server has left"
 
 
 def test_a_chief_that_ends_the_job_has_the_last_word(told_to_stop):
@@ -58,7 +58,7 @@ def test_a_chief_that_ends_the_job_has_the_last_word(told_to_stop):
 
 
 def test_who_was_let_go_is_not_told_to_stop_as_well(told_to_stop):
-    """Its heartbeat finds that it is not in the job any more, before the answer is there."""
+    """Its heartbeat finds that it is not in the job any more, before the answer arrives."""
     client = Client(True)
     told_to_stop.set()
     assert leave_on_notice(client, told_to_stop, 30.0)

@@ -1,4 +1,4 @@
-"""A run that is made again is prepared once, and gives what a session gives."""
+"""A repeated run: prepared once, with the same results as a session's run."""
 
 import threading
 import time
@@ -96,7 +96,7 @@ def test_a_run_can_be_registered_before_it_is_made(session):
 
 
 def test_registering_a_run_leaves_other_threads_alone():
-    """Such as the one that sends the signs of life."""
+    """One of them sends the heartbeats."""
     with tf.Graph().as_default() as graph:
         total = tf.constant(0.0)
         for _ in range(3000):

@@ -74,7 +74,7 @@ def variable_on_ps():
 
 
 def returns_in_time(call, secs=30.0):
-    """Whether `call` returns in time; it runs in a thread, so that a hang fails but one test."""
+    """Returns whether `call` ends in time; a thread runs it, so a hang fails only one test."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(secs)

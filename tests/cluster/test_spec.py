@@ -1,4 +1,4 @@
-"""Roles, tasks, static specs and views: what they read, write and refuse."""
+"""Roles, tasks, static specs and views: reading, writing and refusals."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What TensorFlow says at every start is left out, and nothing else."""
+"""The start-up messages of TensorFlow are left out, and nothing else."""
 
 import re
 import signal
@@ -91,7 +91,7 @@ def test_with_gpus_every_line_counts():
 
 def test_a_role_at_a_terminal_says_nothing_of_gpus_that_are_not_there():
     if startup_noise.has_gpus():
-        pytest.skip("this machine has GPUs, of which TensorFlow is to speak")
+        pytest.skip("this machine has GPUs, and TensorFlow should report them")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "paramserve", "ps", "--chief", "localhost:9"),

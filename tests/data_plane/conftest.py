@@ -17,12 +17,12 @@ THREADS = {"inter_op_parallelism_threads": 2, "intra_op_parallelism_threads": 1}
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left behind.
+    """The results of a training run.
 
     Attributes:
         weights: Values of the global variables, by name.
         received: For each op type, how many of it ran in the last step: "_Recv", "Split", ...
-        fetched: What was fetched in each step.
+        fetched: The fetched values of each step.
     """
 
     weights: dict
@@ -30,7 +30,7 @@ class Run:
     fetched: list = field(default_factory=list)
 
     def equals(self, other):
-        """Whether all weights are the same to the last bit."""
+        """Returns whether all weights are the same to the last bit."""
         return self.weights.keys() == other.weights.keys() and all(
             value.tobytes() == other.weights[name].tobytes() for name, value in self.weights.items()
         )
@@ -47,12 +47,13 @@ class Cluster:
         """Builds a model in a new graph and trains it.
 
         Args:
-            build: Makes the model, and returns what a step fetches: the train op, or a list that
+            build: Makes the model, and returns the fetches of a step: the train op, or a list that
                 begins with it.
-            data_plane: What is done to the graph; None: nothing.
+            data_plane: Changes of the graph; None: no change.
             num_ps: Parameter servers that hold variables.
             steps: Training steps.
-            run: Called with the session in place of the steps; what it returns was fetched.
+            run: Called with the session in place of the steps; its result takes the place of the
+                fetched values.
         """
         v1.Session.reset(self.target)  # Variables of other tests, of the same name.
         with tf.Graph().as_default() as graph:

@@ -1,4 +1,4 @@
-"""What crosses in buckets gives the weights of what crosses one by one, to the last bit."""
+"""Transfers in buckets: the same weights as with single transfers, to the last bit."""
 
 import logging
 
@@ -48,7 +48,7 @@ def layers(count=6, width=8, dtype=tf.float32):
 def test_the_weights_are_the_same_and_few_tensors_cross(compare, optimizer, num_ps):
     plain, packed = compare(lambda: step(layers(), OPTIMIZERS[optimizer]()), num_ps=num_ps, steps=8)
     assert packed.equals(plain)
-    # Both ways for each server; with two also the global step's turn, and what Adam shares.
+    # Both ways for each server; with two, also the global step's turn and Adam's shared scalars.
     assert packed.received["_Recv"] <= 2 + 9 * (num_ps - 1)
     assert plain.received["_Recv"] > 20
 
@@ -177,7 +177,7 @@ def test_two_optimizers_one_after_the_other(compare):
 
 
 def test_steps_that_are_run_by_turns_need_only_their_own(cluster):
-    """As in adversarial training: what one step feeds, the other one does not have."""
+    """As in adversarial training: each step is fed other placeholders."""
 
     def build():
         fed = v1.placeholder(tf.float32, [4, 8])

@@ -1,4 +1,4 @@
-"""Large variables come in pieces: results and checkpoints are those of the whole."""
+"""Large variables in partitions: the results and checkpoints are those of the whole."""
 
 import logging
 
@@ -113,7 +113,7 @@ def test_a_bound_below_one_byte_is_refused():
         on_cluster(2, WORKER, max_shard_bytes=0).__enter__()
 
 
-# What stays whole
+# Variables that stay whole
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def build(optimizer, use_resource=True):
 
 
 def train(max_bytes, optimizer, steps=3, *, start=None, save=None, **options):
-    """Losses of some steps, what is there afterwards by logical name, and bytes per server."""
+    """Returns losses of some steps, the values afterwards by logical name, and bytes per server."""
     with tf.Graph().as_default(), on_cluster(2, WORKER, max_shard_bytes=max_bytes):
         loss, update = build(OPTIMIZERS[optimizer](), **options)
         held = parameter_bytes(v1.global_variables())
@@ -286,7 +286,7 @@ def test_checkpoints_hold_the_whole(saved, restored, tmp_path):
     assert_same((first[0] + then[0], then[1]), expected)
 
 
-# What each server holds
+# The parameters of each server
 
 
 def test_the_load_of_each_server():

@@ -1,4 +1,4 @@
-"""Variables land on parameter servers by bytes; what belongs to one worker stays there."""
+"""Placement of variables by bytes over parameter servers; a worker's own variables stay there."""
 
 import contextlib
 import json
@@ -85,7 +85,7 @@ def test_each_variable_goes_where_fewest_bytes_are(use_resource):
         variables = build_uneven(use_resource)
     assert [v.device.removeprefix("/job:ps/task:") for v in variables] == list("01211111200")
     assert parameter_bytes(variables) == dict(enumerate(placed.bytes_per_ps))
-    # What greedy placement guarantees: the servers differ by less than the largest variable.
+    # Greedy placement guarantees that the servers differ by less than the largest variable.
     assert max(placed.bytes_per_ps) - min(placed.bytes_per_ps) <= 4000
 
 
@@ -153,7 +153,7 @@ def test_placement_ends_with_its_block():
     assert get("mine", (1,), collections=[LOCAL]).device == ""
 
 
-# What optimizers add
+# Variables of optimizers
 
 
 @both_kinds
@@ -172,7 +172,7 @@ def test_slots_are_where_their_variable_is_and_count_there(use_resource):
     assert parameter_bytes(v1.global_variables()) == {0: 3 * 400 + 8, 1: 3 * 40}
 
 
-# What belongs to a worker
+# Variables of a worker
 
 
 @pytest.mark.usefixtures("graph")

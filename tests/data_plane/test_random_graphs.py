@@ -44,7 +44,7 @@ def make_term(index, shape, dtype, kind, before):
         if kind == "written":
             counter = v1.get_variable(f"n{index}", [], tf.int64, v1.zeros_initializer())
             with tf.control_dependencies([counter.assign_add(index + 1, read_value=False)]):
-                # Next to it: TensorFlow sends the value of a ref variable before what it waits for.
+                # Beside it: TensorFlow sends a ref variable's value before a read's control inputs.
                 with v1.device(counter.device):
                     count = counter.read_value()
                 term += 0.001 * tf.cast(count, tf.float32)

@@ -1,4 +1,4 @@
-"""What a step moves, told from its graph."""
+"""The traffic of a step, computed from its graph."""
 
 import tensorflow as tf
 

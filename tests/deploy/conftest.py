@@ -1,4 +1,4 @@
-"""What the tests of `deploy/` share: its files, and a real job that runs meanwhile."""
+"""Fixtures of the tests of `deploy/`: its files, and a real job that runs meanwhile."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 MODEL = f"{Path(__file__).parent / 'linear_model.py'}:build"
-# Far above what anything takes; only so that a hang becomes a failure.
+# Far above any normal duration; it only turns a hang into a failure.
 PATIENCE_SECS = 120.0
 TASKS = ("chief:0", "ps:0", "ps:1", "worker:0", "worker:1")
 
@@ -44,7 +44,7 @@ def read_url(url):
 
 
 def wait_until(condition, what, seconds=PATIENCE_SECS):
-    """As `until`, of a condition that raises OSError as long as there is no answer."""
+    """Calls `until` with a condition that raises OSError as long as there is no answer."""
     return until(condition, what, seconds, look_secs=0.2, ignored=OSError)
 
 
@@ -56,7 +56,7 @@ class LiveJob:
 
     @property
     def targets(self):
-        """What the chief offers to Prometheus: addresses by task, as "ps:1"."""
+        """The chief's targets for Prometheus: addresses by task, such as "ps:1"."""
         groups = json.loads((self.logdir / "metrics_targets.json").read_text())
         return {
             f"{group['labels']['role']}:{group['labels']['index']}": group["targets"][0]
@@ -68,11 +68,11 @@ class LiveJob:
         return json.loads((self.logdir / "job.json").read_text())["job_id"]
 
     def metrics(self, task):
-        """What a task serves, in Prometheus's text format."""
+        """Returns the metrics of a task, in Prometheus's text format."""
         return read_url(f"http://{self.targets[task]}/metrics")
 
     def is_whole(self):
-        """Whether every task is there and a checkpoint has been written."""
+        """Returns whether every task is there and a checkpoint has been written."""
         if sorted(self.targets) != sorted(TASKS):
             return False
         lines = self.metrics("chief:0").splitlines()
@@ -87,7 +87,7 @@ def deploy():
 
 @pytest.fixture(scope="session")
 def tracked():
-    """The files of the repository: what git tracks, or would if it were added."""
+    """The files of the repository: those that git tracks, or would if they were added."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,

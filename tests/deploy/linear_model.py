@@ -12,7 +12,7 @@ SLOPES = np.arange(8, dtype=np.float32)
 
 
 class Pause(v1.train.SessionRunHook):
-    """Leaves the processor to others; the tests look at what a job shows, not at its speed."""
+    """Leaves the processor to others; the tests check the output of a job, not its speed."""
 
     def after_run(self, run_context, run_values):
         time.sleep(0.02)

@@ -34,7 +34,7 @@ def project(deploy):
 
 
 def test_only_known_instructions_are_used(instructions):
-    """So that what is not looked at here does not slip in."""
+    """An instruction that these tests do not check would fail here."""
     known = {"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}
     assert {name for name, _ in instructions} == known
 
@@ -93,7 +93,7 @@ def copied(instructions):
 
 
 def is_ignored(path, pattern):
-    """Whether a pattern of .dockerignore, of the plain kind used here, matches a file."""
+    """Returns whether a pattern of .dockerignore, of the plain kind used here, matches a file."""
     parts = Path(path).parts
     prefixes = ["/".join(parts[: n + 1]) for n in range(len(parts))]
     if pattern.startswith("**/"):

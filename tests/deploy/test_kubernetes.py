@@ -42,7 +42,7 @@ def jobs(manifests):
 
 @pytest.fixture(scope="module")
 def parsed(jobs):
-    """What our command line reads from the arguments of each role's container."""
+    """The result of our command line on the arguments of each role's container."""
     return {role: parse(filled_arguments(container_of(job))) for role, job in jobs.items()}
 
 
@@ -216,7 +216,7 @@ def test_documented_commands_exist(deploy):
 
 
 def parse(arguments):
-    """Name and options of a `paramserve` command line; raises what is wrong with it."""
+    """Returns name and options of a `paramserve` command line; raises on a mistake in it."""
     name, *rest = arguments
     command = typer.main.get_command(app).commands[name]
     return name, command.make_context(name, rest).params
@@ -232,7 +232,7 @@ def ports_of(job):
 
 
 def filled_arguments(container):
-    """The arguments with $(NAME) replaced, as Kubernetes does; what it would provide is "0"."""
+    """Returns the arguments with $(NAME) replaced, as Kubernetes does, by "0"."""
     values = {entry["name"]: entry.get("value", "0") for entry in container["env"]}
     filled = [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], a) for a in container["args"]]
     used = re.findall(r"\$\((\w+)\)", " ".join(container["args"]))

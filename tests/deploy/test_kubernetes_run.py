@@ -86,7 +86,7 @@ class Cluster:
             self.processes[pod.name] = self._stack.enter_context(running)
 
     def wait(self, condition, what):
-        """Waits for what a healthy job brings about; a process that ends is none."""
+        """Waits for a state of a healthy job; the end of a process is an error."""
 
         def alive():
             ended = {n: p.poll() for n, p in self.processes.items() if p.poll() is not None}
@@ -133,7 +133,7 @@ class Cluster:
 
 
 def serves(address):
-    """What a gRPC probe asks: the health service, of no service by name."""
+    """Returns the answer to a gRPC probe: the health of the server as a whole."""
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
@@ -154,7 +154,7 @@ def test_a_job_is_applied_deleted_and_applied_again(cluster):
     cluster.wait(cluster.passes_probes, "a probe fails")
     cluster.wait(lambda: cluster.step() > 5, "no steps")
 
-    # Deleted: everybody is told at once. Tasks that the chief ends before they go are done.
+    # Deleted: all pods are told at once. Tasks that the chief ends before they exit are done.
     cluster.send_sigterm()
     codes = cluster.exit_codes()
     for pod in cluster.pods:
@@ -164,7 +164,7 @@ def test_a_job_is_applied_deleted_and_applied_again(cluster):
     assert reached["reason"] == "stopped"
     assert reached["checkpoint"].endswith(f"-{reached['global_step']}")
 
-    # The chief comes last: with so few steps, a worker that starts late would find nobody.
+    # The chief comes last: with so few steps, a worker that starts late would find no chief.
     max_steps = reached["global_step"] + 20
     cluster.processes.clear()
     cluster.apply(max_steps, "ps", "worker")

@@ -1,4 +1,4 @@
-"""docs/metrics.md says what the processes of a real job serve: no more, no less."""
+"""docs/metrics.md has the metrics that processes of a real job serve: no more, no less."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ SECTIONS = {
     "Parameter server": "ps:0",
 }
 ROW = re.compile(r"\| `(\w+)` \| (\w+) \| (.*?) ?\| (.*?) ?\| (.+) \|")
-# What the last part of a name says, where it says something.
+# The meaning of a name's last part, where it has one.
 UNITS = {"seconds": "seconds", "bytes": "bytes", "step": "steps", "steps": "steps"}
 
 

@@ -20,7 +20,7 @@ POD_TARGETS = "pods.json"
 
 @pytest.fixture(scope="module")
 def find_program():
-    """Where a program of Debian's package lies. Without it nothing here would be tested."""
+    """Returns the place of a program of Debian's package; fails if it is missing."""
 
     def find(name):
         path = shutil.which(name)
@@ -49,7 +49,7 @@ class Prometheus:
         return self._read_url(f"{self._url}/-/ready")
 
     def numbers(self, expression):
-        """What an expression gives now, without what is not a number."""
+        """Returns the current values of an expression, without those that are not numbers."""
         try:
             series = self.get("query", query=expression)["result"]
         except urllib.error.HTTPError as error:
@@ -168,7 +168,7 @@ def test_every_panel_shows_data(prometheus, live_job, dashboard, helpers):
 
 
 def test_every_alert_has_data_to_judge(prometheus, deploy, helpers):
-    """An alert gives nothing while all is well, so what it compares is asked for."""
+    """An alert without a fault has no value, so its two sides are queried."""
     groups = yaml.safe_load((deploy / "prometheus/alerts.yml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     compared = {rule["alert"]: re.fullmatch(r"(.+) (==|>) \d+", rule["expr"])[1] for rule in rules}
@@ -191,7 +191,7 @@ def test_the_dashboard_finds_the_job(prometheus, live_job, dashboard):
 
 
 def test_pods_are_found_by_their_annotations(prometheus, live_job, helpers):
-    """One target a pod, at the port it names; a pod that has ended is none."""
+    """Each pod is one target, at the port that it names; an ended pod is none."""
     running = {task: a for task, a in live_job.targets.items() if task != "worker:1"}
     expected = sorted((*task.split(":"), address, "census") for task, address in running.items())
 

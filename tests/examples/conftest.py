@@ -63,7 +63,7 @@ def load_example():
 
 @pytest.fixture
 def train(tmp_path):
-    """Trains what a build function builds, as `Training.run` does."""
+    """Trains the model of a build function, as `Training.run` does."""
     return lambda build, steps, context=None, **options: Training(build, tmp_path).run(
         steps, context, **options
     )

@@ -1,4 +1,4 @@
-"""What the options that trade exactness for speed cost on the Census example: hardly anything."""
+"""The cost of options that trade exactness for speed on the Census example: hardly any."""
 
 import gzip
 import threading
@@ -114,7 +114,7 @@ class Census:
 
 @pytest.fixture(scope="module")
 def trained():
-    """What each way of training came to; the exact one serves all tests."""
+    """The result of each way of training; the exact one serves all tests."""
     return {}
 
 

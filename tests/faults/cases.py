@@ -1,4 +1,4 @@
-"""The fault matrix: what is done to whom, when, in which mode; and what of it makes no sense."""
+"""The fault matrix: role, fault, moment and mode, and the combinations that make no sense."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -63,7 +63,7 @@ def why_senseless(case: Case) -> str | None:
     return None
 
 
-# One of each kind, for those who run all tests and not all faults.
+# One of each kind, for a test run without all faults.
 CHOICE = (
     "ps-sigkill-step-sync",
     "chief-sigkill-checkpoint-async",

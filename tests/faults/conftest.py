@@ -1,4 +1,4 @@
-"""Processes for the fault tests, and the table of what came of them."""
+"""Processes for the fault tests, and the table of the outcomes."""
 
 from pathlib import Path
 

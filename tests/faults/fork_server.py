@@ -57,7 +57,7 @@ def become(task, parent):
 
 
 def enter_network(name):
-    """As `ip netns exec` does; no thread of the process runs yet."""
+    """Enters a network namespace as `ip netns exec` does; no thread of the process runs yet."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open(f"/run/netns/{name}") as namespace:
         if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:

@@ -1,4 +1,4 @@
-"""What can be done to a process, or to its host, and taken back."""
+"""Faults of a process or of its host, which can be undone."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ class Injector:
 
     @property
     def is_passing(self):
-        """Whether it is to be taken back."""
+        """True if the fault is to be undone."""
         return self._fault not in ("sigkill", "sigterm")
 
     def strike(self):
@@ -43,7 +43,7 @@ class Injector:
         getattr(self, f"_{self._fault}")()
 
     def take_back(self):
-        """All is as it was before; a second call does nothing."""
+        """Undoes the fault; a second call does nothing."""
         if self._process is None:
             return
         if self._fault == "sigstop":
@@ -86,14 +86,14 @@ class Injector:
 
 
 def limit_memory(pid: int, more: int | None) -> None:
-    """Lets a process have so many bytes more than it has now; None: as many as it likes."""
+    """Limits a process to so many bytes more than it has now; None: no limit."""
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_AS)
         soft = hard
         if more is not None:
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
             soft = pages * resource.getpagesize() + more
-        # The hard limit stays: not everybody may raise it again.
+        # The hard limit stays: without privileges it could not be raised again.
         resource.prlimit(pid, resource.RLIMIT_AS, (soft, hard))
 
 

@@ -14,7 +14,7 @@ from paramserve.jobs.launch.interface import ProcessSpec
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 # How long processes may take to see by themselves that their job is over.
 END_SECS = 15.0
-# One that was started so shortly before the end finds no chief any more: its launcher ends it.
+# A process that starts so shortly before the end finds no chief: its launcher ends it.
 START_SECS = 30.0
 
 

@@ -1,9 +1,9 @@
-"""A small model of which everything is known: what it has read, and its weights after any step.
+"""A small model with known contents: the records that it has read, and its weights after any step.
 
-- `paramserve/input` (the service's own) and `seen` both say how often each record was applied; the
-  latter in async mode only, where a gradient is applied as it is.
-- `path` follows a wave along the global steps: in sync mode its value is a matter of the number of
-  steps alone, whoever computed them, and wherever the model was put back to meanwhile.
+- `paramserve/input` (the service's own) and `seen` both count how often each record was applied;
+  `seen` in async mode only, where a gradient is applied unchanged.
+- `path` follows a wave along the global steps. In sync mode its value depends on the number of
+  steps alone, not on the workers or on restored points in between.
 - `fit` is a linear regression with a known solution.
 - `ballast` makes checkpoints and restore points large; it never changes.
 

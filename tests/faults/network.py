@@ -1,4 +1,4 @@
-"""Where processes of a test run: on this host, or on hosts of their own with a network between."""
+"""The network of a test's processes: this host, or hosts of their own with a network between."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def loopback(_: str) -> Place:
 
 
 class Network:
-    """A host for each name, and what goes wrong between them; a context manager.
+    """A host for each name, and faults of the network between them; a context manager.
 
     Addresses are of the range that is set apart for benchmarks of networks (RFC 2544).
     """
@@ -65,7 +65,7 @@ class Network:
         return Place(address, f"{self._prefix}-{name}")
 
     def cut(self, name: str, *, incoming: bool) -> None:
-        """Loses all that a host sends, and with `incoming` all that is sent to it."""
+        """Drops all packets from a host, and with `incoming` all packets to it."""
         number = self._number(name)
         self._ask({"cut_from": [number], "cut_to": [number] if incoming else []})
 

@@ -28,7 +28,7 @@ TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 MTU = 1500
 ONLOOKER = 254
-# A queue as a router has it: what does not fit is lost.
+# A queue like that of a router: packets that do not fit are lost.
 QUEUE = 10_000
 
 
@@ -111,7 +111,7 @@ def run(command):
     subprocess.run(command.split(), check=True, stdout=subprocess.DEVNULL, timeout=20)
 
 
-# Who ends the tests by a signal to all of their processes closes standard input too.
+# A signal that ends all processes of the tests closes standard input too.
 for signum in (signal.SIGINT, signal.SIGTERM):
     signal.signal(signum, signal.SIG_IGN)
 Relay(*sys.argv[1:]).run()

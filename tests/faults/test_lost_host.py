@@ -1,4 +1,4 @@
-"""A host that is lost for good, with the chief on it: the job resumes on another one."""
+"""A host that is lost with the chief on it: the job continues from another host."""
 
 import signal
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ SOME_STEPS = 20
 @pytest.mark.faults
 @pytest.mark.parametrize("mode", ["async", "sync"])
 def test_a_chief_whose_host_is_lost_is_followed_by_one_on_another(mode, fork_server, tmp_path):
-    """Nobody was told its address: all find it through the log directory."""
+    """No process was told its address: all find it through the log directory."""
     if reason := why_no_network():
         pytest.skip(f"not run: {reason}")
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""One fault in one process at one moment: the job ends as if nothing had happened."""
+"""One fault in one process at one moment: the job ends as an undisturbed one does."""
 
 import re
 import time
@@ -108,7 +108,7 @@ def undergo(case, trial, injector):
 
 
 def are_more_there(status):
-    """Whether the model is about to move, or has just moved."""
+    """Returns whether the model is about to move, or has just moved."""
     servers = [t for t in status.tasks if t.role == "ps" and t.state in ("up", "spare")]
     return len(servers) >= MORE_PS and status.phase in ("scaling", "training", "initializing")
 
@@ -135,13 +135,13 @@ def has_gone_on(case, before, status):
         return status.global_step >= LATE_STEPS
     if case.role == "ps" and status.recoveries > before.recoveries:
         return True
-    # Without a loss it continues from where it was; with one, it may be put back first.
+    # Without a loss it continues from the same point; with one, it may be restored first.
     margin = 8 * LATE_STEPS if case.role == "ps" else LATE_STEPS
     return status.global_step >= before.global_step + margin
 
 
 def documented_end(case, trial):
-    """What the job said, if it ended as it should for this fault; None if it went on."""
+    """Returns the job's error if it ended as documented for this fault; None if it continued."""
     if trial.error is None and trial.result.reason == "end_of_input":
         return None
     said = str(trial.error or trial.result.reason)
@@ -185,7 +185,8 @@ def lost_batches(case):
         return 0
     if case.role == "worker" and case.fault != "sigterm":
         return 2
-    # Whoever is cut off from the chief for a lease is taken as gone, whichever side the cut is on;
-    # a step of each worker may be under way to a server.
+    # A task that is cut off from the chief for a lease is lost, whichever side the cut is on; a
+    # step
+    # of each worker may be under way to a server.
     cut_off = ("sigstop", *NETWORK_FAULTS)
     return 4 if case.fault in cut_off else 0

@@ -1,4 +1,4 @@
-"""One fault after another, by chance: the job comes to its end, and nothing is lost."""
+"""Random faults, one after another: the job completes, and nothing is lost."""
 
 import math
 import random

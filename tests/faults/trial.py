@@ -103,7 +103,7 @@ class Trial:
         return not self._thread.is_alive()
 
     def status(self):
-        """What the chief says; None when it does not answer."""
+        """Returns the chief's status; None when it does not answer."""
         try:
             address = find_chief(str(self.logdir))
             if self._client is None or self._client.address != address:
@@ -136,7 +136,7 @@ class Trial:
         )
 
     def is_whole(self, status):
-        """Whether all that were planned are there, and a loss would cost little."""
+        """Returns whether all planned tasks are there, and a loss would cost little."""
         states = [(t.role, t.state) for t in status.tasks]
         job = self._job
         return (
@@ -204,7 +204,7 @@ class Trial:
             self._client.close()
 
     def judge(self, lost_batches=0):
-        """Asserts that the job ended as an undisturbed one does, and left nobody behind.
+        """Asserts that the job ended as an undisturbed one does, and left no process behind.
 
         Args:
             lost_batches: Batches that may have been applied without being counted, or twice.
@@ -231,7 +231,7 @@ class Trial:
             assert odd.sum() <= lost_batches * BATCH, f"{odd.sum()} records: {times[odd]}"
 
     def describe(self, status=None):
-        """What is needed to understand what went wrong."""
+        """Describes the status, to explain a failure."""
         lines = [f"logs: {self._job.processes.log_folder}"]
         lines += [f"{p.name} (pid {p.pid}): {p.poll()}" for p in self.launcher.processes]
         if status is not None:

@@ -46,7 +46,7 @@ def make_job(logdir, max_steps=STEPS, **options):
 
 
 def weights_of(checkpoint):
-    """What a checkpoint holds, by name: weights, momenta and counters."""
+    """Returns the contents of a checkpoint, by name: weights, momenta and counters."""
     names = [name for name, _ in tf.train.list_variables(str(checkpoint))]
     return {name: tf.train.load_variable(str(checkpoint), name) for name in names}
 
@@ -84,7 +84,7 @@ def ordinary(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def story(ordinary, tmp_path_factory):
-    """A sync job on workers resumes from there; one of them is killed and comes back."""
+    """A sync job on workers continues from there; one of them is killed and returns."""
     logdir = tmp_path_factory.mktemp("story") / "job"
     begin = copy_checkpoint(Path(ordinary.logdir), logdir)
     job = make_job(
@@ -119,7 +119,7 @@ def test_each_worker_holds_a_shard_in_its_own_process(story):
 
 
 def test_a_killed_worker_takes_its_shard_along_and_the_job_restores_it(story):
-    """The other worker's process goes on as it is."""
+    """The other worker's process continues."""
     before, after = (tasks_of(status, "worker") for status in (story.before, story.after))
     assert (story.before.generation, story.after.generation) == (1, 2)
     assert before[0].pid == after[0].pid

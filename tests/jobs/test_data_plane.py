@@ -29,7 +29,7 @@ def train(logdir):
 
 @pytest.mark.faults
 def test_storage_and_number_of_servers_may_change_between_runs(train):
-    """Sync: 2 x 10 examples a step, all counted; the loss goes on falling."""
+    """Sync: 2 x 10 examples a step, all counted; the loss continues to fall."""
     flat = train(30, storage="flat")
     names = dict(tf.train.list_variables(flat.checkpoint))
     plain = train(60, num_ps=1, wire_dtype="bfloat16")

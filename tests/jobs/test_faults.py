@@ -69,7 +69,7 @@ def test_a_killed_parameter_server_is_replaced_and_restored(start, logdir, doome
 
 
 def test_a_parameter_server_may_come_back_at_its_address(start, logdir, free_port):
-    """Started by hand with a port of its own; until it is restored nobody trains on it."""
+    """It is started by hand with a port of its own; no worker trains on it until it is restored."""
     options = ("--save-checkpoint-steps", 20, "--lease-secs", 3, "--max-steps", 100_000, *SLOW)
     start("chief", LINEAR, "--logdir", logdir, "--port", 0, *options)
     address = until(lambda: find_chief_or_none(logdir))

@@ -1,4 +1,4 @@
-"""Steps that never end: who hangs and who waits is said, and the job goes on or fails."""
+"""Steps that never end: the report names hanging and waiting tasks; the job continues or fails."""
 
 import re
 
@@ -65,7 +65,7 @@ def test_a_worker_that_always_hangs_fails_the_job(run_hanging):
 
 @pytest.mark.faults
 def test_without_a_limit_a_job_waits(run_hanging):
-    """As long as anybody cares to look."""
+    """The test looks for a few seconds."""
     command, address = run_hanging("--stall-secs", 0, "--max-steps", 60, hang=20, times=1)
     until(lambda: (s := status_of(address)) and s.secs_since_step > 8, "eight seconds")
     assert status_of(address).stalls == 0
@@ -73,7 +73,7 @@ def test_without_a_limit_a_job_waits(run_hanging):
 
 
 def are_all_beyond(address, steps):
-    """Whether each worker has made ten steps more."""
+    """Returns whether each worker has made ten steps more."""
     status = status_of(address)
     workers = [task for task in status.tasks if task.role == "worker"] if status else ()
     return bool(workers) and all(t.local_steps >= steps[t.index] + 10 for t in workers)

@@ -1,4 +1,4 @@
-"""What is left of a job whose chief could not write a result."""
+"""The last state of a job whose chief could not write a result."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What sessions and servers leave behind in processes that live through many recoveries."""
+"""Resources that sessions and servers leak in processes that survive many recoveries."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Use:
-    """What a process holds."""
+    """The resources of a process."""
 
     threads: int
     files: int
@@ -33,7 +33,7 @@ class Use:
 
 @pytest.fixture
 def restless_job(start, logdir, tmp_path):
-    """A job of real processes, and what sets how often its sessions are all opened anew."""
+    """A job of real processes, and a setting for how often all its sessions are reopened."""
     wanted = tmp_path / "wanted"
     wanted.write_text("0")
     options = (
@@ -66,7 +66,7 @@ class RestlessCommand(Command):
 
 
 def uses_after(recoveries, address, wanted):
-    """What chief, parameter servers and worker hold once there were so many recoveries."""
+    """Returns the resources of chief, parameter servers and worker after so many recoveries."""
     wanted.write_text(str(recoveries))
     until(lambda: is_through(address, recoveries), f"{recoveries} recoveries", 240)
     time.sleep(3)  # What is closed in the background.

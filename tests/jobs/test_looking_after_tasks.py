@@ -1,4 +1,4 @@
-"""What a launching process does about tasks that ended, without any process."""
+"""A launcher's handling of ended tasks, without real processes."""
 
 import json
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ class Watch:
         return [handle.name for handle in self.started[3:]]
 
     def ended(self, **lives):
-        """Who a chief is told of that takes these lives for alive: `worker_0=handle`."""
+        """Returns the ended ones among the lives that a chief counts: `worker_0=handle`."""
         status = pb.JobStatus(phase="training")
         for name, handle in lives.items():
             role, _, index = name.partition("_")
@@ -162,7 +162,7 @@ def test_a_spare_is_started_for_a_server_that_has_to_go_and_takes_its_place(watc
     assert job.look(ps_0="leaving") == ["spare-0"], "one is enough"
     assert "--spare" in job["spare-0"].arguments
     job["ps-0"].code = 143
-    assert job.look() == ["spare-0"], "nothing is started for who was replaced"
+    assert job.look() == ["spare-0"], "nothing is started for a replaced task"
     job["spare-0"].code = 143
     assert job.look() == ["spare-0", "ps-0"]
 

@@ -13,7 +13,7 @@ LOOPS = f"{MODELS / 'loops.py'}:build"
 
 @pytest.fixture
 def notes(tmp_path):
-    """What each process noted down, by its role and index."""
+    """Returns the notes of each process, by its role and index."""
     folder = tmp_path / "notes"
     folder.mkdir()
 

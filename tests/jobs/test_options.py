@@ -1,4 +1,4 @@
-"""What a job may be asked to do, and what the messages say about the rest."""
+"""The options that a job accepts, and the messages about others."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Processes that are asked to end while their job goes on: nothing is lost, nothing is used up."""
+"""Preemption of single processes of a running job: no step is lost, no restart is used up."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from support.waiting import until
 from .conftest import LINEAR, find_chief_or_none, result_of, status_of, step_of
 
 SLOW = ("--param", "slow=0.02")
-# No checkpoint is due before the end. A lease lasts longer than any test: nobody may wait for one.
+# No checkpoint is due before the end. A lease lasts longer than any test.
 PATIENT = ("--save-checkpoint-secs", 0, "--lease-secs", 600)
 # A preempted process takes nothing from the budget. Others may be slow to start.
 STRICT = (*PATIENT, "--max-restarts", 0, "--grace-secs", 200)
@@ -40,7 +40,7 @@ def recovered(address):
 
 
 def test_a_preempted_parameter_server_hands_over_what_it_holds(start, logdir):
-    """Training continues while a process is started for it; then it resumes from the last step."""
+    """Training continues while a replacement starts; then it continues from the last step."""
     command, address = start_run(start, logdir, "--async")
     before = until(lambda: trained(address), "steps")
 

@@ -58,7 +58,7 @@ def run(tmp_path):
 
 
 def processes_in(folder):
-    """Those that work in a folder, after they had a moment to end."""
+    """Returns the processes that work in a folder, after a moment in which they may end."""
     for _ in range(100):
         found = []
         for process in psutil.process_iter(["cwd", "status"]):

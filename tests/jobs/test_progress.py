@@ -31,7 +31,7 @@ def status(**fields):
 
 
 def show(*statuses, terminal=False, width=80):
-    """What is printed, without the hints at the beginning."""
+    """Returns the printed text, without the hints at the beginning."""
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=width, color_system=None)
     with ProgressDisplay(console) as display:
@@ -41,7 +41,7 @@ def show(*statuses, terminal=False, width=80):
 
 
 def lines_of(*statuses, **options):
-    """What a pipe gets after the hints."""
+    """Returns the lines of a pipe after the hints."""
     return show(*statuses, **options).splitlines()[len(describe_running_job("")) :]
 
 

@@ -13,7 +13,7 @@ from support.waiting import until
 from .conftest import LINEAR, find_chief_or_none, last_error, result_of, status_of, step_of
 
 SLOW = ("--param", "slow=0.02")
-# No checkpoint is written before the end, so what comes back comes from memory.
+# No checkpoint is written before the end, so the model is restored from memory.
 MEMORY_ONLY = ("--mirror-secs", 0.5, "--save-checkpoint-secs", 0)
 
 
@@ -84,7 +84,7 @@ def test_a_frozen_server_is_left_behind_and_ends_when_it_wakes_up(start, logdir,
         assert status.recovered_step >= 20
         assert servers(address)[0][1] != frozen.pid
         step = step_of(address)
-        until(lambda: step_of(address) >= step + 20, "training goes on without it")
+        until(lambda: step_of(address) >= step + 20, "training continues without it")
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             frozen.resume()
@@ -148,7 +148,7 @@ def test_a_chief_that_is_killed_while_it_evaluates_is_followed_by_one_that_does(
         start, logdir, "--max-steps", 60, "--param", f"evaluate_after={may_evaluate}"
     )
     until(lambda: (s := status_of(address)) and s.phase == "evaluating", "the evaluation")
-    time.sleep(3)  # Whoever had been dismissed would be gone.
+    time.sleep(3)  # A dismissed process would be gone by now.
     command.children()["chief-0"].kill()
     may_evaluate.touch()
     assert command.wait() == 0

@@ -1,4 +1,4 @@
-"""Real jobs whose workers share out the input: what every record counted is in the checkpoint."""
+"""Real jobs whose workers share the input: the checkpoint has the count of every record."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def run(start, logdir, *options):
 
 
 def seen(logdir):
-    """How often each record was applied, by how many records."""
+    """Returns how many records were applied how often."""
     values = tf.train.load_variable(result_of(logdir)["checkpoint"], "seen")
     return {float(times): int((values == times).sum()) for times in sorted(set(values))}
 

@@ -1,4 +1,4 @@
-"""Whole jobs that go well: what is trained, by whom, and what is left behind."""
+"""Whole jobs without faults: training, its workers, and the files left behind."""
 
 import json
 
@@ -11,7 +11,7 @@ from .conftest import CLASSES, LAYERS, LINEAR, result_of
 
 
 def test_two_workers_share_one_model_and_every_example_counts(logdir):
-    """Sync, 2 of 2: each worker sees half of the classes, the model learns all four."""
+    """Sync, 2 of 2: each worker has half of the classes, the model learns all four."""
     job = Job(CLASSES, logdir=str(logdir), launcher="process", num_workers=2, max_steps=150)
     seen = []
 
@@ -40,7 +40,7 @@ def test_a_keras_model_with_preprocessing_layers_in_mixed_precision(logdir):
 
     result = job.run()
 
-    assert result.eval["error"] < 0.4  # That of a constant is 1.1 at best.
+    assert result.eval["error"] < 0.4  # A constant has 1.1 at best.
     checkpoint = tf.train.load_checkpoint(result.checkpoint)
     assert 150 <= checkpoint.get_tensor("own_steps") <= 151
     dtypes = checkpoint.get_variable_to_dtype_map()
@@ -93,7 +93,7 @@ def test_events_hold_the_jobs_scalars_and_the_models_own(logdir):
     expected = {"loss", "global_step/sec", "examples/sec", "squared_error", "eval/mse"}
     assert expected <= set(tags)
     assert "metrics/largest_weight" in tags
-    # Every ten steps, of those that a worker happened to make at the time.
+    # Every ten steps, among those that this worker made.
     assert len(tags["squared_error"]) >= 3
 
 

@@ -1,4 +1,4 @@
-"""Session creators of a static cluster: who initializes, who waits, and what failures say."""
+"""Session creators of a static cluster: initialization, waiting, and error messages."""
 
 import pytest
 import tensorflow as tf

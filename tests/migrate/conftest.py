@@ -1,4 +1,4 @@
-"""Old scripts, and what they should become."""
+"""Old scripts, and their migrated form."""
 
 from pathlib import Path
 

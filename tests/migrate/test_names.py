@@ -1,4 +1,4 @@
-"""The mapping: complete, true, and what the guide says."""
+"""The mapping of names: complete, true, and in step with the guide."""
 
 import importlib
 import re
@@ -21,7 +21,7 @@ def test_every_new_name_is_there(namespace):
 
 
 def test_modules_are_found_below_their_packages():
-    """As `from paramserve.contrib import slim`, then `slim.learning.train`, needs it."""
+    """`from paramserve.contrib import slim` needs it, with `slim.learning.train` after it."""
     for namespace in NAMESPACES:
         package, _, name = namespace.new.rpartition(".")
         importlib.import_module(package)

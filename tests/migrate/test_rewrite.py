@@ -1,4 +1,4 @@
-"""Single constructions of Python, and what becomes of them."""
+"""The rewriting of single constructions of Python."""
 
 import textwrap
 

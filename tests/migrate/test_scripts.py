@@ -83,7 +83,7 @@ def test_what_cannot_be_followed_is_listed(old_script):
 
 
 def test_the_same_is_left_after_rewriting(old_script, new_script):
-    """As --write lists it."""
+    """The list is that of --write."""
     for name in ("left", "aliases"):
         before = migrate_source(old_script(name)).findings
         after = migrate_source(new_script(name)).findings

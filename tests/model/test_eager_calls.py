@@ -1,4 +1,4 @@
-"""Eager habits in a build function: each is refused in one sentence that says what to do."""
+"""Eager habits in a build function: each is refused in one sentence with the remedy."""
 
 import keras
 import numpy as np

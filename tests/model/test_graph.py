@@ -1,4 +1,4 @@
-"""The graph around a user's model: what it places where, what a step does, what it refuses."""
+"""The graph around a user's model: its placement, its steps, and its refusals."""
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ class Task:
         session.run(built.local_init_with_tables if with_tables else built.local_init_op)
 
     def step(self):
-        """One step; gives the global step after it and its examples."""
+        """Makes one step; returns the global step after it and its examples."""
         built = self.built
         _, *after = self.session.run([built.train_op, built.step_after, built.step_examples])
         return tuple(after)
@@ -352,7 +352,7 @@ def with_loss_scale(inner):
 
 
 class Hidden(v1.train.GradientDescentOptimizer):
-    """An optimizer that hides what applies the gradients."""
+    """An optimizer that hides the one that applies the gradients."""
 
     def __init__(self, inner):
         super().__init__(1.0)

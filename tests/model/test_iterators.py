@@ -1,4 +1,4 @@
-"""How datasets of a model are iterated: so that their session can be closed at once."""
+"""The iterators of a model's datasets, whose sessions have to close at once."""
 
 import pytest
 import tensorflow as tf
@@ -27,7 +27,7 @@ def reinitializable(dataset):
 
 
 def settings(graph):
-    """What datasets of a graph say about tuning; a captured one is there twice."""
+    """Returns the tuning settings of a graph's datasets; a captured one is there twice."""
     definition = graph.as_graph_def()
     nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
     said = set()

@@ -1,4 +1,4 @@
-"""Keras models as they are written today: mixed precision, and layers that look things up."""
+"""Keras models in today's style: mixed precision, and layers with lookup tables."""
 
 import keras
 import numpy as np

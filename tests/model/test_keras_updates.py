@@ -55,7 +55,7 @@ MODELS = [sequential, functional, Subclassed]
 
 
 def normal_inputs():
-    """Rows whose every column has this mean and deviation, new ones in each step."""
+    """Makes rows whose every column has this mean and deviation, new ones in each step."""
     return v1.random_normal([256, 4], MEAN, DEVIATION, seed=3)
 
 
@@ -76,7 +76,7 @@ def build_of(make_model, adapt=lambda model: None):
 
 
 def named(built, ending):
-    """The only variable whose name ends so."""
+    """Returns the only variable whose name has this ending."""
     variables = built.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     [found] = [v for v in variables if v.op.name.endswith(ending)]
     return built.graph.get_tensor_by_name(f"{found.op.name}/Read/ReadVariableOp:0")

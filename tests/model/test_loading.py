@@ -1,4 +1,4 @@
-"""From a reference to a build function, and what is said when there is none."""
+"""From a reference to a build function, and the messages when there is none."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from paramserve.model.loading import load_build, split_reference
 
 @pytest.fixture(autouse=True)
 def import_state(monkeypatch):
-    """Leaves the import system as it was."""
+    """Restores the import system afterwards."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield

@@ -1,4 +1,4 @@
-"""From a spec that names a loop to the loop: whose argument wins, and what is refused."""
+"""From a spec that names a loop to the loop: precedence of arguments, and refusals."""
 
 import pytest
 import tensorflow as tf

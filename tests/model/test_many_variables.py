@@ -1,4 +1,4 @@
-"""Graphs of many variables: what a task needs grows with their number, and no faster."""
+"""Graphs of many variables: the cost of a task grows with their number, and no faster."""
 
 import sys
 
@@ -25,7 +25,7 @@ def model_of(count):
 
 
 def count_calls(work):
-    """How often a function was called, Python's or one of C: the same however busy we are."""
+    """Counts the calls of functions, Python's and C's: independent of the machine's load."""
     calls = 0
 
     def note(frame, event, argument):
@@ -49,7 +49,7 @@ def test_twice_as_many_take_twice_as_much(build_graph, role, storage, sync):
         built = build_graph(model_of(count), role=role, num_ps=2, sync=sync)
         prepare(built.graph, DataPlane(storage=storage), built.steps)
 
-    start(4)  # What is made once in a process.
+    start(4)  # One-time setup of the process.
     few, more, many = (count_calls(lambda n=n: start(n)) for n in (10, 20, 40))
     assert (many - more) < 1.1 * 2 * (more - few)
 

@@ -15,7 +15,7 @@ ALL = {"global_step", "paramserve/examples", "v", "w", "w/Momentum", "v/Momentum
 
 
 def model(make_saver, loop="training"):
-    """A build function of two variables, with slots, whose saver is made as scripts make it."""
+    """A build function of two variables with slots, and a saver as scripts make it."""
 
     def build(task):
         w = v1.get_variable("w", [2], initializer=v1.ones_initializer())
@@ -50,7 +50,7 @@ SAVERS = {
 
 
 def round_trip(cluster, build_graph, build, tmp_path, **more):
-    """What a checkpoint after a step has, and that another life of the job gets all of it back."""
+    """Returns the checkpoint of one step, after a check that a new job restores all of it."""
     built = build_graph(build, **more)
     session = cluster.session(built.graph)
     session.run([built.init_op, built.local_init_op])
@@ -105,7 +105,7 @@ def test_names_of_its_own_stand_in_the_checkpoint(cluster, build_graph, tmp_path
 
 
 def test_two_variables_may_change_their_names(cluster, build_graph, tmp_path):
-    """As a saver does that writes moving averages under the names of the variables."""
+    """A saver does that when it writes moving averages under the names of the variables."""
     build = model(lambda w, v: v1.train.Saver({"w": v, "v": w}))
     _, names = round_trip(cluster, build_graph, build, tmp_path)
     assert names == ALL

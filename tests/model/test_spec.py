@@ -1,4 +1,4 @@
-"""What a build function is given and returns."""
+"""The arguments and results of a build function."""
 
 import pytest
 

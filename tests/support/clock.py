@@ -2,10 +2,10 @@
 
 
 class Clock:
-    """Seconds that pass when a test says so.
+    """A clock that moves when a test says so.
 
     Attributes:
-        now: What the clock shows.
+        now: The time that it shows, in seconds.
     """
 
     def __init__(self, now=1000.0):

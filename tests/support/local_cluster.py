@@ -50,7 +50,7 @@ def cluster_of_two():
 
 @pytest.fixture
 def cluster(cluster_of_one):
-    """One parameter server and as many other tasks as wanted."""
+    """Makes a cluster of one parameter server and as many other tasks as wanted."""
     yield cluster_of_one
     cluster_of_one.reset()
 

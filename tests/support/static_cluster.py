@@ -14,7 +14,7 @@ from .ports import free_cluster
 from .waiting import until
 
 FORK_SERVER = Path(__file__).with_name("static_cluster_fork_server.py")
-# Far above what anything takes; only so that a hang becomes a failure.
+# Far above any normal duration; it only turns a hang into a failure.
 PATIENCE_SECS = 60.0
 
 
@@ -43,7 +43,7 @@ class ForkServer:
 
 
 class Task:
-    """A task's process, and what it has told so far."""
+    """A task's process, and its reports so far."""
 
     def __init__(self, fork_server, log, task):
         self._fork_server = fork_server

@@ -61,7 +61,7 @@ class Model:
             self.train_op = tf.identity(self.loss)
 
     def _narrated(self, update, device, secs):
-        """Tells of each step, whichever loop makes it, and takes its time over it."""
+        """Reports each step, whichever loop makes it, and makes it last `secs`."""
 
         def tell(step):
             say("step", step=int(step))
@@ -72,7 +72,7 @@ class Model:
             return tf.numpy_function(tell, [self.step.read_value()], tf.int64, stateful=True).op
 
     def pruned(self, target):
-        """The masks on the parameter servers, as this task sees them."""
+        """Returns the masks on the parameter servers, as this task reads them."""
         if not self._is_pruned:
             return {}
         # The other tasks may have ended.

@@ -2,7 +2,7 @@
 
 import time
 
-# Far above what anything takes; only so that a hang becomes a failure.
+# Far above any normal duration; it only turns a hang into a failure.
 PATIENCE_SECS = 120.0
 
 
@@ -11,7 +11,7 @@ def until(condition, what="", patience_secs=PATIENCE_SECS, *, look_secs=0.02, ig
 
     Args:
         condition: Called without arguments, again and again.
-        what: What is waited for, or a function that describes it once time has run out.
+        what: The awaited state, or a function that describes it after a timeout.
         patience_secs: Time after which the test fails.
         look_secs: Pause between two calls.
         ignored: Errors of the condition that mean "not yet".

@@ -1,4 +1,4 @@
-"""What the tests of `paramserve.train` share: a graph each, and one cluster for all."""
+"""Fixtures of the tests of `paramserve.train`: a graph each, and one cluster for all."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What behaves differently between graph modes, in the one named on the command line."""
+"""Features that depend on the graph mode, in the mode named on the command line."""
 
 import os
 import sys
@@ -52,7 +52,7 @@ def averages_of_both_kinds_of_variables(directory):
 
 @check
 def averages_of_losses_and_of_their_sum(directory):
-    """As Inception and the CIFAR-10 model have them."""
+    """Builds them as Inception and the CIFAR-10 model do."""
     weight = v1.get_variable("weight", initializer=2.0, regularizer=tf.square)
     v1.losses.add_loss(3.0 * weight)
     losses = [*v1.losses.get_losses(), *v1.losses.get_regularization_losses()]

@@ -62,7 +62,7 @@ def assert_same(found, expected):
 
 @pytest.fixture
 def trained(target, tmp_path):
-    """Trains in a graph of its own: all values after some steps, from and to a checkpoint."""
+    """Trains in a graph of its own, from and to a checkpoint; returns all values."""
 
     def run(make, steps=3, *, start=None, save=None, sharded=False, **model):
         v1.Session.reset(target)
@@ -146,7 +146,7 @@ def test_one_optimizer_may_train_parts_in_turn(target):
         first, second, third = (get(f"v{i}", i, [3]) for i in range(3))
         optimizer = make(0.1)
         loss = tf.reduce_sum((first * second * third) ** 2)
-        # The second of them is the only one on its server; its powers are those of the others.
+        # The second of them is alone on its server; its powers of beta are shared with the others.
         outer = optimizer.minimize(loss, var_list=[first, third])
         inner = optimizer.minimize(loss, var_list=[second])
         both = optimizer.minimize(loss)
@@ -186,11 +186,11 @@ def test_without_servers_it_is_tensorflows():
     assert all(isinstance(v, tf.Variable) for v in v1.global_variables())
 
 
-# What crosses
+# Transfers
 
 
 def messages(make, target):
-    """(sender, receiver) of what is sent between tasks in one step."""
+    """Returns (sender, receiver) of the transfers between tasks in one step."""
     v1.Session.reset(target)
     with tf.Graph().as_default():
         _, update = build(make)
@@ -254,7 +254,7 @@ def test_checkpoints_are_those_of_tensorflow(trained, tmp_path, saved, restored,
 
 
 def restorers(path):
-    """Ways to restore a checkpoint, each made when the model is there: run in a session."""
+    """Ways to restore a checkpoint, each made for a built model: run in a session."""
     variables = v1.global_variables()
     saver = train.Saver({variable.op.name: variable for variable in variables})
     yield "by a dict", lambda session: saver.restore(session, path)
@@ -350,7 +350,7 @@ def test_assigning_a_power_assigns_all_copies(target):
 
 
 def lose(session, graph, device):
-    """Destroys what a parameter server holds."""
+    """Destroys the variables of a parameter server."""
     with graph.as_default():
         handles = [op.outputs[0] for op in graph.get_operations() if op.type == "VarHandleOp"]
         handles = [handle for handle in handles if handle.device == device]
@@ -419,7 +419,7 @@ def test_sync_replicas_applies_with_it(target, logdir):
             hooks = [sync.make_session_run_hook(is_chief=True, num_tokens=0)]
             seen = {}
             with train.MonitoredTrainingSession(target, hooks=hooks, release_secs=0.5) as session:
-                # What is pushed is applied by a thread of the chief.
+                # A thread of the chief applies pushed gradients.
                 for _ in range(3):
                     session.run(update)
                 while session.run(step) < 3:

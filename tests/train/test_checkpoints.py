@@ -62,7 +62,7 @@ def train_on(logdir, keep, steps):
 
 
 def supervise(logdir, keep, steps):
-    """The same under a supervisor, whose saving is the program's own."""
+    """Does the same under a supervisor; the program saves by itself."""
     with tf.Graph().as_default():
         update = train.get_or_create_global_step().assign_add(1)
         saver = train.Saver(max_to_keep=keep)

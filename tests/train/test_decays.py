@@ -14,7 +14,7 @@ STEPS = [0, 1, 7, 10, 15, 20, 33, 100]
 
 
 def curve(decay):
-    """The rate at each of `STEPS`, asked for with a step that is fed."""
+    """Returns the rate at each of `STEPS`, with the step fed."""
     step = v1.placeholder(tf.int64, [])
     rate = decay(step)
     with v1.Session() as session:
@@ -27,7 +27,7 @@ def part(step):
 
 
 def restarted(step):
-    """Cycles of 10, 20, 40, ... steps, each at 0.9 of the height of the one before."""
+    """Returns the rate in cycles of 10, 20, 40, ... steps, each 0.9 times as high."""
     length, height = 10, 1.0
     while step >= length:
         step, length, height = step - length, length * 2, height * 0.9

@@ -11,8 +11,8 @@ v1 = tf.compat.v1
 
 DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 STEPS = 2
-# Gradients of the dense variables, and those of the rows that are looked up: 1, 1 and 4. What is
-# below 1 KB is never narrowed on the wire.
+# Gradients of the dense variables, and those of the looked-up rows: 1, 1 and 4. Tensors below
+# 1 KB keep their dtype on the wire.
 DENSE, ROWS = np.resize([1.0, 2.0], 600), np.array([0.0, 2.0, 0.0, 0.0, 1.0, 0.0])
 
 

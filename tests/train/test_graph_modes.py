@@ -1,4 +1,4 @@
-"""What TensorFlow does differently in its graph modes works here in all of them."""
+"""Features that TensorFlow's graph modes treat differently: all work in every mode."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""Hooks: what they add to a step, when they act, and what a step costs."""
+"""Hooks: their fetches, the times of their actions, and the cost of a step."""
 
 import json
 import logging

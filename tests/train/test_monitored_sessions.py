@@ -59,7 +59,7 @@ def run_and_fail(session, step_op):
 
 
 def stuck_queue_runner():
-    """A queue runner that waits for what will not come, as a synchronous chief's."""
+    """A queue runner that waits forever, as a synchronous chief's may."""
     never, filled = (tf.queue.FIFOQueue(1, [tf.float32]) for _ in range(2))
     train.add_queue_runner(train.QueueRunner(filled, [filled.enqueue(never.dequeue())]))
 

@@ -1,4 +1,4 @@
-"""`MonitoredTrainingSession`: what a chief writes, what another task does, how both end."""
+"""`MonitoredTrainingSession`: the files of a chief, the part of another task, both ends."""
 
 import pytest
 import tensorflow as tf

@@ -174,8 +174,8 @@ def expected(update, is_sparse):
     for t, (indices, values) in enumerate(zip(INDICES, VALUES, strict=True), 1):
         g = np.zeros_like(w)
         np.add.at(g, indices, values)
-        # A sparse gradient leaves rows alone that it does not have, except with Adam, whose
-        # averages decay for all.
+        # A sparse gradient leaves the rows alone that it does not have. Adam is the exception: its
+        # averages decay for all rows.
         rows = sorted(set(indices)) if is_sparse and update is not adam else range(len(w))
         rows = list(rows)
         full = {name: value.copy() for name, value in slots.items()}

@@ -33,7 +33,7 @@ def later(secs, call):
 
 
 def initialize(cluster, weight):
-    """Does what a chief does, from another session."""
+    """Initializes the model as a chief does, from another session."""
     graph = weight.graph
     with v1.Session(cluster.worker.target, graph=graph) as session:
         session.run(weight.initializer)

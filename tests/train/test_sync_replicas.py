@@ -94,7 +94,7 @@ def tasks():
 
 @pytest.fixture
 def start(tasks):
-    """Starts a worker: `start(0, make_optimizer)`; what it keeps waiting ends with the test."""
+    """Starts a worker: `start(0, make_optimizer)`; a waiting worker ends with the test."""
     v1.Session.reset(tasks["worker", 0].target, config=None)
     workers = []
 
@@ -179,7 +179,7 @@ def regression(rows):
 
 
 def alone(inner, steps):
-    """The weights of one process, each of whose batches has the rows of all workers."""
+    """Returns the weights of one process, each of whose batches has the rows of all workers."""
     with tf.Graph().as_default(), v1.Session() as session:
         rows = v1.placeholder(tf.float32, [None, 4])
         update = inner().minimize(regression(rows))
@@ -322,7 +322,7 @@ def test_every_gradient_is_applied_or_counted_as_dropped(start):
     worker.wait()
     assert chief.counters.applied >= 2 * 19
     total = chief.counters.applied + chief.counters.dropped
-    # What the other one pushed after the chief's last look is not in it.
+    # It lacks the gradients that the other worker pushed after the chief's last look.
     assert chief.steps <= total <= chief.steps + worker.steps + 2
 
 
@@ -397,7 +397,7 @@ def test_a_chief_that_fails_lets_the_others_go(start):
     worker.wait()
 
 
-# What it takes, and what it refuses
+# Arguments and refusals
 
 
 def test_it_is_an_optimizer_as_the_original():

@@ -1,4 +1,4 @@
-"""What a worker says that it is at."""
+"""A worker's report of its current activity."""
 
 from paramserve.protos import membership_pb2 as pb
 from paramserve.worker.activity import Activity, ActivityHook

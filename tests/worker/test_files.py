@@ -20,7 +20,7 @@ def query(tmp_path):
 
 @pytest.fixture
 def blind(monkeypatch):
-    """Has no file on the host of the chief, whose calls come from the test's own thread."""
+    """Hides all files from the chief, whose calls come from the test's own thread."""
     find = file_index.find_files
 
     def find_elsewhere(patterns):
@@ -31,7 +31,7 @@ def blind(monkeypatch):
 
 
 def in_chief(call):
-    """A call in the chief's thread, whose result or error the returned function gives."""
+    """Calls in the chief's thread; returns a function that gives the result or raises the error."""
     found = []
 
     def run():

@@ -1,4 +1,4 @@
-"""What a worker reports of its steps, and what it makes of a loss that is NaN."""
+"""A worker's report of its steps, and its reaction to a NaN loss."""
 
 import math
 from types import SimpleNamespace

@@ -169,7 +169,7 @@ def test_a_batch_that_cannot_be_read_is_set_aside_and_the_rest_is_trained_on(sta
 
 
 def test_what_a_lost_session_had_read_is_read_again(start_job, join, cluster):
-    """The step under way and what was read ahead are thrown away, and dealt again."""
+    """The step under way and the batches read ahead are dropped, and dealt again."""
 
     class Break(v1.train.SessionRunHook):
         steps = 0
@@ -317,7 +317,7 @@ def test_in_sync_mode_records_are_counted_when_they_are_applied(train_in_sync):
 
 
 def test_a_last_step_that_is_filled_up_counts_each_batch_once(train_in_sync):
-    """Of 23 batches one is left; it makes the last step, in which both workers read it."""
+    """Of 23 batches one is left; it makes the last step, for which both workers read it."""
     job = train_in_sync(epochs=1)
     assert job.applied == [1] * 23
     examples, step = job.session.run([job.built.examples, job.built.global_step])
@@ -389,7 +389,7 @@ def test_a_worker_waits_for_a_chief_that_comes_back(serve_shards, join, backgrou
     leases = source.leases(plan)
     first = background(lambda: next(leases))
     time.sleep(0.3)
-    assert first.is_running, "the chief has declared nothing yet"
+    assert first.is_running, "the chief has not declared the input yet"
     chief.ledger.declare(plan)
     assert first.result().number == 0
 
@@ -492,7 +492,7 @@ def test_what_reads_for_a_session_that_is_over_ends_even_in_a_hold(serve_shards,
     leases = source.leases(plan)
     next(leases)
     until(lambda: chief.holds._watching.total())
-    source.begin_step()  # It has failed, but nobody can say so before there is a new session.
+    source.begin_step()  # It has failed, which cannot be reported before there is a new session.
     hold = background(lambda: chief.holds.paused(PATIENCE_SECS).__enter__())
     until(lambda: chief.holds.is_held)
     rest = background(lambda: list(leases))
@@ -543,5 +543,5 @@ def test_a_worker_that_waits_for_input_does_not_keep_a_hold_waiting(serve_shards
         time.sleep(0.5)
         chief.ledger.settle(chief.ledger.ended, np.zeros(plan.num_batches))
         time.sleep(1.2)
-        assert lease.is_running, "what is dealt in a hold is not trained on before its end"
+        assert lease.is_running, "shards dealt during a hold are trained on after its end"
     assert lease.result().shard == taken.shard

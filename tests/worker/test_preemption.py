@@ -1,4 +1,4 @@
-"""How long the step of a worker may take that is asked to end."""
+"""The time limit of a step in a worker that is asked to end."""
 
 import threading
 

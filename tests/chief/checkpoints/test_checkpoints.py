@@ -1,4 +1,4 @@
-"""The checkpoint service: what it saves, when, and how it bears a disk that fails."""
+"""The checkpoint service: the contents and times of checkpoints, and disks that fail."""
 
 import json
 import os
@@ -213,7 +213,7 @@ def test_without_either_it_saves_only_when_asked(make_model):
     assert model.service.save().global_step == 100
 
 
-# What is kept beside the model
+# The files beside the model
 
 
 def sidecars(logdir):
@@ -291,7 +291,7 @@ def test_a_directory_that_cannot_be_written_is_an_error_of_one_line(make_model, 
     assert message.startswith(f"the checkpoint at {model.logdir}/model.ckpt was not written: ")
     assert not message.endswith(": ")
     assert "\n" not in message
-    model.train(1)  # Training goes on.
+    model.train(1)  # Training continues.
 
 
 def test_the_timer_tries_again_until_it_goes_well(make_model, logdir, caplog):
@@ -350,7 +350,7 @@ def test_a_run_that_goes_on_knows_the_one_it_began_with(make_model):
 
 @pytest.fixture
 def small_disk(logdir):
-    """The log directory is a disk of its own."""
+    """Makes the log directory a disk of its own."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(logdir)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("only the superuser can mount a small disk")
@@ -415,7 +415,7 @@ def test_a_directory_that_vanished_is_made_again(make_model, logdir):
 
 @pytest.fixture
 def hang(monkeypatch):
-    """Makes the next save of a model hang until it is let go."""
+    """Makes the next save of a model hang until it is released."""
     let_go = threading.Event()
 
     def make_hang(model):

@@ -20,7 +20,7 @@ from paramserve.model.loops import JobDefaults
 
 @pytest.fixture(autouse=True)
 def temporary_files(tmp_path, monkeypatch):
-    """Those of the tests go with them."""
+    """Temporary files of a test are deleted with it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 

@@ -62,7 +62,7 @@ def flip(path, offset):
 
 
 def damage(checkpoint, fault):
-    """Does to a checkpoint what a killed process or a bad disk does."""
+    """Damages a checkpoint as a killed process or a bad disk does."""
     data, index = Path(f"{checkpoint}.data-00000-of-00001"), Path(f"{checkpoint}.index")
     sidecar = Path(f"{checkpoint}.job.json")
     match fault:
@@ -171,7 +171,7 @@ def test_checkpoints_of_which_none_is_whole_are_not_started_over(
 def test_a_job_without_a_whole_checkpoint_never_starts_afresh(
     built, session, logdir, write_checkpoints
 ):
-    """Whoever starts it again and again would lose the model without noticing."""
+    """Otherwise a user who restarts it would lose the model without notice."""
     write_checkpoints(10)
     truncate(f"{logdir}/model.ckpt-10.data-00000-of-00001")
     for _ in range(2):
@@ -195,7 +195,7 @@ def test_nothing_is_left_of_a_checkpoint_that_broke_off_in_the_middle(
     assert weight(built, session) == [-6.0] * 3
 
 
-# What becomes of a corrupt one
+# Handling of a corrupt checkpoint
 
 
 def test_a_corrupt_checkpoint_is_set_aside_and_said(built, session, logdir, write_checkpoints):
@@ -214,7 +214,7 @@ def test_a_corrupt_checkpoint_is_set_aside_and_said(built, session, logdir, writ
     assert [step for step, _ in find_checkpoints(logdir)] == [5]
     assert tf.train.latest_checkpoint(logdir) == f"{logdir}/model.ckpt-5"
     initialize(built, session, logdir, on_passed_over=said.append)
-    assert said == [message]  # Nobody looks at it again.
+    assert said == [message]  # It is not read again.
 
 
 def test_a_corrupt_checkpoint_that_cannot_be_moved_stays(
@@ -257,7 +257,7 @@ def test_one_of_another_model_is_not_called_corrupt(
     assert [step for step, _ in find_checkpoints(logdir)] == [2]
 
 
-# What a killed process leaves
+# Files of a killed process
 
 
 def test_what_a_killed_save_has_left_is_removed(built, session, logdir, write_checkpoints):
@@ -334,7 +334,7 @@ def test_what_an_earlier_run_kept_beyond_the_limit_is_deleted(
 def test_what_is_kept_for_good_is_not_deleted(
     cluster, build_graph, counting_model, logdir, write_checkpoints
 ):
-    """What TensorFlow's record leaves out stays, where a saver keeps some for good."""
+    """Files that a saver keeps and TensorFlow's record omits are not deleted."""
     write_checkpoints(2, 4, 6, 8, 10, 12, 14)  # The record has the newest five.
 
     def build(task):
@@ -386,7 +386,7 @@ def test_a_chief_that_finds_the_model_there_takes_over_its_checkpoints(
     session = cluster.session(built.graph)
     newest = adopt(built, logdir)
     assert (newest.path, newest.global_step) == (f"{logdir}/model.ckpt-4", 4)
-    assert weight(built, session) == [-5.0] * 3  # As it was, a step further.
+    assert weight(built, session) == [-5.0] * 3  # The restored weight, after one step.
     with built.graph.as_default():
         built.saver.save(session, f"{logdir}/model.ckpt", global_step=5, write_meta_graph=False)
     assert [step for step, _ in find_checkpoints(logdir)] == [5, 4]

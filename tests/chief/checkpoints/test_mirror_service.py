@@ -1,4 +1,4 @@
-"""How often restore points are taken, so that a loss costs no more steps than were asked for."""
+"""The times of restore points: a failure costs no more steps than configured."""
 
 import pytest
 

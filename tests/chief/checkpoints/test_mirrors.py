@@ -1,4 +1,4 @@
-"""Restore points in memory: what they hold, and which losses they survive. On real servers."""
+"""Restore points in memory: their contents, and the failures that they survive. On real servers."""
 
 import contextlib
 import socket
@@ -194,7 +194,7 @@ def test_a_point_that_comes_after_it_was_abandoned_does_not_count(cluster):
     _, mirrors, _, session, _, before = start(cluster)
 
     class Late:
-        """Runs all the same, but the chief has gone on by then."""
+        """A call that runs after all, when the chief no longer waits for it."""
 
         def run(self, fetches):
             values = session.run(fetches)
@@ -209,7 +209,7 @@ def test_a_point_that_comes_after_it_was_abandoned_does_not_count(cluster):
 
 
 class TestRestorer:
-    """What the chief gives the model at the start of a generation."""
+    """The model's state at the start of a generation."""
 
     def restorer(self, built, mirrors, logdir, recovery="rollback"):
         return Restorer(built, str(logdir), mirrors, recovery)

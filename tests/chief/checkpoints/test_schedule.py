@@ -1,4 +1,4 @@
-"""When checkpoints are due: by steps, by time, and after failures."""
+"""The schedule of checkpoints: by steps, by time, and after failures."""
 
 import pytest
 

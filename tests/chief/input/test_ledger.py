@@ -1,4 +1,4 @@
-"""The ledger of the input: who reads what, what counts, and what is set aside.
+"""The ledger of the input: the leases of workers, the counted records, and those set aside.
 
 The test plays the workers and the parameter servers: `Job.train` applies batches, as steps would.
 """
@@ -78,7 +78,7 @@ class Job:
         self.settle(SETTLE_SECS)
 
     def roll_back(self, point):
-        """A parameter server was lost: the model is that of an earlier point again."""
+        """Restores the model of an earlier point, as after the loss of a parameter server."""
         saved, applied = point
         self.applied = applied.copy()
         self.held.clear()
@@ -172,7 +172,7 @@ def test_an_input_without_end_goes_on(start):
     assert not job.ledger.is_exhausted
 
 
-# What counts
+# Counting
 
 
 def test_what_was_leased_but_not_applied_is_dealt_again(job):
@@ -293,7 +293,7 @@ def test_what_waits_for_no_other_was_applied_or_dropped(start):
 
 
 def test_when_too_few_gradients_for_a_step_are_left_the_step_is_filled_up(start):
-    """Nobody else can push one: a batch is read a second time, and is not counted again."""
+    """No other worker can push one: a batch is read a second time, and is not counted again."""
     job = start(sync=True, epochs=1, num_records=30)
     grant = job.lease(A)
     job.train(grant, [0])
@@ -459,7 +459,7 @@ def test_what_was_set_aside_stays_so_after_a_rollback(job):
 
 
 def test_workers_that_die_at_one_place_are_stopped_from_dying_and_nothing_else_is_lost(start):
-    """They also held, and had read ahead, what has nothing to do with it."""
+    """They also held and had read ahead shards without the fault."""
     job = start(shuffle=False)
     poisoned = job.plan.batch_range(int(job.plan.order(0)[0])).start + 2
     lives = 0

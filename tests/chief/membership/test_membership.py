@@ -119,7 +119,7 @@ def test_asking_again_after_a_lost_answer_gives_the_same_place(membership, role,
 
 
 def test_the_place_of_a_worker_whose_input_ended_stays_its_own(membership):
-    """Else the chief, which counts such workers, would wait for one more for ever."""
+    """Otherwise the chief, which counts such workers, would wait forever for another one."""
     join(membership, WORKER, "early")
     membership.leave(Task(WORKER, 0), "early", pb.LeaveRequest.END_OF_INPUT)
     join(membership, WORKER, "late")
@@ -181,7 +181,7 @@ def test_an_old_life_can_neither_renew_nor_leave(membership, clock):
     clock.advance(3)
     with pytest.raises(UnknownTask, match="incarnation old"):
         membership.heartbeat(task, "old", pb.WorkerReport(local_steps=5))
-    membership.leave(task, "old", pb.LeaveRequest.FAILED, "what the old life died of")
+    membership.leave(task, "old", pb.LeaveRequest.FAILED, "the old life's error")
     [record] = membership.up()
     assert record.incarnation == "new"
     assert membership.heartbeat_age(record) == 3
@@ -269,7 +269,7 @@ def test_an_generation_can_be_renewed_with_the_same_servers(membership):
     assert lives(membership.view) == ["p"]
     assert (
         membership.await_ready(1, 0.0) is None
-    )  # What it holds is not initialized for generation 2.
+    )  # Its parameters are not initialized for generation 2.
 
 
 # Waiting

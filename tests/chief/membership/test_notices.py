@@ -1,4 +1,4 @@
-"""Tasks that have to go: who is kept, and what becomes of their places."""
+"""Tasks with a preemption notice: the ones to keep, and the fate of their places."""
 
 import threading
 
@@ -75,14 +75,14 @@ def test_a_spare_takes_the_place_of_who_was_let_go(membership, notices):
     assert membership.generation == generation + 1
     assert notices.await_release(A, "a", 0.0), "the place is held again, but not by this life"
     assert pending(notices) == []
-    notices.give(A, "a", 30.0)  # It asks once more, as the answer was lost.
+    notices.give(A, "a", 30.0)  # It asks again, because the answer was lost.
     assert pending(notices) == []
 
 
 def test_a_spare_that_has_become_a_server_is_kept_like_one(membership, notices):
     spare = join(membership, PS, "s", spare=True)
     membership.leave(A, "a", pb.LeaveRequest.PREEMPTED)
-    notices.give(spare, "s", 30.0)  # It has not heard yet what it is now.
+    notices.give(spare, "s", 30.0)  # It does not know its new place yet.
     assert pending(notices) == [(A, 30.0)]
 
 

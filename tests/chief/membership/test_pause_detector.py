@@ -1,4 +1,4 @@
-"""A chief that was stopped for a while does not hold it against those whom it could not hear."""
+"""A chief that was suspended extends the leases of the tasks that it could not hear."""
 
 import time
 

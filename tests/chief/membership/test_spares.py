@@ -183,7 +183,7 @@ def test_the_end_of_an_generation_is_news_at_once(membership):
 
 
 def test_spares_take_the_places_that_a_job_gets_beside_the_others(membership):
-    assert membership.candidates(3) is None, "nobody is there for the third place"
+    assert membership.candidates(3) is None, "there is no server for the third place"
     join(membership, "s", spare=True)
     servers = membership.candidates(3)
     assert [member.incarnation for member in servers] == ["a", "b", "s"]
@@ -205,7 +205,7 @@ def test_a_server_that_is_too_many_is_told_to_leave_and_takes_no_other_place(mem
     assert not membership.is_stopping(Task(Role.PS, 0))
 
     assert lose(membership, "a")
-    assert membership.view is None, "one that is leaving is no spare"
+    assert membership.view is None, "a server that is leaving is no spare"
     join(membership, "c")
     assert lives(membership) == ["c"]
 
@@ -239,7 +239,7 @@ def test_an_generation_that_begins_at_once_is_not_over_with_the_one_before(membe
 
 
 def test_a_server_that_is_lost_after_the_end_of_training_calls_the_workers_back(membership):
-    """What they made last is lost with it, before it was saved."""
+    """Their last steps are lost with it, before the model was saved."""
     join(membership, "s", spare=True)
     membership.begin_stop(Role.WORKER)
     membership.leave(Task(Role.WORKER, 0), "w", pb.LeaveRequest.END_OF_INPUT)

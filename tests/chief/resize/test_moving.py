@@ -1,4 +1,4 @@
-"""A model moves between layouts: on real servers, and every variable arrives as it was."""
+"""The move of a model between layouts: on real servers, with every variable unchanged."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def lay_out(model, num_ps, number, **data_plane):
 
 
 def saved(layout, session, folder):
-    """What a checkpoint of a layout has in it, by name."""
+    """Returns the contents of a layout's checkpoint, by name."""
     with layout.built.graph.as_default():
         path = layout.built.saver.save(session, str(folder / f"at-{layout.number}"))
     reader = tf.train.load_checkpoint(path)
@@ -133,7 +133,7 @@ def test_tensors_cross_from_server_to_server_and_not_by_the_chief(servers):
         for op in move.graph.get_operations()
         for tensor in op.inputs
         if "/job:chief" in op.device and "/job:ps" in tensor.op.device
-        # Adam's powers of beta are reshaped on their way, by whoever restores them.
+        # The code that restores Adam's powers of beta reshapes them.
         if tensor.shape.num_elements() != 1
     ]
     assert crossing == []

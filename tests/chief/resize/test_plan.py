@@ -1,4 +1,4 @@
-"""What may be asked of a running job."""
+"""The requests that a running job accepts."""
 
 import pytest
 

@@ -110,7 +110,7 @@ def test_a_server_that_has_to_go_waits_until_the_chief_lets_it(serve, join):
 
 @pytest.fixture
 def closed_address():
-    """Where a process was that has ended: the port is bound, and refuses connections."""
+    """The address of a process that has ended: the port is bound, and refuses connections."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{bound.getsockname()[1]}"
@@ -189,7 +189,7 @@ def test_a_workers_summaries_are_written_by_the_chief(serve, join):
         worker.write_summary(step, b"a summary")
     arrived = [written.get(timeout=10) for _ in steps]
     assert sorted(arrived, key=lambda call: call[1]) == [(b"a summary", step) for step in steps]
-    job.state.write_summary = None  # The job is over: what comes now is dropped.
+    job.state.write_summary = None  # The job is over: later summaries are dropped.
     worker.write_summary(50, b"too late")
     worker.heartbeat(None)
 
@@ -400,7 +400,7 @@ def test_health_is_up_while_it_serves_and_down_before_it_goes(serve, channel):
 
 
 def test_status_can_be_called_without_generated_code(serve, channel):
-    """What `grpcurl` does: ask for the services, then for the types of the messages."""
+    """Asks as `grpcurl` does: for the services, then for the types of the messages."""
     job = serve(num_ps=1, max_steps=7)
     connection = channel(job)
     database = ProtoReflectionDescriptorDatabase(connection)

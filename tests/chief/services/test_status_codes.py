@@ -64,7 +64,7 @@ def test_no_line_of_the_table_is_shadowed_by_one_above_it():
 
 
 class Aborted(Exception):
-    """What gRPC's own context raises from `abort`."""
+    """The exception that gRPC's own context raises from `abort`."""
 
 
 class Context:

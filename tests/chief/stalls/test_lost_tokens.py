@@ -1,4 +1,4 @@
-"""Who waits for a token that nobody has issued, and who only waits."""
+"""Workers that wait for a token that was never issued, and workers that only wait."""
 
 from paramserve.chief.stalls.lost_tokens import LostTokens, NewSession
 
@@ -31,7 +31,7 @@ def test_who_has_taken_a_token_between_two_looks_needs_none():
     tokens = LostTokens()
     tokens.find({1: session(2, 10.0)}, {1})
     assert not tokens.is_any_new({}), "it does not wait any more"
-    assert tokens.find({1: session(3, 20.0)}, {1}) == [], "another session is asked twice anew"
+    assert tokens.find({1: session(3, 20.0)}, {1}) == [], "another session is again asked twice"
 
 
 def test_whose_queue_has_a_token_takes_that():

@@ -1,4 +1,4 @@
-"""When a job or a worker is said to hang, who is at fault, and what is done about it."""
+"""The report of a hanging job or worker: its time, the task at fault, and the remedy."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ STALL_SECS = 10.0
 
 
 class Job:
-    """A job of two workers whose time a test moves on, in seconds."""
+    """A job of two workers whose time a test moves forward, in seconds."""
 
     def __init__(self, *, sync):
         self.now = 100.0
@@ -43,7 +43,7 @@ class Job:
             self.look()
 
     def wait(self, secs):
-        """Lets time pass, and gives the remedies that were called for."""
+        """Lets time pass, and returns the remedies that were called for."""
         before = len(self.seen)
         for _ in range(int(secs)):
             self.now += 1.0
@@ -218,7 +218,7 @@ def test_those_who_waited_are_not_blamed_when_the_step_is_made_at_last(sync_job)
     sync_job.change(1, sessions=2)
     sync_job.wait(5)
     sync_job.step += 1
-    sync_job.given = frozenset()  # What the workers say of themselves comes later.
+    sync_job.given = frozenset()  # The workers' own reports come later.
     assert sync_job.look().diagnosis == ""
     assert sync_job.wait(8) == []
     assert sync_job.diagnosis == ""

@@ -19,7 +19,7 @@ from paramserve.errors import UsageError
 
 @pytest.fixture(autouse=True)
 def temporary_files(tmp_path, monkeypatch):
-    """Those of the tests go with them."""
+    """Temporary files of a test are deleted with it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -38,7 +38,7 @@ def storage(request, tmp_path):
 
 
 def put(storage, name, content):
-    """Has TensorFlow write a file."""
+    """Writes a file with TensorFlow."""
     tf.io.gfile.makedirs(storage.directory)
     with tf.io.gfile.GFile(tf.io.gfile.join(storage.directory, name), "w") as file:
         file.write(content)
@@ -195,7 +195,7 @@ def test_errors_of_all_libraries_are_alike(staged, monkeypatch):
 
 
 def test_listings_are_never_old_ones(monkeypatch):
-    """Some file systems remember what a directory held."""
+    """Some file systems cache the listing of a directory."""
     place = f"memory://{uuid.uuid4().hex}/job"
     storage = StagedLogDirectory(place)
     storage.write_text("a", "")
@@ -205,7 +205,7 @@ def test_listings_are_never_old_ones(monkeypatch):
     assert forgotten == [fsspec.core.url_to_fs(place)[1]]
 
 
-# What helps
+# Helpers
 
 
 def test_an_error_comes_with_its_remedy():

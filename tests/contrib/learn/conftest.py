@@ -1,4 +1,4 @@
-"""Fixtures of the tests of `contrib.learn`: a graph, a directory, and what was written there."""
+"""Fixtures of the tests of `contrib.learn`: a graph, a directory, and its contents."""
 
 from pathlib import Path
 from types import SimpleNamespace

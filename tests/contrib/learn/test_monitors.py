@@ -1,4 +1,4 @@
-"""What each monitor does, without a loop."""
+"""The effect of each monitor, without a loop."""
 
 import logging
 from types import SimpleNamespace
@@ -150,7 +150,7 @@ def test_graph_dumps_of_two_runs_can_be_compared(tmp_path):
     assert one.data[1]["prediction:0"] == [[3.0]]
     matched, different = one.compare(same, step=1)
     assert {"loss:0", "prediction:0", "names:0"} <= set(matched)
-    # Other reads of variables may come before or after the update: nobody says which.
+    # Other reads of variables may come before or after the update: the order is not defined.
     assert all("Read" in name or name.startswith("global_step") for name in different)
     matched, different = one.compare(other, step=2)
     assert "names:0" in matched
@@ -264,7 +264,7 @@ def test_default_monitors(graph):
 
 
 class Estimator:
-    """Has a checkpoint for each step, and the losses that it is given."""
+    """An estimator with a checkpoint for each step, and given losses."""
 
     def __init__(self, losses, model_dir, monkeypatch):
         self._losses = iter(losses)

@@ -1,4 +1,4 @@
-"""`contrib.learn.train`: what it refuses, in which order, and what it is told about the model."""
+"""`contrib.learn.train`: its refusals and their order, and its information about the model."""
 
 import inspect
 import logging

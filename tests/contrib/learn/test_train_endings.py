@@ -17,7 +17,7 @@ NAN_TASK = Path(__file__).with_name("nan_task.py")
 
 
 class Failing(BaseMonitor):
-    """Raises in one step, and tells what it was called with afterwards."""
+    """Raises in one step, and shows the arguments of its calls afterwards."""
 
     def __init__(self, error=None, at_step=3, where="step_end"):
         super().__init__()
@@ -125,7 +125,7 @@ def test_an_error_is_raised_again_once_the_model_is_saved(
         )
     assert saved() == (2 if where == "step_begin" else 3)
     assert failing.after[-1] == other.after[-1] == ("end", True)
-    # The next call resumes from there, with the same monitors.
+    # The next call continues from there, with the same monitors.
     train(graph, output_dir, counter.train_op, counter.loss, monitors=[failing], max_steps=9)
     assert saved() == 9
 

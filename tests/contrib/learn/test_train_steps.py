@@ -1,4 +1,4 @@
-"""`contrib.learn.train`: how many steps are made, and what surrounds them."""
+"""`contrib.learn.train`: the number of steps, and the work around them."""
 
 import logging
 
@@ -19,7 +19,7 @@ v1 = tf.compat.v1
 
 
 class Recorder(BaseMonitor):
-    """Writes down what is called, and sees some values."""
+    """Records its calls, and some values."""
 
     def __init__(self, *requests, everywhere=False, stop_at=None, calls=None):
         super().__init__()
@@ -150,7 +150,7 @@ def test_feed_fn_and_monitors_have_a_default_session(graph, output_dir, model):
 def test_the_end_of_a_queue_is_the_end_of_training(graph, output_dir, counter, saved):
     epochs = v1.train.limit_epochs(tf.constant(3.0), num_epochs=4)
     assert train(graph, output_dir, counter.train_op, epochs, max_steps=100) == 3.0
-    assert saved() in (4, 5)  # The step that meets the end may count all the same.
+    assert saved() in (4, 5)  # The step that meets the end may count as well.
 
 
 # Monitors
@@ -170,7 +170,7 @@ def test_monitors_are_called_around_each_step_in_their_order(graph, output_dir, 
 
 @pytest.mark.original_api("tf.contrib.learn.train(monitors)")
 def test_monitors_get_what_they_ask_for(variables, graph, output_dir, model):
-    """Tensors under their names, names and all else as they were asked for."""
+    """Tensors under their names; names and everything else as requested."""
     with tf.control_dependencies([model.train_op]):
         after = model.weight.read_value()
     recorder = Recorder(after, "weight:0", model.weight, "loss", model.train_op)
@@ -327,7 +327,7 @@ def test_summaries_are_written_at_the_first_step_every_n_and_last(
 def test_with_monitors_of_ones_own_no_summaries_are_written(
     graph, output_dir, counter, summaries, events
 ):
-    """But what is written is on disk when training is over."""
+    """But the monitors' own summaries are on disk when training is over."""
     v1.summary.scalar("loss", counter.loss)
     train(graph, output_dir, counter.train_op, counter.loss, monitors=[Recorder()], max_steps=5)
     assert summaries() == []
@@ -381,7 +381,7 @@ def test_checkpoints_come_at_the_start_by_time_and_at_the_end(
 
 
 def test_the_checkpoint_saver_monitor_works_in_the_loop(graph, output_dir, counter, tmp_path):
-    """In the original it crashed, since its `step_begin` returned no list."""
+    """In the original it crashed, because its `step_begin` returned no list."""
     other = str(tmp_path / "other")
     monitor = CheckpointSaver(other, save_steps=3)
     train(graph, output_dir, counter.train_op, counter.loss, monitors=[monitor], max_steps=6)

@@ -30,7 +30,7 @@ def start(graph):
 
 @pytest.fixture(params=[True, False], ids=["resource", "ref"])
 def use_resource(request):
-    """Has `get_variable` make variables of one kind, then of the other."""
+    """Makes `get_variable` create variables of one kind, then of the other."""
     before = v1.resource_variables_enabled()
     (v1.enable_resource_variables if request.param else v1.disable_resource_variables)()
     yield request.param

@@ -1,4 +1,4 @@
-"""Masked layers: variables, collections, outputs, and what they refuse."""
+"""Masked layers: variables, collections, outputs, and refusals."""
 
 import numpy as np
 import pytest
@@ -211,7 +211,7 @@ def test_unknown_batch_and_image_sizes(start):
     assert [value.shape for value in values] == [(2, 9, 7, 4), (1, 5, 4)]
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2, 3, 5, 6])

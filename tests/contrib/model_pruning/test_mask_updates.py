@@ -1,4 +1,4 @@
-"""Which weights an update of the masks keeps: exact masks and thresholds."""
+"""The weights that an update of the masks keeps: exact masks and thresholds."""
 
 import numpy as np
 import pytest

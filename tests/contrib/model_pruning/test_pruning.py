@@ -1,4 +1,4 @@
-"""When masks are updated: the schedule, conditions, and what is kept in checkpoints."""
+"""The times of mask updates: the schedule, conditions, and the state in checkpoints."""
 
 import threading
 
@@ -155,7 +155,7 @@ def test_without_masks_there_is_nothing_to_update(start, step):
 
 
 def updated_at(session, op, count, last, steps):
-    """The steps in which the last update's step moves."""
+    """Returns the steps at which the last update's step changes."""
     steps_seen, before = [], session.run(last)
     for _ in range(steps):
         session.run(count)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-# Without a public name under Keras 3: what the masked cells have to agree with.
+# These have no public name under Keras 3; the masked cells have to agree with them.
 from tensorflow.python.keras.layers.legacy_rnn import rnn_cell_impl
 
 from paramserve.contrib.model_pruning import (

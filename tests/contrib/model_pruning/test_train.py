@@ -65,7 +65,7 @@ def tags(logdir):
     return {value.tag for event in events(logdir) for value in event.summary.value}
 
 
-# What the original's documentation says
+# Statements of the original's documentation
 
 
 def documented_call():
@@ -93,7 +93,7 @@ def test_docstring_explains_every_argument():
         assert re.search(rf"^ +{name}: ", train.__doc__, re.M), name
 
 
-# What is refused, in the original's order
+# Refusals, in the original's order
 
 
 @pytest.mark.original_api("tf.contrib.model_pruning.train raises ValueError: train_op")
@@ -168,7 +168,7 @@ def test_traces_and_mask_updates_cannot_be_nonsense(train_op, mask_update_op, lo
         train(train_op, logdir, mask_update_op, mask_update_on="chef")
 
 
-# What it returns, and where it stops
+# Its result, and its stop conditions
 
 
 @pytest.mark.original_api(
@@ -204,7 +204,7 @@ def test_the_global_step_may_be_ones_own(mask_update_op, logdir, graph):
     assert train(train_op, logdir, mask_update_op, global_step=own, number_of_steps=12) == 12
     assert saved_steps(logdir) == [10, 12]
     assert (saved(logdir, "own"), saved(logdir)) == (12, 0)
-    # The graph is as it was.
+    # The graph is unchanged.
     assert graph.get_collection(v1.GraphKeys.GLOBAL_STEP) == [other]
 
 

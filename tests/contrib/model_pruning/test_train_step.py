@@ -17,7 +17,7 @@ v1 = tf.compat.v1
 
 @pytest.fixture(autouse=True)
 def graph(use_resource):
-    """Each test is told twice: with resource variables, and with those of old."""
+    """Runs each test twice: with resource variables, and with ref variables."""
     with tf.Graph().as_default() as graph:
         yield graph
 
@@ -327,7 +327,7 @@ def test_the_end_of_an_iterator_is_a_normal_end(train_op, mask_update_op, logdir
 
 @pytest.mark.parametrize("error", [tf.errors.AbortedError, tf.errors.UnavailableError])
 def test_a_lost_session_is_replaced(train_op, mask_update_op, logdir, lines, error):
-    """With a checkpoint it resumes from there, without one from the start."""
+    """With a checkpoint it continues from there, without one from the start."""
     for directory, first_steps in ((logdir, [0, 1, 2, 0, 1, 2, 3]), (None, [0, 1, 2, 0, 1, 2, 3])):
         seen = []
 

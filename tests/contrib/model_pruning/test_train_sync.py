@@ -15,7 +15,7 @@ from support.static_servers import start_servers
 
 v1 = tf.compat.v1
 
-# What an end takes that waits for TensorFlow's grace period is 120 s.
+# An end that waits for TensorFlow's grace period takes 120 s.
 SOON_SECS = 30.0
 
 
@@ -27,7 +27,7 @@ def cluster():
 
 
 class Task(threading.Thread):
-    """A task of synchronous training; two gradients make a step, whoever computes them."""
+    """A task of synchronous training; any two gradients make a step."""
 
     def __init__(self, cluster, job, step_function=train_step, optimizers=1, **arguments):
         super().__init__(daemon=True)
@@ -86,7 +86,7 @@ def slowly(session, train_op, global_step, kwargs):
 
 
 def beginning_together(function, everybody):
-    """The step function, whose first call waits until everybody has begun."""
+    """Makes a step function whose first call waits until all workers have begun."""
     begun = []
 
     def step_function(*arguments):

@@ -18,7 +18,7 @@ def graph():
 
 
 def by_bucket(batches):
-    """The batches of each bucket, in the order in which they came."""
+    """Returns the batches of each bucket, in the order of arrival."""
     grouped = {}
     for which, batch in batches:
         grouped.setdefault(int(which), []).append([each.tolist() for each in batch])

@@ -1,4 +1,4 @@
-"""Where `replica_device_setter` puts variables with the strategies of this package."""
+"""The placement of `replica_device_setter` with the strategies of this package."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Checkpoints are evaluated: what runs in a session, what it gives back, and when it ends."""
+"""The evaluation of checkpoints: the runs of a session, the results, and the end."""
 
 import logging
 import subprocess
@@ -74,7 +74,7 @@ def test_steps_run_until_the_hook_stops_them(save):
     path = save(2)
     hooks = [StopAfterNEvalsHook(3)]
     assert evaluate_once(path, eval_ops=update, final_ops=total, hooks=hooks) == 60.0
-    # The next evaluation begins anew.
+    # The next evaluation starts from zero.
     hooks = [StopAfterNEvalsHook(1)]
     assert evaluate_once(path, eval_ops=[update], final_ops={"sum": total}, hooks=hooks) == {
         "sum": 20.0

@@ -43,7 +43,7 @@ def feeding(tensor, values):
 def test_values_are_fed_in_order_until_they_end(queue, number, take):
     runner = FeedingQueueRunner(queue, [queue.enqueue(number)], feed_fns=[feeding(number, [3, 1])])
     v1.train.add_queue_runner(runner)
-    # What is in the queue when it is closed can still be taken.
+    # The elements of a queue can still be taken after it is closed.
     assert take(queue.dequeue()) == [3, 1]
 
 
@@ -104,7 +104,7 @@ def test_a_full_queue_does_not_keep_its_thread(queue, number, running):
         queue, [queue.enqueue(number)] * 2, feed_fns=[feeding(number, itertools.count())] * 2
     )
     v1.train.add_queue_runner(runner)
-    # `running` sees to it that no thread is left, though nothing is taken.
+    # `running` checks that no thread is left, though no element is taken.
     with running() as session:
         while session.run(queue.size()) < 4:
             pass

@@ -37,7 +37,7 @@ def test_they_are_printed_in_order_or_by_name():
     hparams = HParams(b=2.0, a=[1, 2], c="x")
     assert str(hparams) == "b=2.0,a=[1, 2],c=x"
     assert repr(hparams) == "HParams([('a', [1, 2]), ('b', 2.0), ('c', 'x')])"
-    # What is printed can be read.
+    # The printed form can be parsed.
     assert HParams(b=0.0, a=[0], c="").parse(str(hparams)).values() == hparams.values()
 
 

@@ -25,7 +25,7 @@ def save(tmp_path):
             session.run(v1.global_variables_initializer())
 
             def save(step, sharded=False):
-                with graph.as_default():  # Which a thread of its own has to be told.
+                with graph.as_default():  # A new thread does not inherit it.
                     return savers[sharded].save(session, str(tmp_path / "model.ckpt"), step)
 
             yield save

@@ -204,7 +204,7 @@ def test_the_most_wanted_class_is_always_accepted(graph):
     with v1.Session() as session:
         values = session.run(accepted)
     np.testing.assert_allclose(values, [0.2, 1 / 3, 1, 0], rtol=1e-6)
-    # What is accepted has the proportions wanted.
+    # The accepted examples have the wanted proportions.
     shares = values * [0.5, 0.3, 0.2, 0]
     np.testing.assert_allclose(shares / shares.sum(), [0.25, 0.25, 0.5, 0], rtol=1e-6)
 

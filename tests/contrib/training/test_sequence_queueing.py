@@ -16,7 +16,7 @@ from paramserve.contrib.training.sequence_queueing import (
 v1 = tf.compat.v1
 
 FIRST_INDEX = -(2**63)
-# Long enough for what can happen to happen.
+# Long enough for a race to show.
 SHORTLY = v1.RunOptions(timeout_in_ms=300)
 
 
@@ -79,7 +79,7 @@ def drive(graph):
         yield make
 
 
-# What a batch has
+# The contents of a batch
 
 
 def test_a_sequence_comes_piece_by_piece(each_mode_graph, one_by_one, take):
@@ -176,7 +176,7 @@ def test_sequences_of_different_length_share_batches(each_mode_graph, one_by_one
             index, _, rest = key.decode().partition("_of_")
             count, _, name = rest.partition(":")
             assert (int(count), int(name)) == (-(-total // 2), total)
-            # The state is what was saved with the piece before.
+            # The state is the one saved with the previous piece.
             assert state == sum(range(10, 10 + 2 * int(index)))
             sums[int(name)] = state + piece.sum()
     assert sums == {length: sum(range(10, 10 + length)) for length in lengths}
@@ -227,7 +227,7 @@ def test_sparse_sequences_keep_their_rank(each_mode_graph):
 
 
 def test_sparse_sequences_are_padded_to_the_length_of_dense_ones(each_mode_graph, one_by_one, take):
-    """Those of a parsed example know only their last step with a value."""
+    """Sequences of a parsed example know only their last step with a value."""
     length = one_by_one([3])
     arguments = counting(length, batch_size=1)
     short = tf.SparseTensor([[0, 1]], tf.reshape(length, [1]), [1, 2])

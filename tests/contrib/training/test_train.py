@@ -102,7 +102,7 @@ class Recorder(v1.train.SessionRunHook):
         self.calls.append(f"{self.name} end")
 
 
-# What the original's documentation says
+# Statements of the original's documentation
 
 
 def test_signature_and_defaults_are_those_of_the_original():

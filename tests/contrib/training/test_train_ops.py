@@ -1,4 +1,4 @@
-"""`create_train_op`: what one step does, in which order, and that `train` learns with it."""
+"""`create_train_op`: the contents and order of one step, and its use in `train`."""
 
 import numpy as np
 import pytest
@@ -182,7 +182,7 @@ def test_another_counter_may_be_given(session):
 
 
 def moving_average_model():
-    """Two averages in UPDATE_OPS: what one step moves them by is 1."""
+    """Two averages in UPDATE_OPS; one step moves each by 1."""
     averages = [v1.get_variable(name, initializer=0.0, trainable=False) for name in ("a", "b")]
     for average in averages:
         v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, average.assign_add(1.0))
@@ -217,7 +217,7 @@ def test_no_update_ops_run_if_the_list_is_empty(session):
     assert session.run(averages) == [0.0, 0.0]
 
 
-# What it trains
+# The variables that it trains
 
 
 def test_variables_that_are_not_trainable_are_refused():
@@ -248,7 +248,7 @@ def test_a_loss_that_depends_on_no_variable_is_refused():
         create_train_op(tf.constant(1.0), SGD(1.0))
 
 
-# What goes to the optimizer
+# The gradients for the optimizer
 
 
 class NotingOptimizer(SGD):

@@ -1,4 +1,4 @@
-"""A tuner is what offers both methods, and nothing less."""
+"""The protocol of a tuner: an object with both methods, and nothing less."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Variables stored in one: the same weights, checkpoints and reads as if each were by itself."""
+"""Flat storage: the same weights, checkpoints and reads as with single variables."""
 
 import logging
 
@@ -86,7 +86,7 @@ def assert_same(found, expected):
 
 
 def compare(build, target, num_ps=1, steps=4):
-    """Trains with flat storage and without; gives the model that has it."""
+    """Trains with and without flat storage; returns the model with it."""
     expected = Model(build, target, STOCK, num_ps).train(steps)
     v1.Session.reset(target)
     model = Model(build, target, FLAT, num_ps)
@@ -150,7 +150,7 @@ OPTIMIZERS = {
 def test_optimizers_give_the_same_weights_and_slots(target, name):
     model = compare(minimize(OPTIMIZERS[name]), target)
     assert {"layer0/kernel", "layer0/bias", "layer2/bias"} <= model.stored
-    # What does not fill a vector is stored where that makes no difference.
+    # A variable that does not fill a vector is stored where alignment makes no difference.
     assert ("layer3/bias" in model.stored) == (name in {"sgd", "momentum", "nesterov", "adam"})
 
 

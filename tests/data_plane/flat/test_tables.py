@@ -263,7 +263,7 @@ def test_an_id_beyond_its_table_is_an_error(cluster, wrong, is_known, data_plane
         cluster.train(build, data_plane, num_ps=1)
 
 
-# Everything else sees the tables as they were
+# The rest of the graph reads the tables unchanged
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "FTRL", "Adam"])
@@ -362,7 +362,7 @@ def test_twice_changes_nothing_more(cluster):
 
 
 def leave_alone(same, use, reason, optimizer="Adagrad"):
-    """Trains three tables, of which `use` makes something special of the first one."""
+    """Trains three tables; `use` makes the first one a special case."""
 
     def build():
         tables = [table(f"t{i}") for i in range(3)]
@@ -414,7 +414,7 @@ def test_a_variable_is_not_larger_than_it_may_be(same, monkeypatch):
 
 
 def test_all_tasks_arrive_at_the_same_layout():
-    """Also one that holds the tables itself, next to which everything is for it."""
+    """Also a worker that holds the tables itself and is on the same device as everything."""
 
     def stored(task, num_ps=2, **options):
         with tf.Graph().as_default() as graph:

@@ -51,16 +51,16 @@ class Worker:
         return self.raw
 
     def step(self, fetch=None, feed_dict=None):
-        """Makes one step; returns what `fetch` names."""
+        """Makes one step; returns the values of `fetch`."""
         ops = [self.train_op] + ([self.ops[fetch]] if fetch else [])
         return self.session.run(ops, feed_dict)[-1]
 
     def value(self, name):
-        """What the parameter servers hold."""
+        """Returns the value on the parameter servers."""
         return self.raw.run(self.read[name])
 
     def kept(self, handle):
-        """What the worker keeps, by the name of its handle."""
+        """Returns the value kept by the worker, by the name of its handle."""
         with self.graph.as_default(), v1.device("/job:worker/task:0"):
             handle = self.graph.get_tensor_by_name(handle)
             return self.raw.run(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32))
@@ -113,7 +113,7 @@ def open_worker(cluster):
 
 @pytest.fixture
 def linear():
-    """Builds `loss = sum(x * w)`, whose gradient is what is fed as `x`, and a small bias.
+    """Builds `loss = sum(x * w)`, whose gradient is the fed `x`, and a small bias.
 
     "seen" are the weights with which a step computed the gradient.
     """

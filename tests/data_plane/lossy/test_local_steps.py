@@ -1,4 +1,4 @@
-"""Local steps: a worker trains its own copy, and pushes what changed every few steps."""
+"""Local steps: a worker trains its own copy, and pushes the changes every few steps."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_changes_of_two_workers_add_up(open_worker, linear):
         for _ in range(4):
             for worker, x in ((one, ONES), (two, 10 * ONES)):
                 seen.append(int(worker.step("seen", {worker.ops["x"]: x})[0]))
-        # Each continues from what it had; after two steps, from what both have done by then.
+        # Each continues from its own copy; after two steps, from the sum of both workers' changes.
         assert seen == [0, 0, -1, -10, -2, -22, -3, -32]
         assert one.value("w")[0] == -44
 

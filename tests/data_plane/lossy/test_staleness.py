@@ -1,4 +1,4 @@
-"""Bounded staleness: nobody runs ahead too far, and nobody waits for ever."""
+"""Bounded staleness: no worker runs ahead too far, and none waits forever."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ class Runner:
             self.done += 1
 
     def await_done(self, steps):
-        """Waits until so many steps are done, and sees that there is no further one."""
+        """Waits until so many steps are done, and checks that no further one is made."""
         deadline = time.monotonic() + 20
         while self.done < steps and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -87,7 +87,8 @@ def test_a_worker_that_dies_frees_the_others_after_its_lease(open_bounded):
         runner = Runner(fast, 12)
         assert runner.join()
         assert runner.done == 12
-        # It lives after all: it comes back as the slowest of those that are there, not as it was.
+        # It lives after all, and returns as the slowest of the present workers, not with its old
+        # count.
         step(dead)
         step(dead)
         assert Runner(fast, 4).join()

@@ -42,7 +42,7 @@ def test_what_is_pushed_and_what_is_kept_add_up(open_worker, linear, fraction, w
 
 
 def test_everything_is_pushed_in_the_end(open_worker, linear):
-    """Once gradients are zero, what was kept goes out bit by bit."""
+    """Once gradients are zero, the kept values are pushed bit by bit."""
     x = np.random.default_rng(3).normal(size=1024).astype(np.float32)
     with open_worker(linear(), top_k=0.25) as worker:
         worker.step(feed_dict={worker.ops["x"]: x})

@@ -78,7 +78,7 @@ def test_rows_cross_once_and_the_weights_are_the_same(compare, logged, optimizer
     plain, packed = compare(lambda: step(several(), optimizer), num_ps=num_ps, steps=20)
     assert packed.equals(plain)
     assert logged() == ["equal ids cross once: in 5 gradients and 5 lookups"]
-    # Once for all tables of a server, where a table each did it by itself.
+    # Once for all tables of a server; without the pass, each table did it by itself.
     assert (plain.received["Unique"], packed.received["Unique"]) == (5, num_ps)
     assert packed.received["_Recv"] < plain.received["_Recv"]
 
@@ -134,7 +134,7 @@ def test_a_batch_whose_size_changes_and_may_be_zero(cluster):
     assert packed.fetched == plain.fetched
 
 
-# Who else uses ids and tables
+# Other uses of ids and tables
 
 
 def test_the_same_ids_for_several_tables_are_compared_once(compare):
@@ -275,7 +275,7 @@ def test_an_id_that_is_in_no_table_is_an_error_as_before(cluster, wrong):
             cluster.train(build, data_plane, num_ps=1)
 
 
-# What stays as it is
+# Graphs that stay unchanged
 
 
 @pytest.mark.parametrize("control_flow_v2", [True, False])

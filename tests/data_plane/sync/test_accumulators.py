@@ -28,7 +28,7 @@ def accumulators_of(graph):
 
 
 def pushed(pairs, times=2, *, step=0, bucket_bytes=4 << 20):
-    """What comes out when all gradients were pushed so often."""
+    """Returns the means after all gradients were pushed `times` times."""
     meeting = GradientAccumulators(pairs, bucket_bytes=bucket_bytes, name="t")
     push = meeting.push(tf.constant(step, tf.int64))
     taken = [mean for mean, _ in meeting.take(times)]
@@ -170,7 +170,7 @@ def test_without_buckets_each_gradient_goes_by_itself(graph):
 
 
 def test_every_task_finds_the_same_accumulators():
-    """Their names tell of what is in them, and of nothing else in a graph."""
+    """Their names depend on their own contents, and on nothing else in a graph."""
 
     def names(sizes, device):
         with tf.Graph().as_default() as graph, v1.device(device):
@@ -184,7 +184,7 @@ def test_every_task_finds_the_same_accumulators():
             }
 
     assert names([1, 2, 3], "/job:chief") == names([1, 2, 3], "/job:worker")
-    assert len(names([1, 2, 3], "") & names([1, 3, 3], "")) == 1  # That of the last one.
+    assert len(names([1, 2, 3], "") & names([1, 3, 3], "")) == 1  # The name of the last one.
 
 
 def test_late_gradients_are_dropped(graph):
@@ -203,7 +203,7 @@ def test_late_gradients_are_dropped(graph):
         assert session.run(left.count) == 0
 
 
-# What crosses
+# Transfers
 
 
 def received(metadata, receiver):

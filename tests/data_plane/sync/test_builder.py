@@ -1,7 +1,7 @@
 """Sync mode's operations: exact means, exact counts, stale gradients and tokens.
 
-A chief and workers, each with a graph and a session of its own as in a job, but in one process, so
-that a test decides who does what when.
+A chief and workers, each with a graph and a session of its own as in a job. All are in one process,
+so a test decides the order of their actions.
 """
 
 import threading
@@ -98,7 +98,7 @@ class SyncJob:
         self.run(self.sync.apply_step)
 
     def step(self, *workers):
-        """One global step from one gradient of each of these workers."""
+        """Makes one global step from one gradient of each of these workers."""
         steps = [Background(worker.step) for worker in workers or self.workers]
         self.apply()
         return [step.result() for step in steps]
@@ -299,7 +299,7 @@ def test_a_stale_gradient_is_dropped_with_its_examples(start_job):
         worker.take_token()
     job.step(one, ten)
     assert (job.value("w"), job.examples) == (-5.5, 11)
-    assert late.step() == 1  # Nobody waits for this gradient any more; it gets a new token.
+    assert late.step() == 1  # This gradient is stale; the worker gets a new token.
     job.step(one, ten)
     assert (job.value("w"), job.examples) == (-11.0, 22)
     assert job.global_step == 2
@@ -406,7 +406,7 @@ def test_a_late_gradient_is_stale_however_global_steps_are_counted(start_job, ev
 
 
 def test_a_step_is_whole_whatever_else_is_fetched_with_it(start_job):
-    """The token that it ends with is the one that its successor's gradient is pushed with."""
+    """Its last token is the one with which its successor pushes its gradient."""
     job = start_job(constant_gradients(7), workers=1)
     [worker] = job.workers
     worker.take_token()
@@ -448,7 +448,7 @@ def test_one_more_token_releases_a_worker_whose_partner_is_gone(start_job):
 
 
 def test_a_job_that_goes_back_to_an_older_step_takes_gradients_again(start_job):
-    """What a chief does that restores an older checkpoint on servers that still live."""
+    """Acts as a chief that restores an older checkpoint on servers that still live."""
     job = start_job(constant_gradients(1, 3))
     for worker in job.workers:
         worker.take_token()

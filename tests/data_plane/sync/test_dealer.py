@@ -1,4 +1,4 @@
-"""Who gets how many tokens, and when a job has waited long enough."""
+"""The distribution of tokens, and the end of a job's wait for workers."""
 
 import subprocess
 import sys

@@ -51,7 +51,7 @@ def make_spec(tmp_path):
 
 @pytest.fixture
 def patient_ps(make_spec, dead_chief):
-    """A process that waits for its chief until somebody ends it."""
+    """A process that waits for its chief until it is ended."""
     return make_spec("ps", "--chief", dead_chief, "--max-wait-secs", "600")
 
 

@@ -1,4 +1,4 @@
-"""How often and how soon processes are started again, with a clock that the test turns."""
+"""Number and times of restarts, with the test's clock."""
 
 import pytest
 

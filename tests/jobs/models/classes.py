@@ -1,6 +1,6 @@
 """Four classes of points; worker 0 sees only the first two, worker 1 only the last two.
 
-A batch takes its time, so that both have begun long before the last step.
+A batch takes some time, so both workers have begun long before the last step.
 """
 
 import time

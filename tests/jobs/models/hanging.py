@@ -1,4 +1,4 @@
-"""Linear regression whose worker 1 hangs in the middle of a step, for ever.
+"""Linear regression whose worker 1 hangs in the middle of a step, forever.
 
 Parameters: `hang`: at which of its steps; `times`: how often in all; after the first time it hangs
 at once. `notes`: a folder that remembers it over processes. `slow`: seconds that a step takes.

@@ -39,7 +39,7 @@ def _batch(index: int) -> tf.Tensor:
 
 
 class Notes:
-    """What happened in this process, for the test to read."""
+    """The events in this process, for the test to read."""
 
     def __init__(self, task: TaskContext) -> None:
         folder = Path(task.params["notes"])
@@ -53,7 +53,7 @@ class Notes:
 
     def step(self, step: int) -> None:
         time.sleep(self._secs)
-        # Asynchronously, nobody may see the step itself.
+        # Asynchronously, a particular step may be seen by no worker.
         if 0 <= self._step_to_fail_at <= step:
             raise KeyError("a mistake of the user's")
 

@@ -19,7 +19,7 @@ BOUNDED = v1.RunOptions(timeout_in_ms=30_000)
 
 
 class Script:
-    """A source that deals what the test says, and notes what it is told."""
+    """A source that deals the test's shards, and records its calls."""
 
     def __init__(self, *leases):
         self._leases = leases
@@ -329,7 +329,7 @@ def test_counts_are_saved_and_restored_with_the_model(cluster, build_graph, tmp_
 
 
 def test_in_sync_mode_batches_of_late_gradients_are_not_counted(cluster, build_graph):
-    """Two workers; one is so late with its gradient that the step is made of two of the other."""
+    """Two workers; one gradient is so late that the step takes two of the other worker."""
     sources = [
         Script(Lease(0, 0, 0, (0, 1)), Lease(1, 1, 0, (0, 1))),
         Script(Lease(0, 2, 0, (0, 1))),

@@ -27,7 +27,7 @@ v1 = tf.compat.v1
 
 
 class Script(WholeInput):
-    """A source that deals what the test says."""
+    """A source that deals the test's shards."""
 
     def __init__(self, *leases):
         super().__init__()
@@ -152,7 +152,7 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path, monkeypatch):
 
 
 def test_files_of_other_file_systems_are_read(read, tmp_path, monkeypatch):
-    """As of those for which TensorFlow has no reader, with `local://` in their place."""
+    """`local://` stands for a file system that TensorFlow has no reader for."""
     monkeypatch.setattr(file_access, "_is_tensorflow", lambda name: False)
     write_records(tmp_path / "a.tfrecord", range(100))
     write_records(tmp_path / "b.tfrecord.gz", range(100, 130), "GZIP")
@@ -162,7 +162,7 @@ def test_files_of_other_file_systems_are_read(read, tmp_path, monkeypatch):
     assert records(read(f"local://{tmp_path}/c.jsonl", batch_size=7)) == [b"1", b"2"]
 
 
-# What is wrong with files
+# Faulty files
 
 
 def test_a_damaged_record_costs_its_own_batch_alone(read, tmp_path):
