@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import tensorflow as tf
 
@@ -13,6 +13,7 @@ from .train_step import train_step
 
 # Gets the session, the train op, the global step and the dictionary; returns the loss and whether
 # to stop.
+Options = TypeVar("Options")
 TrainStepFunction = Callable[[Any, Any, Any, MutableMapping[str, Any]], tuple[Any, Any]]
 
 
@@ -41,7 +42,8 @@ class SlimOptions:
     sync_optimizer: Any = None
     trace_every_n_steps: int | None = None
 
-    @classmethod
-    def among(cls, arguments: Mapping[str, Any]) -> SlimOptions:
-        """Takes the options out of all arguments of a call, by name."""
-        return cls(**{each.name: arguments[each.name] for each in fields(cls)})
+
+def among(kind: type[Options], arguments: Mapping[str, Any]) -> Options:
+    """Makes a dataclass of those of a call's arguments that it has as fields."""
+    names = [each.name for each in fields(cast(Any, kind))]
+    return kind(**{name: arguments[name] for name in names})

@@ -11,12 +11,11 @@ import tensorflow as tf
 from ...data_plane.graph_collections import merge_summaries
 from ...data_plane.options import DataPlane
 from ...loops.fetches import resolve
-from ...loops.global_step import as_only_global_step
+from ...loops.global_step import as_only_global_step, require_global_step
 from ...loops.learn import check_limits, learn_loop
 from ...loops.learn_steps import LearnSteps
 from ...loops.loop import Loop, LoopContext
 from ...loops.static_cluster import check_place, run_in_static_cluster
-from .global_step import require_global_step
 from .monitors import BaseMonitor, get_default_monitors
 
 v1 = tf.compat.v1

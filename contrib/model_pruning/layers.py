@@ -76,6 +76,7 @@ def masked_convolution(
     Raises:
       ValueError: `inputs` is not of rank 4, the channels are unknown, or `data_format` is another.
     """
+    given = locals()
     formats: dict[str | None, str] = {None: "NHWC", "NHWC": "NHWC", "NCHW": "NCHW"}
     if data_format not in formats:
         raise ValueError(f"data_format={data_format!r} should be 'NHWC', 'NCHW' or None")
@@ -102,17 +103,8 @@ def masked_convolution(
         inputs,
         [*_pair(kernel_size), channels, num_outputs],
         convolve,
-        data_format=data_format,
-        activation_fn=activation_fn,
-        normalizer_fn=normalizer_fn,
-        normalizer_params=normalizer_params,
-        weights=(weights_initializer, weights_regularizer),
-        biases=(biases_initializer, biases_regularizer),
-        reuse=reuse,
-        variables_collections=variables_collections,
-        outputs_collections=outputs_collections,
-        trainable=trainable,
-        scope=scope,
+        given,
+        data_format,
     )
 
 
@@ -149,6 +141,7 @@ def masked_fully_connected(
     Raises:
       ValueError: `num_outputs` is no whole number, the rank is below 2, or the depth is unknown.
     """
+    given = locals()
     if not isinstance(num_outputs, numbers.Integral):
         raise ValueError(f"num_outputs={num_outputs!r} should be an integer")
     inputs = tf.convert_to_tensor(inputs)
@@ -168,17 +161,7 @@ def masked_fully_connected(
         inputs,
         [depth, num_outputs],
         connect,
-        data_format=None,
-        activation_fn=activation_fn,
-        normalizer_fn=normalizer_fn,
-        normalizer_params=normalizer_params,
-        weights=(weights_initializer, weights_regularizer),
-        biases=(biases_initializer, biases_regularizer),
-        reuse=reuse,
-        variables_collections=variables_collections,
-        outputs_collections=outputs_collections,
-        trainable=trainable,
-        scope=scope,
+        given,
     )
 
 
@@ -187,47 +170,35 @@ def _layer(
     inputs: tf.Tensor,
     kernel_shape: Sequence[int],
     transform: Callable[[tf.Tensor], Any],
-    *,
-    data_format: str | None,
-    activation_fn: Callable[[Any], Any] | None,
-    normalizer_fn: Callable[..., Any] | None,
-    normalizer_params: Mapping[str, Any] | None,
-    weights: tuple[Initializer, Regularizer | None],
-    biases: tuple[Initializer | None, Regularizer | None],
-    reuse: Any,
-    variables_collections: Collections | None,
-    outputs_collections: str | Sequence[str] | None,
-    trainable: bool,
-    scope: Any,
+    given: Mapping[str, Any],
+    data_format: str | None = None,
 ) -> tf.Tensor:
-    """What both layers share; `transform` takes the masked kernel."""
+    """Makes a layer of the caller's arguments, `given`; `transform` takes the masked kernel."""
 
-    def variable(name: str, shape: Sequence[int], how: tuple[Any, Any]) -> Any:
-        initializer, regularizer = how
+    def variable(name: str, shape: Sequence[int]) -> Any:
         return v1.get_variable(
             name,
             shape,
             inputs.dtype,
-            initializer=initializer,
-            regularizer=regularizer,
-            trainable=trainable,
-            collections=_collections(name, variables_collections),
+            initializer=given[f"{name}_initializer"],
+            regularizer=given[f"{name}_regularizer"],
+            trainable=given["trainable"],
+            collections=_collections(name, given["variables_collections"]),
         )
 
-    with v1.variable_scope(scope, default_scope, [inputs], reuse=reuse) as entered:
-        kernel = variable("weights", kernel_shape, weights)
-        outputs = transform(apply_mask(kernel, entered))
-        if normalizer_fn is not None:
-            outputs = normalizer_fn(outputs, **(normalizer_params or {}))
-        elif biases[0] is not None:
-            bias = tf.convert_to_tensor(variable("biases", kernel_shape[-1:], biases))
+    with v1.variable_scope(
+        given["scope"], default_scope, [inputs], reuse=given["reuse"]
+    ) as entered:
+        outputs = transform(apply_mask(variable("weights", kernel_shape), entered))
+        if given["normalizer_fn"] is not None:
+            outputs = given["normalizer_fn"](outputs, **(given["normalizer_params"] or {}))
+        elif given["biases_initializer"] is not None:
+            bias = tf.convert_to_tensor(variable("biases", kernel_shape[-1:]))
             outputs = tf.nn.bias_add(outputs, bias, data_format)
-        if activation_fn is not None:
-            outputs = activation_fn(outputs)
-        keys = (
-            [outputs_collections] if isinstance(outputs_collections, str) else outputs_collections
-        )
-        v1.add_to_collections(tuple(keys or ()), outputs)
+        if given["activation_fn"] is not None:
+            outputs = given["activation_fn"](outputs)
+        keys = given["outputs_collections"]
+        v1.add_to_collections((keys,) if isinstance(keys, str) else tuple(keys or ()), outputs)
         return outputs
 
 

@@ -10,10 +10,9 @@ import tensorflow as tf
 from ...data_plane.options import DataPlane
 from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
 from ...loops.model_pruning import check_mask_update, pruning_loop
-from ...loops.slim_options import SlimOptions, TrainStepFunction
+from ...loops.slim_options import SlimOptions, TrainStepFunction, among
 from ...loops.train_step import train_step
-from ..slim.checks import check_arguments
-from ..slim.running import Place, run_in_place
+from ..slim.running import Place, check_arguments, run_in_place
 
 __all__ = ["train", "train_step"]
 
@@ -76,19 +75,13 @@ def train(
       "chief" to run it in the chief only. Anything else is a `ValueError`.
     * `data_plane`: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
     """
-    options = SlimOptions.among(locals())
+    given = locals()
+    options = among(SlimOptions, given)
     check_arguments(train_op, logdir, options)
     check_mask_update(mask_update_op, mask_update_on)
     return run_in_place(
         pruning_loop,
-        Place(
-            logdir=logdir,
-            graph=graph,
-            master=master,
-            is_chief=is_chief,
-            session_config=session_config,
-            data_plane=data_plane,
-        ),
+        among(Place, given),
         options,
         train_op=train_op,
         mask_update_op=mask_update_op,

@@ -1,12 +1,103 @@
-"""Pruning by magnitude: a mask keeps the weights with the largest absolute values."""
+"""Pruning by magnitude, weight by weight or in blocks: a mask keeps the largest absolute values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from .blocks import expand_tensor, pool_blocks
+
+def expand_tensor(tensor: tf.Tensor, block_dims: Sequence[int]) -> tf.Tensor:
+    """Turns each element of a matrix into a block of equal elements.
+
+    The Kronecker product with `tf.ones(block_dims)`, without a multiplication.
+
+    Args:
+      tensor: `[m, n]`.
+      block_dims: Height and width of a block.
+
+    Returns:
+      `[m * height, n * width]`.
+
+    Raises:
+      ValueError: `tensor` is no matrix, or `block_dims` has not two elements.
+    """
+    tensor = tf.convert_to_tensor(tensor)
+    if tensor.shape.rank != 2:
+        raise ValueError(f"expand_tensor expects rank 2, got rank {tensor.shape.rank}")
+    if len(block_dims) != 2:
+        raise ValueError(f"block_dims={list(block_dims)} should be a height and a width")
+    height, width = block_dims
+    return tf.repeat(tf.repeat(tensor, height, axis=0), width, axis=1)
+
+
+def factorized_pool(
+    input_tensor: tf.Tensor,
+    window_shape: Sequence[int],
+    pooling_type: str,
+    strides: Sequence[int],
+    padding: str,
+    name: str | None = None,
+) -> tf.Tensor:
+    """Pools a matrix by two one-dimensional pools: along the columns, then along the rows.
+
+    Args:
+      input_tensor: `[m, n]`.
+      window_shape: Height and width of the window.
+      pooling_type: "AVG" or "MAX".
+      strides: Steps of the window along both axes.
+      padding: "SAME" or "VALID".
+      name: Of the scope.
+
+    Returns:
+      What a two-dimensional pool returns, as a matrix.
+
+    Raises:
+      ValueError: `input_tensor` is no matrix.
+    """
+    input_tensor = tf.convert_to_tensor(input_tensor)
+    if input_tensor.shape.rank != 2:
+        raise ValueError(f"factorized_pool expects rank 2, got rank {input_tensor.shape.rank}")
+    (height, width), (down, across) = window_shape, strides
+    with tf.name_scope(name or "factorized_pool"):
+        pooled = _pool(
+            input_tensor[tf.newaxis, :, :, tf.newaxis],
+            [1, width],
+            pooling_type,
+            [1, across],
+            padding,
+        )
+        pooled = _pool(pooled, [height, 1], pooling_type, [down, 1], padding)
+        return tf.squeeze(pooled, [0, 3])
+
+
+def pool_blocks(
+    matrix: tf.Tensor, block_dims: Sequence[int], pooling_type: str, *, factorized: bool = False
+) -> tf.Tensor:
+    """Pools each block of a matrix to one element.
+
+    Where blocks do not divide the matrix, padding ("SAME") is split between both sides.
+
+    Args:
+      matrix: `[m, n]`.
+      block_dims: Height and width of a block.
+      pooling_type: "AVG" or "MAX".
+      factorized: By `factorized_pool`; the values are the same.
+
+    Returns:
+      `[ceil(m / height), ceil(n / width)]`.
+    """
+    if factorized:
+        return factorized_pool(matrix, block_dims, pooling_type, block_dims, "SAME")
+    image = matrix[tf.newaxis, :, :, tf.newaxis]
+    return tf.squeeze(_pool(image, block_dims, pooling_type, block_dims, "SAME"), [0, 3])
+
+
+def _pool(
+    image: tf.Tensor, window: Sequence[int], kind: str, strides: Sequence[int], padding: str
+) -> Any:
+    return tf.nn.pool(image, list(window), kind, strides=list(strides), padding=padding)
 
 
 def mask_by_magnitude(

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import tensorflow as tf
 
-from .conditional import run_if
-from .hparams import check_hparams, get_pruning_hparams
+from .hparams import (
+    WeightMap,
+    check_block_dims,
+    check_hparams,
+    get_pruning_hparams,
+    parse_block_dims,
+    parse_sparsity,
+)
 from .magnitude import mask_by_blocks
-from .masks import get_masks, get_thresholds, get_weights
-from .partitions import assign, op_name, read, slices
-from .weight_maps import WeightMap, check_block_dims, parse_block_dims, parse_sparsity
+from .masks import assign, get_masks, get_thresholds, get_weights, op_name, read, slices
 
 v1 = tf.compat.v1
 
@@ -225,3 +230,25 @@ class Pruning:
                 "target_sparsity, which is 0: make target_sparsity positive"
             )
         return sparsity * (own / self._spec.target_sparsity)
+
+
+def run_if(predicate: tf.Tensor, make_ops: Callable[[], tf.Operation]) -> tf.Operation:
+    """Makes an op that runs what `make_ops` makes when `predicate` is true, else nothing.
+
+    `tf.cond` cannot assign to reference variables under control flow v2. This makes the two dead
+    ends and their merger in the graph itself, which works with both kinds of variables, in every
+    graph mode, and across devices.
+
+    Args:
+      predicate: bool scalar.
+      make_ops: Called once; returns the op to run.
+
+    Returns:
+      An op; what waits for it runs in either case.
+    """
+    skipped, taken = tf.raw_ops.Switch(data=predicate, pred=predicate)
+    with tf.control_dependencies([tf.identity(taken)]):
+        done = make_ops()
+    with tf.control_dependencies([done]):
+        after = tf.identity(taken)
+    return tf.raw_ops.Merge(inputs=[tf.identity(skipped), after]).output.op

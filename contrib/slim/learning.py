@@ -10,11 +10,10 @@ import tensorflow as tf
 from ...data_plane.options import DataPlane
 from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
 from ...loops.slim import slim_loop
-from ...loops.slim_options import SlimOptions, TrainStepFunction
+from ...loops.slim_options import SlimOptions, TrainStepFunction, among
 from ...loops.train_step import train_step
-from ..training.gradients import clip_gradient_norms, multiply_gradients
-from .checks import check_arguments
-from .running import Place, run_in_place
+from ..training.train_ops import clip_gradient_norms, multiply_gradients
+from .running import Place, check_arguments, run_in_place
 from .train_op import add_gradients_summaries, create_train_op
 
 __all__ = [
@@ -146,19 +145,13 @@ def train(
         RuntimeError: There is no graph, or initialization left variables uninitialized.
         tf.errors.DeadlineExceededError: The servers or the model were not ready in 2 hours.
     """
-    options = SlimOptions.among(locals())
+    given = locals()
+    options = among(SlimOptions, given)
     del ignore_live_threads
     check_arguments(train_op, logdir, options)
     return run_in_place(
         slim_loop,
-        Place(
-            logdir=logdir,
-            graph=graph,
-            master=master,
-            is_chief=is_chief,
-            session_config=session_config,
-            data_plane=data_plane,
-        ),
+        among(Place, given),
         options,
         train_op=train_op,
         global_step=global_step,

@@ -7,8 +7,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..training.gradients import Pair, clip_gradient_norms, multiply_gradients, summarize
-from ..training.train_ops import after_updates, apply_and_return, step_counter, trained_variables
+from ..training.train_ops import (
+    Pair,
+    after_updates,
+    apply_and_return,
+    clip_gradient_norms,
+    multiply_gradients,
+    step_counter,
+    summarize,
+    trained_variables,
+)
 
 
 def add_gradients_summaries(grads_and_vars: Iterable[Pair]) -> list[Any]:

@@ -2,17 +2,16 @@
 
 from .bucketing import bucket, bucket_by_sequence_length
 from .device_setter import GreedyLoadBalancingStrategy, RandomStrategy, byte_size_load_fn
-from .evaluation import evaluate_once, evaluate_repeatedly
-from .evaluation_hooks import StopAfterNEvalsHook, SummaryAtEndHook, get_or_create_eval_step
-from .feeding_queue_runner import FeedingQueueRunner
-from .gradients import (
-    add_gradients_summaries,
-    clip_gradient_norms,
-    clip_gradient_norms_fn,
-    multiply_gradients,
+from .evaluation import (
+    StopAfterNEvalsHook,
+    SummaryAtEndHook,
+    evaluate_once,
+    evaluate_repeatedly,
+    get_or_create_eval_step,
 )
+from .feeding_queue_runner import FeedingQueueRunner
 from .hparam import HParams
-from .hparam_text import parse_values
+from .hparam_values import parse_values
 from .loop import train
 from .new_checkpoints import checkpoints_iterator, wait_for_new_checkpoint
 from .resampling import resample_at_rate, weighted_resample
@@ -22,7 +21,13 @@ from .sequence_queueing import (
     SequenceQueueingStateSaver,
     batch_sequences_with_states,
 )
-from .train_ops import create_train_op
+from .train_ops import (
+    add_gradients_summaries,
+    clip_gradient_norms,
+    clip_gradient_norms_fn,
+    create_train_op,
+    multiply_gradients,
+)
 from .tuner import Tuner
 
 __all__ = [

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
 import tensorflow as tf
 
-from .bucket_queues import (
-    bucket_queues,
-    element_shapes,
-    enqueue_into,
-    one_per_bucket,
-    top_queue,
-)
 from .queue_elements import (
     add_queue_runner,
+    as_list,
     as_scalar,
     as_tensors,
     checked_count,
@@ -89,8 +83,8 @@ def bucket(
     """
     require_graph("bucket")
     checked_count("num_buckets", num_buckets)
-    sizes = one_per_bucket("batch_size", batch_size, num_buckets)
-    capacities = one_per_bucket(
+    sizes = _one_per_bucket("batch_size", batch_size, num_buckets)
+    capacities = _one_per_bucket(
         "bucket_capacities" if bucket_capacities is not None else "capacity",
         bucket_capacities if bucket_capacities is not None else capacity,
         num_buckets,
@@ -100,21 +94,21 @@ def bucket(
         listed = tensors if names is None else [tensors[each] for each in names]
         elements = as_tensors(listed, "bucket")
         packed = [pack(element) for element in elements]
-        queues = bucket_queues(
+        queues = _bucket_queues(
             capacities,
             [each.dtype for each in packed],
-            element_shapes(packed, shapes, names, dynamic_pad),
+            _element_shapes(packed, shapes, names, dynamic_pad),
             dynamic_pad,
             shared_name,
         )
-        enqueue = enqueue_into(queues, which_bucket, keep_input, packed)
+        enqueue = _enqueue_into(queues, which_bucket, keep_input, packed)
         add_queue_runner(
             queues[0],
             [enqueue] * num_threads,
             close_op=tf.group(*(queue.close() for queue in queues)),
             cancel_op=tf.group(*(queue.close(cancel_pending_enqueues=True) for queue in queues)),
         )
-        top = top_queue(queues, sizes, capacity, allow_smaller_final_batch, shared_name)
+        top = _top_queue(queues, sizes, capacity, allow_smaller_final_batch, shared_name)
         bucket_taken, *batch = top.dequeue(name="dequeue_top")
         batch = [unpack_batch(*pair) for pair in zip(batch, elements, strict=True)]
     return bucket_taken, dict(zip(names, batch, strict=True)) if names else batch
@@ -201,3 +195,117 @@ def _checked_boundaries(boundaries: Any) -> list[int]:
                 f"{second}: sort them, each once"
             )
     return [int(boundary) for boundary in boundaries]
+
+
+def _one_per_bucket(what: str, values: Any, num_buckets: int) -> list[Any]:
+    """Returns a value for each bucket, its own or the same for all; an int if it is known."""
+    values = list(values) if isinstance(values, (list, tuple)) else [values] * num_buckets
+    if len(values) != num_buckets:
+        raise ValueError(
+            f"{what} is a list of {len(values)}: it must have exactly num_buckets={num_buckets} "
+            "entries, one for each bucket"
+        )
+    statics = [tf.get_static_value(tf.convert_to_tensor(value)) for value in values]
+    known = [
+        value if static is None else int(static)
+        for value, static in zip(values, statics, strict=True)
+    ]
+    for value in known:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{what}={value}: expected at least 1")
+    return known
+
+
+def _element_shapes(
+    elements: Sequence[Any], given: Any, names: Sequence[str] | None, dynamic_pad: bool
+) -> list[tf.TensorShape]:
+    """Returns the shapes of an element's tensors, which `given` may say, in order or by name."""
+    if given is None:
+        shapes = [element.shape for element in elements]
+    else:
+        if isinstance(given, Mapping) and names is not None:
+            given = [given[name] for name in names]
+        shapes = [tf.TensorShape(shape) for shape in given]
+        if len(shapes) != len(elements):
+            raise ValueError(
+                f"shapes has {len(shapes)} entries, and tensors {len(elements)}: expected as many"
+            )
+    for element, shape in zip(elements, shapes, strict=True):
+        if shape.rank is None or not (dynamic_pad or shape.is_fully_defined()):
+            raise ValueError(
+                f"the shape {shape} of {element.name} is not known well enough: All shapes must be "
+                "fully defined (pass shapes=, or use set_shape), or with dynamic_pad=True at least "
+                "their ranks"
+            )
+    return shapes
+
+
+def _bucket_queues(
+    capacities: Sequence[int],
+    dtypes: Sequence[tf.DType],
+    shapes: Sequence[tf.TensorShape],
+    dynamic_pad: bool,
+    shared_name: str | None,
+) -> list[Any]:
+    """Makes a queue of elements for each bucket; a `shared_name` of None shares none."""
+    queue_class = tf.queue.PaddingFIFOQueue if dynamic_pad else tf.queue.FIFOQueue
+    return [
+        queue_class(
+            capacity,
+            dtypes=dtypes,
+            shapes=shapes,
+            shared_name=f"{shared_name}_{index}" if shared_name else None,
+            name=f"bucket_queue_{index}",
+        )
+        for index, capacity in enumerate(capacities)
+    ]
+
+
+def _enqueue_into(
+    queues: Sequence[Any], which_bucket: Any, keep_input: Any, elements: Sequence[Any]
+) -> tf.Operation:
+    """Returns an op that puts an element into its bucket, or drops it if that does not exist."""
+    which = tf.cast(as_scalar(which_bucket, "which_bucket"), tf.int32)
+    keep = as_scalar(tf.convert_to_tensor(keep_input, tf.bool), "keep_input")
+
+    def enqueue(queue: Any) -> Callable[[], Any]:
+        def branch() -> Any:
+            with tf.control_dependencies([queue.enqueue(elements)]):
+                return tf.constant(0)
+
+        return branch
+
+    # An index without a branch of its own takes the last one.
+    branches = [*map(enqueue, queues), lambda: tf.constant(0)]
+    index = tf.where(keep, which, len(queues))
+    return tf.group(tf.switch_case(index, branches), name="enqueue_into_bucket")
+
+
+def _top_queue(
+    queues: Sequence[Any],
+    batch_sizes: Sequence[Any],
+    capacity: int,
+    allow_smaller_final_batch: bool,
+    shared_name: str | None,
+) -> Any:
+    """Makes the queue of batches, each with its bucket's index, and threads that feed it."""
+    size = batch_sizes[0]
+    if allow_smaller_final_batch or not all(isinstance(s, int) and s == size for s in batch_sizes):
+        size = None
+    # It never pads, but a batch of unknown size fits into no other kind of queue.
+    top = tf.queue.PaddingFIFOQueue(
+        capacity,
+        dtypes=[tf.int32, *queues[0].dtypes],
+        shapes=[[], *(tf.TensorShape([size]).concatenate(shape) for shape in queues[0].shapes)],
+        shared_name=f"{shared_name}_top" if shared_name else None,
+        name="top_queue",
+    )
+    enqueue_ops = []
+    for index, (queue, batch_size) in enumerate(zip(queues, batch_sizes, strict=True)):
+        dequeue = queue.dequeue_up_to if allow_smaller_final_batch else queue.dequeue_many
+        batch = as_list(dequeue(batch_size, name=f"dequeue_bucket_{index}"))
+        enqueue_ops.append(top.enqueue([tf.constant(index), *batch]))
+        tf.compat.v1.summary.scalar(f"queue_{index}_size", queue.size())
+    tf.compat.v1.summary.scalar("fraction_of_top_queue_full", top.size() / capacity)
+    add_queue_runner(top, enqueue_ops)
+    return top

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...protos.hparam_pb2 import HParamDef
-from . import hparam_proto
-from .hparam_text import parse_values
-from .hparam_types import ParamType, convert, infer
+from .hparam_values import ParamType, convert, infer, pack, parse_values, unpack
 
 
 class HParams:
@@ -55,7 +53,7 @@ class HParams:
                     f"hparam_def and values for {', '.join(kwargs)} are mutually exclusive: add "
                     "more with add_hparam()"
                 )
-            for name, kind, value in hparam_proto.unpack(hparam_def):
+            for name, kind, value in unpack(hparam_def):
                 self._add(name, kind, value)
         for name, value in kwargs.items():
             self.add_hparam(name, value)
@@ -214,7 +212,7 @@ class HParams:
             ValueError: A hyperparameter is no bool, integer, float, text or bytes, or an integer
                 has more than 64 bits.
         """
-        return hparam_proto.pack(self._hparam_types, self.values())
+        return pack(self._hparam_types, self.values())
 
     @staticmethod
     def from_proto(hparam_def: HParamDef, import_scope: str | None = None) -> HParams:

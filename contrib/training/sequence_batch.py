@@ -10,7 +10,7 @@ from .queue_elements import unpack_batch
 from .sequence_pieces import CONTEXT, SEQUENCE, STATE
 
 if TYPE_CHECKING:
-    from .sequence_state_saver import SequenceQueueingStateSaver
+    from .sequence_queueing import SequenceQueueingStateSaver
 
 
 class NextQueuedSequenceBatch:

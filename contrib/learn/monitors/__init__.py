@@ -1,15 +1,17 @@
 """Monitors: callbacks around each step of `paramserve.contrib.learn.train`."""
 
 from .adapter import RunHookAdapterForMonitors, replace_monitors_with_hooks
-from .base import BaseMonitor
+from .base import BaseMonitor, EveryN
 from .capturing import CaptureVariable, GraphDump
 from .checkpoints import CheckpointSaver
-from .defaults import get_default_monitors
-from .every_n import EveryN
-from .printing import LoggingTrainable, PrintTensor
-from .stopping import NanLoss, NanLossDuringTrainingError, StopAtStep
-from .summaries import StepCounter, SummarySaver
-from .validation import ValidationMonitor
+from .reporting import (
+    LoggingTrainable,
+    PrintTensor,
+    StepCounter,
+    SummarySaver,
+    get_default_monitors,
+)
+from .stopping import NanLoss, NanLossDuringTrainingError, StopAtStep, ValidationMonitor
 
 __all__ = [
     "BaseMonitor",

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .base import BaseMonitor
-from .every_n import EveryN
+from .base import BaseMonitor, EveryN
 
 # Ops whose values tell nothing, which need a feed, or which belong to saving and restoring.
 _IGNORED_OPS = (
@@ -32,27 +31,23 @@ class CaptureVariable(EveryN):
         var_name: Its name, such as "weights:0".
         every_n: Steps from one value to the next.
         first_n: Number of the last of the first steps, whose values are all kept.
+
+    Attributes:
+        values: The values, by step.
     """
 
     def __init__(self, var_name: str, every_n: int = 100, first_n: int = 1) -> None:
         super().__init__(every_n_steps=every_n, first_n_steps=first_n)
         self._var_name = var_name
-        self._values: dict[int, Any] = {}
-
-    @property
-    def values(self) -> dict[int, Any]:
-        """The values, by step."""
-        return self._values
+        self.values: dict[int, Any] = {}
 
     def every_n_step_begin(self, step: int) -> list[Any]:
         """Asks for the value."""
-        super().every_n_step_begin(step)
         return [self._var_name]
 
     def every_n_step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:
         """Keeps the value."""
-        super().every_n_step_end(step, outputs)
-        self._values[step] = outputs[self._var_name]
+        self.values[step] = outputs[self._var_name]
         return False
 
 
@@ -67,18 +62,16 @@ class GraphDump(BaseMonitor):
     Args:
         ignore_ops: Types of ops to leave out; by default those of constants, casts, identities,
             placeholders, uniform random numbers, assignments and restores.
+
+    Attributes:
+        data: The values by step, and by the tensors' names.
     """
 
     def __init__(self, ignore_ops: Collection[str] | None = None) -> None:
         super().__init__()
         self._ignore_ops = frozenset(_IGNORED_OPS if ignore_ops is None else ignore_ops)
         self._tensors: list[Any] = []
-        self._data: dict[int, dict[str, Any]] = {}
-
-    @property
-    def data(self) -> dict[int, dict[str, Any]]:
-        """The values by step, and by the tensors' names."""
-        return self._data
+        self.data: dict[int, dict[str, Any]] = {}
 
     def begin(self, max_steps: int | None = None) -> None:
         """Chooses the ops of the default graph."""
@@ -96,7 +89,7 @@ class GraphDump(BaseMonitor):
         """Keeps everything."""
         super().step_end(step, output)
         names = [tensor.name for tensor in self._tensors]
-        self._data[step] = {name: output[name] for name in names if name in output}
+        self.data[step] = {name: output[name] for name in names if name in output}
         return False
 
     def compare(
@@ -116,7 +109,7 @@ class GraphDump(BaseMonitor):
         Raises:
             ValueError: The other dump lacks a tensor, or one of them lacks the step.
         """
-        dumps = self._data, other_dump.data
+        dumps = self.data, other_dump.data
         for dump in dumps:
             if step not in dump:
                 raise ValueError(f"step {step} was not dumped, only {sorted(dump)}")

@@ -79,7 +79,6 @@ class CheckpointSaver(BaseMonitor):
 
     def post_step(self, step: int, session: Any) -> None:
         """Saves if it is time."""
-        super().post_step(step, session)
         if self._is_due(step):
             self._save(step, session)
 

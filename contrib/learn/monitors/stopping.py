@@ -1,17 +1,18 @@
-"""Monitors that end training."""
+"""Monitors that end training: at a step, when the loss is NaN, when the model gets no better."""
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ....loops.fetches import output_key
-from .base import BaseMonitor
-from .every_n import EveryN
+from .base import BaseMonitor, EveryN
 
 NanLossDuringTrainingError = tf.compat.v1.train.NanLossDuringTrainingError
 
@@ -77,7 +78,6 @@ class NanLoss(EveryN):
 
     def every_n_step_begin(self, step: int) -> list[Any]:
         """Asks for the loss."""
-        super().every_n_step_begin(step)
         return [self._loss_tensor]
 
     def every_n_step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:
@@ -86,7 +86,6 @@ class NanLoss(EveryN):
         Raises:
             NanLossDuringTrainingError: The loss is NaN, and that is to be an error.
         """
-        super().every_n_step_end(step, outputs)
         if not np.isnan(outputs[output_key(self._loss_tensor)]):
             return False
         if self._fail_on_nan_loss:
@@ -94,3 +93,133 @@ class NanLoss(EveryN):
             raise NanLossDuringTrainingError
         _logger.warning("Model diverged with loss = NaN.")
         return True
+
+
+class ValidationMonitor(EveryN):
+    """Evaluates each new checkpoint, with the estimator that `set_estimator` was given.
+
+    The estimator is any object with a `model_dir`, where the checkpoints are, and an
+    `evaluate(...)` that returns a dict of metrics. It is passed those of `x`, `y`, `input_fn`,
+    `batch_size`, `steps`, `metrics`, `hooks` and `name` that are not None.
+
+    Args:
+        x: Features for `evaluate`.
+        y: Labels for `evaluate`.
+        input_fn: Function that makes features and labels, in place of `x` and `y`.
+        batch_size: Examples in a batch.
+        eval_steps: Batches to evaluate; passed as `steps`. None: all.
+        every_n_steps: Steps from one look for a new checkpoint to the next.
+        metrics: Metrics for `evaluate`.
+        hooks: Hooks for `evaluate`.
+        early_stopping_rounds: Training ends when the metric has been no better for this many
+            steps; None never ends it.
+        early_stopping_metric: The metric's name.
+        early_stopping_metric_minimize: Whether less is better.
+        name: Name of the evaluation.
+        check_interval_secs: Seconds between looks for a new checkpoint, at least; None: no limit.
+        clock: Returns the time in seconds.
+
+    Attributes:
+        early_stopped: Whether this monitor ended training.
+        best_step: The step at which the metric was best, None before the first evaluation.
+        best_value: The metric at `best_step`.
+        best_metrics: All metrics at `best_step`.
+
+    Raises:
+        ValueError: Both `x` and `input_fn` are None.
+    """
+
+    def __init__(
+        self,
+        x: Any = None,
+        y: Any = None,
+        input_fn: Callable[[], Any] | None = None,
+        batch_size: int | None = None,
+        eval_steps: int | None = None,
+        every_n_steps: int = 100,
+        metrics: Any = None,
+        hooks: Sequence[Any] | None = None,
+        early_stopping_rounds: int | None = None,
+        early_stopping_metric: str = "loss",
+        early_stopping_metric_minimize: bool = True,
+        name: str | None = None,
+        check_interval_secs: float | None = 5,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(every_n_steps=every_n_steps, first_n_steps=-1)
+        if x is None and input_fn is None:
+            raise ValueError("Either x or input_fn should be provided, and both are None")
+        arguments = {
+            "x": x,
+            "y": y,
+            "input_fn": input_fn,
+            "batch_size": batch_size,
+            "steps": eval_steps,
+            "metrics": metrics,
+            "hooks": hooks,
+            "name": name,
+        }
+        self._arguments = {key: value for key, value in arguments.items() if value is not None}
+        self._rounds = early_stopping_rounds
+        self._metric = early_stopping_metric
+        self._minimize = early_stopping_metric_minimize
+        self._check_interval_secs = check_interval_secs or 0.0
+        self._clock = clock
+        self._last_look: float | None = None
+        self._last_checkpoint: str | None = None
+        self.early_stopped = False
+        self.best_step: int | None = None
+        self.best_value: Any = None
+        self.best_metrics: Mapping[str, Any] | None = None
+
+    def every_n_step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:
+        """Evaluates if there is a new checkpoint.
+
+        Raises:
+            ValueError: `set_estimator` was not called, or there is no `early_stopping_metric` among
+                the metrics.
+        """
+        if self._estimator is None:
+            raise ValueError("Missing call to set_estimator: there is nothing to evaluate with")
+        if not self._has_new_checkpoint():
+            return False
+        results = self._estimator.evaluate(**self._arguments) or {}
+        listed = ", ".join(f"{key} = {value}" for key, value in sorted(results.items()))
+        _logger.info("Validation (step %d): %s", step, listed)
+        if self._rounds is None:
+            return False
+        self._keep_best(step, results)
+        assert self.best_step is not None
+        if step - self.best_step < self._rounds:
+            return False
+        _logger.info(
+            "Stopping at step %d: %s was best at step %d, with %s.",
+            *(step, self._metric, self.best_step, self.best_value),
+        )
+        self.early_stopped = True
+        return True
+
+    def _has_new_checkpoint(self) -> bool:
+        """Looks for a checkpoint that was not evaluated yet, if it is time to."""
+        now = self._clock()
+        if self._last_look is not None and now < self._last_look + self._check_interval_secs:
+            return False
+        self._last_look = now
+        checkpoint = tf.train.latest_checkpoint(self._estimator.model_dir)
+        if checkpoint in (None, self._last_checkpoint):
+            return False
+        self._last_checkpoint = checkpoint
+        return True
+
+    def _keep_best(self, step: int, results: Mapping[str, Any]) -> None:
+        if self._metric not in results:
+            raise ValueError(
+                f"early_stopping_metric={self._metric!r} is missing from outputs of the "
+                f"evaluation, {sorted(results)}: name one of these"
+            )
+        value, best = results[self._metric], self.best_value
+        if best is None or (value < best if self._minimize else value > best):
+            self.best_step, self.best_value = step, value
+            # The estimator may fill the same dictionary again.
+            self.best_metrics = copy.deepcopy(results)

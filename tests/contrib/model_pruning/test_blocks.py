@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.contrib.model_pruning.blocks import (
+from paramserve.contrib.model_pruning.magnitude import (
     expand_tensor,
     factorized_pool,
-    kronecker_product,
     pool_blocks,
 )
-from paramserve.contrib.model_pruning.partitions import partitioned_variable_assign, read
+from paramserve.contrib.model_pruning.masks import partitioned_variable_assign, read
 
 v1 = tf.compat.v1
 
@@ -22,16 +21,10 @@ def value(make):
         return session.run(make())
 
 
-def test_kronecker_product_is_numpys():
-    other = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert np.array_equal(value(lambda: kronecker_product(MATRIX, other)), np.kron(MATRIX, other))
-
-
 @pytest.mark.parametrize("block", [(1, 1), (2, 3), (4, 1), (1, 5)])
 def test_expanding_is_a_kronecker_product_with_ones(block):
     expanded = value(lambda: expand_tensor(MATRIX, block))
     assert np.array_equal(expanded, np.kron(MATRIX, np.ones(block)))
-    assert np.array_equal(expanded, value(lambda: kronecker_product(MATRIX, np.ones(block, "f"))))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from paramserve.contrib.model_pruning import (
     get_thresholds,
     get_weight_sparsity,
 )
-from paramserve.contrib.model_pruning.partitions import assign
+from paramserve.contrib.model_pruning.masks import assign
 
 v1 = tf.compat.v1
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.contrib.training.class_probabilities import acceptance_probabilities
-from paramserve.contrib.training.sampling import rejection_sample, stratified_sample
+from paramserve.contrib.training.sampling import (
+    acceptance_probabilities,
+    rejection_sample,
+    stratified_sample,
+)
 
 v1 = tf.compat.v1
 
