@@ -24,16 +24,16 @@ class DataPlane:
     last bit. The others trade exactness for speed, and are off by default.
 
     Attributes:
-        transfer_bucket_bytes: Bytes of a bucket, in which small tensors cross together. What is
-            larger than 1/16 of it crosses alone, from 8 of them on in pieces. 0 has each tensor
-            cross by itself, as TensorFlow does.
+        transfer_bucket_bytes: Bytes of a bucket, in which small tensors cross together. A tensor
+            of more than 1/16 of it crosses alone, one of 8 buckets or more in pieces. With 0 each
+            tensor crosses by itself, as in TensorFlow.
         storage: "plain": each variable by itself; "flat": variables on one parameter server are
             slices of a few large ones. Checkpoints are the same for both.
         max_shard_bytes: Bytes above which a variable of `tf.compat.v1.get_variable` is partitioned
             over the parameter servers; None: never.
         wire_dtype: "bfloat16" has float32 tensors cross with half the bytes; parameters and
             optimizer stay float32.
-        stale_pull: Whether a step computes with the parameters that were read during the step
+        stale_pull: True if a step computes with the parameters that were read during the step
             before, so that reading and computing overlap.
         local_steps: Steps that a worker makes on its own copy of the parameters before it pushes
             their sum; 1: each step is pushed.

@@ -231,7 +231,7 @@ class PlacedGraph:
 
 
 class _Loops:
-    """The while loops of the old kind, whose ops form cycles.
+    """The while loops of control flow v1, whose ops form cycles.
 
     Such a loop is one unit: ops after it need all of it. So the graph of units is acyclic, and
     topological order exists.
@@ -254,7 +254,7 @@ class _Loops:
 
 
 def is_reference(dtype: tf.DType) -> bool:
-    """Whether a dtype is that of variables of the old kind, which ops take by reference."""
+    """Returns whether a dtype is that of ref variables, which ops take by reference."""
     return bool(dtype != dtype.base_dtype)
 
 
@@ -294,7 +294,7 @@ def set_home(graph: tf.Graph, device: str) -> None:
 
 
 def _find_home(graph: tf.Graph, ops: Iterable[Op]) -> TaskDevice:
-    """Returns the task that was set, else the one with most ops that is no parameter server."""
+    """Returns the task that was set, or else the one with most ops that is no parameter server."""
     for said in graph.get_collection(_HOME_KEY):
         return str(said)
     counts = Counter(op.device for op in ops)

@@ -34,10 +34,10 @@ def prepare(graph: tf.Graph, options: DataPlane, train_ops: Sequence[Any] = ()) 
     roots = _find_ops(graph, [*train_ops, *runnable(graph, v1.GraphKeys.TRAIN_OP)])
     if not roots:
         return
-    # The order counts. Flat storage comes first, since the later passes treat its joint tensors as
-    # they would treat others. Rows are deduplicated, and lossy passes shrink tensors, before
-    # coalescing packs what is left. Reading ahead comes last, so that it keeps a few buckets in
-    # place of many variables. Each pass analyses the graph afresh, with the ops of those before it.
+    # The order counts. Flat storage comes first, because the later passes treat its joint tensors
+    # like any others. Rows are deduplicated, and lossy passes shrink tensors, before coalescing
+    # packs the remaining ones. Reading ahead comes last, so that it keeps a few buckets in place of
+    # many variables. Each pass analyses the graph with the ops of the earlier passes.
     with _unfinalized(graph):
         if options.storage == "flat":
             flatten(graph, roots, options.transfer_bucket_bytes or BUCKET_BYTES)

@@ -16,7 +16,7 @@ v1 = tf.compat.v1
 # Smaller tensors cost hardly any bytes, and may be hyperparameters.
 SMALLEST_BYTES = 1024
 VARIABLES = ("VarHandleOp", "Variable", "VariableV2")
-# Stateful ops that take a handle and leave the variable as it is.
+# Stateful ops that take a handle and do not change the variable.
 READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape")
 
 

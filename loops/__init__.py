@@ -1,4 +1,4 @@
-"""The training loops: what each does in a step, and one way to run them all."""
+"""The training loops: the step of each, and one way to run them all."""
 
 from .verbosity import follow_tensorflow
 

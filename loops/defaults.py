@@ -20,6 +20,6 @@ USE_DEFAULT = Default.USE_DEFAULT
 
 
 def is_default(value: Any) -> bool:
-    """Whether an argument was left to its default; 0, the mark of old programs, says so too."""
+    """Returns whether an argument has its default; 0 counts as default, for old programs."""
     # A tensor or variable is never compared: that would add to the graph, or fail.
     return value is USE_DEFAULT or (isinstance(value, int) and value == 0)

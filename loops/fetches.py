@@ -21,17 +21,17 @@ def output_key(request: Any) -> Hashable:
     """Returns the key under which a monitor finds the value of `request` in the outputs of a step.
 
     Args:
-        request: A tensor, whose key is its name, or anything else that may be asked for, which is
-            its own key: a name, an op, a variable.
+        request: A tensor, whose key is its name, or another request, which is its own key: a name,
+            an op, a variable.
     """
     return str(request.name) if isinstance(request, tf.Tensor) else request
 
 
 def resolve(graph: tf.Graph, request: Any) -> Any:
-    """Returns what to fetch for `request`, without a change to the graph.
+    """Returns the fetch for `request`, without a change to the graph.
 
     Args:
-        graph: The graph that holds what is asked for.
+        graph: The graph with the requested element.
         request: A tensor, op or variable, the name of one, or any structure that `session.run`
             takes. The name of an op stands for its only output.
 
@@ -57,7 +57,7 @@ def read_late(tensor: Any, after: list[Any]) -> Any:
             else the tensor itself is returned.
         after: Operations of the same graph.
     """
-    # What comes before the read that was given has to happen all the same.
+    # The control inputs of the given read have to run as well.
     after = [*after, tensor.op]
     source = tensor
     while source.op.type == "Identity":

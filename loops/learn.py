@@ -109,7 +109,7 @@ def check_limits(steps: int | None, max_steps: int | None) -> None:
 
 
 def _make_fetches(train_op: Any, loss_op: Any, global_step: Any) -> LearnFetches:
-    """Finds or makes what each step fetches: a further call on a graph makes no further ops."""
+    """Finds or makes the fetches of each step: a further call on a graph makes no further ops."""
     graph = v1.get_default_graph()
     given_loss = resolve(graph, loss_op)
     _check_loss(given_loss)
@@ -119,7 +119,7 @@ def _make_fetches(train_op: Any, loss_op: Any, global_step: Any) -> LearnFetches
     names = [each.name for each in (*train_ops, given_loss, global_step)]
     made = graph.get_collection_ref(("paramserve", "learn", *names))
     if not made:
-        # Whoever gives a variable as the loss wants to see what the step has made of it.
+        # A caller that gives a variable as the loss wants its value after the step.
         after = [getattr(each, "op", each) for each in train_ops]
         made += [read_late(given_loss, after), read_after(train_op, global_step)]
     return LearnFetches(

@@ -45,13 +45,13 @@ class LearnSteps(tf.compat.v1.train.SessionRunHook):
     """Step function with monitors around each step; as a hook it follows new and closed sessions.
 
     Args:
-        fetches: What every step fetches.
+        fetches: The fetches of every step.
         global_step: The global step's variable.
         limit: Global step at which training ends; None: never.
         monitors: Called around each step.
         feed_fn: Called for each step; returns its feeds. None feeds nothing.
         log_every_steps: Global steps between two lines in the log.
-        fail_on_nan_loss: Whether a loss that is NaN is an error.
+        fail_on_nan_loss: True if a NaN loss is an error.
         clock: Returns the time in seconds.
     """
 
@@ -171,7 +171,7 @@ class LearnSteps(tf.compat.v1.train.SessionRunHook):
         outputs = dict(values["outputs"])
         if self._fetches.train_op_key is not None:
             outputs.setdefault(self._fetches.train_op_key, values["train_op"])
-        # The loss that monitors see is the one that is logged and returned.
+        # Monitors see the same loss as the log and the caller.
         outputs.update(dict.fromkeys(self._fetches.loss_keys, values["loss"]))
         return outputs
 

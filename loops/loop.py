@@ -1,4 +1,4 @@
-"""`Loop`, what one training loop consists of, and `run_loop`, which runs any of them."""
+"""`Loop`, the parts of one training loop, and `run_loop`, which runs any of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Step:
     Attributes:
         session: The session itself, without hooks: the newest, after a recovery too.
         run: `session.run` with every hook. A step function calls it once, with the train op: hooks
-            count steps by it, and fetch what depends on the train op.
+            count steps by it, and fetch tensors that depend on the train op.
         request_stop: Ends the loop after this step.
     """
 
@@ -76,12 +76,12 @@ class Loop:
 
     Attributes:
         step: Called for each step; the last value that it returned is the loop's value.
-        train_ops: What the steps run to train.
+        train_ops: The fetches of a step that trains.
         scaffold: Initialization, readiness, saver and summary op.
         hooks: Run in every task, after those of the services.
         chief_only_hooks: Run in the chief, before all others. In the service, whose chief makes no
             steps, the first worker runs them.
-        services: What the chief does beside the steps.
+        services: The chief's services beside the steps.
         step_after: int64 scalar: the global step once the train op of the same run is done. The
             services need it.
         last_step: Global step at which the loop ends, before its first step too; None: never.
@@ -108,7 +108,7 @@ class LoopContext:
     """The context of a loop: its task, as far as the loop's maker needs it.
 
     Attributes:
-        is_chief: Whether what only the chief runs in its steps runs here.
+        is_chief: True if this task runs the parts of a loop that only the chief runs in its steps.
         logdir: The directory in which this task may write; None or "" if there is none.
         start_step: Global step of the checkpoint that training starts from; 0 for a fresh start.
     """
@@ -179,6 +179,6 @@ def _run_until_stop(
         while not monitored.should_stop():
             value = monitored.run_step_fn(make_step)
     except (tf.errors.OutOfRangeError, StopIteration) as error:
-        # A normal end; the caller needs the value all the same.
+        # A normal end; the caller needs the value as well.
         _logger.info("The input has ended (%s); so does training.", reason_of(error))
     return value

@@ -25,11 +25,11 @@ def pruning_loop(
     """Makes the loop.
 
     Args:
-        train_op: What makes a step and gives the loss.
+        train_op: Makes a step and gives the loss.
         mask_update_op: As of `contrib.model_pruning.train`, as is `mask_update_on`.
-        options: The arguments of `contrib.model_pruning.train` that say how the loop goes.
+        options: The arguments of `contrib.model_pruning.train` that control the loop.
         global_step: The integer scalar variable, or a tensor that reads it.
-        task: Where the loop runs.
+        task: The context of the loop.
         mask_update_on: "all" or "chief".
 
     Raises:
@@ -48,7 +48,7 @@ def pruning_loop(
 
 
 def check_mask_update(mask_update_op: Any, mask_update_on: str) -> None:
-    """Raises ValueError for what the loop could not run after its first step."""
+    """Raises ValueError for arguments that the loop could not run with after its first step."""
     if mask_update_op is None:
         raise ValueError(
             "mask_update_op cannot be None: give Pruning.conditional_mask_update_op(), or train "

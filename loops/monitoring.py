@@ -40,10 +40,11 @@ class Monitors:
         """Begins a step with each monitor.
 
         Returns:
-            What to fetch with the step, by the keys that the outputs shall have.
+            The fetches of the step, by the keys of the outputs.
 
         Raises:
-            ValueError: A monitor asks with something else than a list, or for what cannot be.
+            ValueError: A monitor requests something else than a list, or something that does not
+                exist.
         """
         return {
             output_key(request): resolve(graph, request)
@@ -57,7 +58,7 @@ class Monitors:
         return any(answers)
 
     def post_step(self, step: int, session: tf.compat.v1.Session) -> None:
-        """Lets each do what it does after a step."""
+        """Calls each monitor after a step."""
         for monitor in self._monitors:
             monitor.post_step(step, session)
 
@@ -65,7 +66,7 @@ class Monitors:
         """Ends each monitor that began, also if another one fails.
 
         Raises:
-            Exception: What the first monitor raised that failed, other than the end of an input.
+            Exception: The error of the first monitor that failed, other than the end of an input.
         """
         errors: list[Exception] = []
         while self._begun:
@@ -93,14 +94,14 @@ def _checked(monitor: Any, requests: Any) -> list[Any]:
         return []
     if not isinstance(requests, list):
         raise ValueError(
-            f"{type(monitor).__name__}.step_begin should return a list of what to evaluate, not "
+            f"{type(monitor).__name__}.step_begin should return a list of tensors to evaluate, not "
             f"{requests!r}"
         )
     return requests
 
 
 def _end(monitor: Any, session: tf.compat.v1.Session | None) -> None:
-    # Monitors of old need not take a session.
+    # Monitors of old programs need not take a session.
     parameters = inspect.signature(monitor.end).parameters.values()
     if any(each.name == "session" or each.kind is each.VAR_KEYWORD for each in parameters):
         monitor.end(session=session)

@@ -1,7 +1,7 @@
-"""Hooks with which a chief writes what the services are asked to write.
+"""Hooks with which a chief writes checkpoints and summaries.
 
 They take the global step from the run that makes the step, after it. TensorFlow's own hooks fetch
-it beside the step, where a resource variable gives the value from before or after, as chance will.
+it beside the step, where a resource variable gives the value from before or after, by chance.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class SummaryHook(tf.compat.v1.train.SessionRunHook):
     Args:
         summary_op: Gives the serialized summaries, when asked; None: there are none.
         step_after: int64 scalar that gives the global step after the train op of the same run.
-        timer: A `SecondOrStepTimer`: says when the next ones are due.
+        timer: A `SecondOrStepTimer`, which tells when the next ones are due.
         write: Takes the global step and a serialized `tf.Summary`.
-        is_writer: Whether this task is the one that writes them, at present.
+        is_writer: Returns whether this task writes them at present.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SummaryHook(tf.compat.v1.train.SessionRunHook):
 class CheckpointHook(tf.compat.v1.train.SessionRunHook):
     """Hook that saves checkpoints: at the start of each session, by the clock, and at the end.
 
-    Args:
+    scaffold: Has the saver.
         scaffold: Its saver saves.
         logdir: The directory.
         every_secs: Seconds between checkpoints; None or 0: only the one at the end.
@@ -145,7 +145,7 @@ class CheckpointHook(tf.compat.v1.train.SessionRunHook):
         """Saves when it is due."""
         step = int(run_values.results)
         if self._timer is not None and self._timer.should_trigger_for_step(step):
-            # Other tasks went on meanwhile.
+            # Other tasks made steps meanwhile.
             self._save(run_context.session, int(run_context.session.run(self._global_step)))
 
     def end(self, session: Any) -> None:

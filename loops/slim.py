@@ -36,10 +36,10 @@ def slim_loop(
     """Makes the loop.
 
     Args:
-        train_op: What makes a step and gives the loss.
-        options: The arguments of `contrib.slim.learning.train` that say how the loop goes.
+        train_op: Makes a step and gives the loss.
+        options: The arguments of `contrib.slim.learning.train` that control the loop.
         global_step: The integer scalar variable, or a tensor that reads it.
-        task: Where the loop runs.
+        task: The context of the loop.
         after_step: Called with the session after each step.
         session_wrapper: As of `contrib.slim.learning.train`.
 
@@ -119,7 +119,7 @@ def _services(options: SlimOptions) -> Services:
 def _ready_for_local_init_op(optimizers: list[Any], ready_op: Any) -> Any:
     if optimizers:
         return ready_for_local_init(optimizers)
-    # Whoever says when the model is ready need not have its global variables initialized first.
+    # A caller with a readiness op of its own need not have its global variables initialized first.
     return None if is_default(ready_op) else _always_ready()
 
 

@@ -19,7 +19,7 @@ TrainStepFunction = Callable[[Any, Any, Any, MutableMapping[str, Any]], tuple[An
 
 @dataclass(frozen=True, kw_only=True)
 class SlimOptions:
-    """What a caller chooses of the loop; see `contrib.slim.learning.train` for each argument.
+    """The caller's options of the loop; see `contrib.slim.learning.train` for each argument.
 
     The original fixes the signatures of both `train` functions, so these name the arguments, too.
     """

@@ -24,14 +24,14 @@ class SlimStep:
     """Step function of one loop.
 
     Args:
-        train_op: What makes a step and gives the loss: a fetch, or a structure of them.
+        train_op: Makes a step and gives the loss: a fetch, or a structure of them.
         global_step: The integer scalar variable, or a tensor that reads it.
         train_step_fn: The step function.
-        kwargs: What it is handed.
+        kwargs: The step function's `train_step_kwargs`.
         last_step: Global step at which to stop, whatever the step function says; None: never.
         after_step: Called with the session after each step.
-        session_wrapper: Makes of the session the one that the step function gets.
-        sync_hooks: The chief's, whose workers have to be told of an error.
+        session_wrapper: Makes the session of the step function from the loop's session.
+        sync_hooks: The chief's hooks, whose workers have to be told of an error.
 
     Attributes:
         step_after: int64 scalar, the global step after the train op of the same run.

@@ -29,7 +29,7 @@ _SCAFFOLD_KEYS = (
     *(_KEYS.INIT_OP, _KEYS.READY_OP, _KEYS.READY_FOR_LOCAL_INIT_OP),
     *(_KEYS.LOCAL_INIT_OP, _KEYS.SUMMARY_OP, _KEYS.SAVERS),
 )
-# What the ops of a scaffold are made of.
+# The kinds of elements in a scaffold.
 _MODEL_KEYS = (
     *(_KEYS.GLOBAL_VARIABLES, _KEYS.LOCAL_VARIABLES),
     *(_KEYS.TABLE_INITIALIZERS, _KEYS.SUMMARIES, _KEYS.SAVEABLE_OBJECTS),
@@ -37,7 +37,7 @@ _MODEL_KEYS = (
 
 
 def check_place(master: str) -> None:
-    """Raises what tells a caller that this is no place for a loop.
+    """Raises an error if no loop can run here.
 
     Raises:
         ValueError: `master` is malformed.
@@ -70,7 +70,8 @@ def run_in_static_cluster(
 
     Args:
         loop: The loop.
-        logdir: Where the chief restores from and writes to; None or "": nothing of that.
+        logdir: The directory from which the chief restores and to which it writes; None or "":
+            none.
         master: Master string of this task's server, or "".
         is_chief: Whether this task initializes, restores, saves and summarizes.
         config: A `tf.compat.v1.ConfigProto`, or None.
@@ -179,13 +180,13 @@ def _save_after(
 def _tells_of_nan(error: BaseException) -> bool:
     if isinstance(error, v1.train.NanLossDuringTrainingError):
         return True
-    # What `tf.debugging.check_numerics` raises.
+    # The message of `tf.debugging.check_numerics`.
     return isinstance(error, tf.errors.InvalidArgumentError) and "Tensor had " in error.message
 
 
 @contextlib.contextmanager
 def _tidied_up(graph: tf.Graph) -> Iterator[None]:
-    """Leaves the graph as it was found, however training ends."""
+    """Restores the graph's former state, however training ends."""
     was_finalized = graph.finalized
     made = _forget_outdated(graph)
     before = {key: set(map(id, graph.get_collection(key))) for key in _SCAFFOLD_KEYS}
@@ -224,7 +225,7 @@ def _forget_outdated(graph: tf.Graph) -> list[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def _flushed(writer: Any) -> Iterator[None]:
-    """Has events on disk, however training ends."""
+    """Writes pending events to disk, however training ends."""
     try:
         yield
     finally:

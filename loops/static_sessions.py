@@ -82,7 +82,7 @@ class ChiefSessionCreator(_StaticClusterSessionCreator):
         max_wait_secs: Seconds to wait for the cluster's servers; None waits without limit.
             Restoring and initializing are work, not waiting, and take the time that they need.
         data_plane: How tensors cross between tasks; the default `DataPlane` if None.
-        train_ops: What trains, besides the ops in the collection `TRAIN_OP`.
+        train_ops: The ops that train, besides those in the collection `TRAIN_OP`.
 
     Raises:
         ValueError: Both a directory and a checkpoint are given.
@@ -157,10 +157,10 @@ class WorkerSessionCreator(_StaticClusterSessionCreator):
         config: A `tf.compat.v1.ConfigProto`, or None.
         max_wait_secs: Seconds to wait for the servers and then for the model, together; None
             waits without limit.
-        poll_secs: Seconds between the first two looks whether the model is ready; later ones are
+        poll_secs: Seconds between the first two checks whether the model is ready; later ones are
             up to 1 s apart. (TensorFlow's own creator looks every 30 s.)
         data_plane: How tensors cross between tasks; the default `DataPlane` if None.
-        train_ops: What trains, besides the ops in the collection `TRAIN_OP`.
+        train_ops: The ops that train, besides those in the collection `TRAIN_OP`.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ def restore(
 
     Args:
         session: The session whose variables are restored.
-        saver: What restores; None restores nothing.
+        saver: Restores the variables; None restores nothing.
         checkpoint_dir: Where to look for the newest checkpoint.
         checkpoint: The checkpoint's path without suffix, in place of `checkpoint_dir`.
 
@@ -221,8 +221,8 @@ def restore(
 def _take_over(saver: tf.compat.v1.train.Saver, earlier: Sequence[str]) -> None:
     """Makes a saver delete the checkpoints of earlier runs, oldest first, as it writes new ones.
 
-    It deletes one at a time. What an earlier run kept beyond the saver's limit goes all together
-    with the next save: a program that only reads checkpoints deletes none.
+    It deletes one at a time. Checkpoints of an earlier run beyond the saver's limit are all deleted
+    at the next save: a program that only reads checkpoints deletes none.
     """
     limit = saver.saver_def.max_to_keep if saver.saver_def is not None else 0
     surplus = earlier[:-limit] if limit else []

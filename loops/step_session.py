@@ -11,7 +11,7 @@ from .hooks import GlobalStepHook
 from .loop import Step
 
 v1 = tf.compat.v1
-# From the global step to what a condition of the loop says there.
+# A function from the global step to the value of a loop's condition.
 Decision = Callable[[int], bool]
 
 
@@ -19,7 +19,7 @@ class TrainOpFinder:
     """Test of fetches: whether running them makes a training step.
 
     Args:
-        train_op: What makes the step: a fetch, or a structure of them.
+        train_op: Makes the step: a fetch, or a structure of them.
         graph: The graph of all fetches.
     """
 
@@ -50,7 +50,7 @@ class TrainOpFinder:
         return False
 
     def _operations(self, fetches: Any) -> list[Any]:
-        """Returns the operations behind any structure of fetches; none for what is no fetch."""
+        """Returns the operations behind a structure of fetches; other elements have none."""
         operations = []
         for fetch in tf.nest.flatten(fetches, expand_composites=True):
             try:
@@ -69,10 +69,11 @@ class StepSession(tf.compat.v1.Session):
 
     Args:
         session: The session.
-        finder: Knows what makes a training step.
+        finder: Recognizes fetches that make a training step.
         progress: Knows the global step after each run through the hooks.
         global_step: The global step, for the steps that no hook saw.
-        decisions: What the loop can say by itself of its own condition tensors: by `Tensor.ref()`.
+        decisions: Functions that compute the loop's condition tensors without a run, by
+            `Tensor.ref()`.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class StepSession(tf.compat.v1.Session):
         global_step: Any,
         decisions: dict[Any, Decision],
     ) -> None:
-        # Not the base's: this is no further session. What the base's methods read of `self` is
-        # found in `session` (see `__getattr__`).
+        # The base's initializer is not called: this is no further session. The attributes of `self`
+        # that the base's methods read are found in `session` (see `__getattr__`).
         self.inner = session
         self._finder = finder
         self._progress = progress

@@ -41,9 +41,9 @@ class EveryN:
 def train_step(
     sess: Any, train_op: Any, global_step: Any, train_step_kwargs: MutableMapping[str, Any]
 ) -> tuple[Any, bool]:
-    """Makes one training step; logs the loss and writes a trace where they are due.
+    """Makes one training step; logs the loss and writes a trace when they are due.
 
-    It is the default of `train`, and made to be called by step functions of one's own::
+    It is the default of `train`, and may be called by other step functions::
 
         def validate_too(sess, train_op, global_step, train_step_kwargs):
             loss, should_stop = train_step(sess, train_op, global_step, train_step_kwargs)
@@ -53,11 +53,11 @@ def train_step(
 
     Args:
         sess: The session.
-        train_op: What makes the step and gives the loss.
+        train_op: Makes the step and gives the loss.
         global_step: The global step, an integer scalar variable or tensor.
-        train_step_kwargs: What `train` put there, or the caller. Known are "should_stop",
-            "should_log" and "should_trace", boolean scalar tensors; "logdir", where traces go;
-            and "summary_writer", which is told of traces.
+        train_step_kwargs: Entries of `train`, or of the caller. Known are "should_stop",
+            "should_log" and "should_trace", boolean scalar tensors; "logdir", the directory of
+            traces; and "summary_writer", which is told of traces.
 
     Returns:
         The value of `train_op`, and whether training is over.
@@ -97,9 +97,9 @@ def _is_trace_due(sess: Any, kwargs: MutableMapping[str, Any]) -> bool:
 def _look_after(
     sess: Any, global_step: Any, kwargs: MutableMapping[str, Any]
 ) -> tuple[int, dict[str, Any]]:
-    """Finds out the global step after the step, and what the conditions say there.
+    """Finds the global step after the step, and the values of the conditions there.
 
-    In the loop's own session all of it is known. In another one it takes one more run: together
+    In the loop's own session all of it is known. Another session needs one more run: together
     with the train op, a resource variable would give the global step from before.
     """
     conditions = {name: kwargs[name] for name in ("should_log", "should_stop") if name in kwargs}
@@ -118,7 +118,7 @@ def _look_after(
 
 
 def _write_trace(metadata: Any, step: int, kwargs: MutableMapping[str, Any]) -> None:
-    """Writes the step's times for chrome://tracing, and all that is known of it to the events."""
+    """Writes the step's times for chrome://tracing, and its whole metadata to the events."""
     path = tf.io.gfile.join(kwargs["logdir"], f"tf_trace-{step}.json")
     trace = Timeline(metadata.step_stats).generate_chrome_trace_format()
     with tf.io.gfile.GFile(path, "w") as file:

@@ -22,8 +22,8 @@ class TrainStepKwargs:
 
     Attributes:
         values: The dictionary itself: the loop's, or the caller's.
-        decisions: What the loop's own condition tensors in it say at a global step, so that they
-            need not be run: by `Tensor.ref()`.
+        decisions: Functions that compute the loop's own condition tensors at a global step without
+            a run, by `Tensor.ref()`.
     """
 
     values: dict[str, Any]

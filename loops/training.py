@@ -26,7 +26,8 @@ def training_loop(
 ) -> Loop:
     """Makes the loop; the arguments are those of `contrib.training.train`, except `step_after`.
 
-    That is an int64 scalar, the global step once `train_op` is done; None if nothing is written.
+    `step_after` is an int64 scalar, the global step once `train_op` is done; None if nothing is
+    written.
     """
 
     def step(step: Step) -> Any:
@@ -51,5 +52,5 @@ def training_loop(
 
 
 def _has_sync_hook(hooks: Sequence[Any]) -> bool:
-    # What `SyncReplicasOptimizer.make_session_run_hook` returns has no public name.
+    # The type of `SyncReplicasOptimizer.make_session_run_hook`'s result has no public name.
     return any("SyncReplicas" in type(hook).__name__ for hook in hooks)

@@ -63,7 +63,7 @@ def _install() -> None:
     for method, remedy in _MODEL_METHODS.items():
         _guard(keras.Model, method, f"{method}() of a Keras model", remedy)
     for name, arguments in _LEARNED_BY_ADAPT.items():
-        remedy = f"give the layer what it would learn, as {arguments}"
+        remedy = f"give the layer its state as {arguments}"
         _guard(getattr(keras.layers, name), "adapt", f"{name}.adapt()", remedy)
     _guard(keras.utils.FeatureSpace, "adapt", "FeatureSpace.adapt()", _LAYERS)
     _guard(tf.data.Dataset, "__iter__", "iter() of a dataset", _ITERATE)

@@ -44,19 +44,19 @@ class TrainGraph:
 
     Attributes:
         graph: The `tf.Graph`.
-        spec: What the build function returned.
+        spec: The result of the build function.
         loop: The training loop that it names.
         global_step: int64 scalar variable on the first parameter server.
         examples: int64 scalar variable: examples applied over the model's whole life.
         train_op: One step of a worker, as an operation.
         step_after: int64 scalar, the global step once `train_op` is done.
         step_examples: int64 scalar, examples of this worker's step.
-        input: What it reads in shards, and how often each batch was applied; None: nothing.
+        input: The input that it reads in shards, with the counts of its batches; None: none.
         sync: Sync mode's operations; None in async mode.
         summary_op: The model's merged summaries (serialized); None when it has none.
-        init_op: Initializes what the parameter servers hold; the model's own, if it has one.
-        init_own: Initializes what an init op of the model's own cannot know, by its names: the
-            service's variables, and those that were made after the model, such as slots.
+        init_op: Initializes the variables on the parameter servers; the model's own, if it has one.
+        init_own: Initializes, by name, variables that an init op of the model's own cannot know:
+            the service's variables, and those that were made after the model, such as slots.
         local_init_op: Initializes the task's own variables.
         local_init_with_tables: The same, and lookup tables and dataset iterators, which only a
             task that runs the model needs.
@@ -65,7 +65,7 @@ class TrainGraph:
         chief_saver: Saves and restores everything, under the model's own names; None in workers.
         num_ps: Parameter servers that the variables are spread over.
         layout: Counts changes of that number in a job.
-        loads: What each parameter server holds, optimizer slots included, by its index.
+        loads: The load of each parameter server, optimizer slots included, by its index.
     """
 
     graph: Any
@@ -126,10 +126,10 @@ def build_train_graph(
     Args:
         build: The user's build function.
         context: The task's context, handed to `build`.
-        worker_device: Device of what is not on a parameter server, as "/job:worker/task:0".
+        worker_device: Device of all ops that are not on a parameter server: "/job:worker/task:0".
         replicas_to_aggregate: Gradients per global step in sync mode; 0: one of each worker.
-        task: Where the training loop runs; None: in a chief that starts afresh.
-        defaults: The job's options, for what the model leaves open; None: the usual ones.
+        task: The context of the training loop; None: a chief that starts from the beginning.
+        defaults: The job's options, for arguments that the model omits; None: the usual ones.
         data_plane: How parameters are stored and cross between tasks; None: as usual.
         layout: Counts changes of the number of parameter servers in this job. State of different
             layouts may lie on the same server at one time, under the same names.
@@ -149,7 +149,8 @@ def build_train_graph(
         on_cluster(context.num_ps, worker_device, max_shard_bytes=data_plane.max_shard_bytes),
     ):
         global_step = v1.train.get_or_create_global_step()
-        # Not by `get_variable`: a model may initialize all that is made so from a checkpoint.
+        # Not by `get_variable`: a model may initialize all variables of that kind from a
+        # checkpoint.
         examples = v1.Variable(tf.zeros([], tf.int64), trainable=False, name=EXAMPLES)
         spec = _call(build, context)
         known = {variable.ref() for variable in v1.global_variables()}
@@ -265,7 +266,7 @@ def _train_ops(
 
 
 def _counted(train_op: Any, counters: Counters, count: Tensor) -> Operation:
-    """Counts a step's input once the step is done: not that of a step whose input has ended."""
+    """Counts a step's input once the step is done, and nothing if the input has ended."""
     examples, read = counters.examples, counters.input
     if read is None:
         with tf.control_dependencies([train_op]):

@@ -12,16 +12,16 @@ from ..errors import UsageError
 
 # Every op by which a resource variable can be written outside an optimizer's apply.
 _WRITES = ("Assign", "ResourceScatter")
-# What a `Saver` reads a checkpoint with; it writes variables only when it is told to.
+# The op with which a `Saver` reads a checkpoint; it assigns variables only in `restore`.
 _RESTORES = ("Restore", "RestoreSlice", "RestoreV2")
 
 
 def reset_names() -> None:
     """Resets Keras's counters, so that it names the layers of the next graph as in the last one.
 
-    Names count up through a process's life, and a seed generator's cannot be given; the same model
-    built twice, to be trained and to be evaluated, would have variables of two names. To be called
-    outside of any graph's context.
+    Names count up during a process's life, and a seed generator's name cannot be chosen. Without a
+    reset, the same model built for training and for evaluation would have variables of two names.
+    Call it outside of any graph's context.
     """
     policy = keras.config.dtype_policy()  # Would be dropped silently.
     keras.utils.clear_session(free_memory=False)
@@ -34,7 +34,7 @@ def trainable_values(model: keras.Model) -> list[tf.Variable]:
 
 
 def collect_updates(model: keras.Model) -> list[tf.Operation]:
-    """The assign ops by which calls of `model` keep its state (moving averages, random seeds).
+    """Returns the assign ops by which calls of `model` update its state (averages, random seeds).
 
     Keras writes state with `variable.assign(...)`. In a graph that only makes an op, which nothing
     runs: moving averages then stay at their initial values, and dropout drops the same units in
@@ -46,8 +46,8 @@ def collect_updates(model: keras.Model) -> list[tf.Operation]:
          belongs to no model);
       2. it initializes no variable: neither as `variable.initializer`, nor as the first
          initializer, which `init_from_checkpoint` leaves behind when it puts in its own;
-      3. what it writes depends on a variable or on the input. `set_weights` and `load_weights`
-         assign constants, and a saver restores: run with every step they would undo the training.
+      3. its value depends on a variable or on the input. `set_weights` and `load_weights`
+           assign constants, and a saver restores: run with every step they would undo the training.
 
     Args:
       model: a built model, called in the current graph.

@@ -16,11 +16,11 @@ from ..loops.slim_options import SlimOptions
 from ..loops.training import training_loop
 from .spec import TrainSpec
 
-# Set by the service: what a model cannot give among `loop_args`.
+# Arguments set by the service, which a model cannot give in `loop_args`.
 _PLACED = frozenset(
     {"train_op", "loss_op", "global_step", "task", "sync_optimizer", "step_after", "options"}
 )
-# What pruning takes beside the options of the slim loop.
+# Arguments of pruning beside the options of the slim loop.
 _MASKS = frozenset({"mask_update_op", "mask_update_on"})
 
 
@@ -50,11 +50,11 @@ def make_loop(
     """Makes the loop that `spec` names, in the current graph.
 
     Args:
-        spec: What the build function returned.
+        spec: The result of the build function.
         train_op: Scalar tensor: makes one step of a worker, and gives the loss from before it.
         global_step: The job's global step.
-        task: Where the loop runs.
-        defaults: For arguments that the model leaves out.
+        task: The context of the loop.
+        defaults: Values of arguments that the model omits.
 
     Raises:
         UsageError: `loop_args` has an argument that the loop does not take, or lacks one.

@@ -12,12 +12,12 @@ from .spec import TrainSpec
 v1 = tf.compat.v1
 
 _Sync = v1.train.SyncReplicasOptimizer
-# What such an optimizer keeps in each worker: a local variable of this name.
+# Such an optimizer has a local variable of this name in each worker.
 _LOCAL_STEP = "sync_rep_local_step"
 
 
 def refuse_sync_replicas(spec: TrainSpec) -> None:
-    """Refuses a `SyncReplicasOptimizer` that is given, also inside another optimizer or a hook.
+    """Refuses a `SyncReplicasOptimizer`, also inside another optimizer or a hook.
 
     Its workers would wait for the tokens of a chief of its own, and the service has none.
 

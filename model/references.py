@@ -74,7 +74,7 @@ def missing_name(target: str, name: str, known: Collection[str]) -> UsageError:
 
 
 def _find_module(target: str) -> ModuleSpec | None:
-    """How a module would be found. Its packages are not imported, as they may load TensorFlow."""
+    """Finds a module without importing its packages, which may load TensorFlow."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     if target in sys.modules:  # Some exist only there, as `os.path` does.

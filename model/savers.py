@@ -43,9 +43,9 @@ class JobSaver:
 def make_saver(scaffold: Any, device: str, keep: int) -> JobSaver:
     """Makes the job's saver in the current graph, which has to be complete.
 
-    A saver of the model's own was made before the optimizer's slots, or knows only some variables;
-    a job has to save all of them to continue from its checkpoints. So of that saver come the names,
-    the number of checkpoints and the hours between those that stay. What it leaves out is added.
+    A saver of the model's own was made before the optimizer's slots, or knows only some variables.
+    A job has to save all of them to continue from its checkpoints. So it takes that saver's names,
+    number of checkpoints and hours between checkpoints to keep, and adds the missing variables.
 
     Args:
         scaffold: The loop's `Scaffold`, which may have a saver, as may the collection `SAVERS`.
@@ -101,13 +101,13 @@ def _complete(own: Any) -> tuple[dict[str, Any], dict[str, str]]:
             "name, or leave the saver out of the scaffold"
         )
     if added:
-        log.info("saved too, for the job to go on from: %s", ", ".join(sorted(added)))
+        log.info("saved as well, so that the job can resume: %s", ", ".join(sorted(added)))
     renamed = {name: other for name, other in taken.items() if other not in (None, name)}
     return {**given, **added}, renamed
 
 
 def _parts(value: Any) -> list[str]:
-    """Names the ops that hold what is saved under one name, as the slices of a variable are."""
+    """Returns the names of the ops saved under one name, such as the slices of a variable."""
     return [_name_of(each) for each in (value if is_in_parts(value) else [value])]
 
 

@@ -1,4 +1,4 @@
-"""`TrainSpec`, what a build function returns, and `TaskContext`, what it is given."""
+"""`TrainSpec`, the result of a build function, and `TaskContext`, its argument."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class TaskContext:
         num_workers: Workers the job was planned with. A worker that joins a running job may
             have an index of `num_workers` or more.
         num_ps: Parameter servers; 0 when everything is local, as in an evaluator.
-        sync: Whether gradients of the workers are aggregated into common steps.
-        params: What the user gave as `--param key=value`.
-        input: Deals the shards of `shards` and `file_shards`; by default everything is read here.
+        sync: True if gradients of the workers are aggregated into common steps.
+        params: The user's `--param key=value` options.
+        input: Deals the shards of `shards` and `file_shards`; by default the whole input is read
+            here.
     """
 
     role: str = "worker"
@@ -47,7 +48,7 @@ class TaskContext:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this is the chief, which builds the graph but runs no input."""
+        """True in the chief, which builds the graph but runs no input."""
         return self.role == "chief"
 
     def shards(
@@ -62,7 +63,7 @@ class TaskContext:
         shard_records: int | None = None,
         name: str = "train",
     ) -> Any:
-        """Returns the job's common input, of which each worker reads what the chief deals to it.
+        """Returns the job's common input; each worker reads the part that the chief deals to it.
 
         Relative to the model, also to one that was restored, each record counts once in an epoch.
         All tasks have to give the same arguments. Example::
@@ -76,15 +77,16 @@ class TaskContext:
             num_records: Records in one epoch; they are numbered from 0.
             batch_size: Records of a step; the last batch may be smaller.
             read: Makes a batch out of record numbers, an int64 tensor of shape [records], by
-                TensorFlow operations, some batches ahead of the steps. A batch that it fails for
-                is tried again, and then set aside and reported. None: the numbers are the batch.
+                TensorFlow operations, some batches ahead of the steps. A batch for which it fails
+                        is tried again, then set aside and reported. None: the numbers are the
+                        batch.
             epochs: How often all records are read; None: without end.
-            seed: Of the order.
-            shuffle: Whether the order of shards, and of records within a shard, is another one in
-                each epoch; else it is that of the numbers.
+            seed: Seed of the order.
+            shuffle: True for another order of shards, and of records within a shard, in each epoch;
+                False for the order of the numbers.
             shard_records: Records that a worker is dealt at a time, neighbours by number; a
                 multiple of `batch_size`. None: of 1 to 16 batches.
-            name: Of the dataset, for people.
+            name: Name of the dataset, for people.
 
         Returns:
             A `tf.data.Dataset` of `(position, batch)`, with the position for `TrainSpec.position`.
@@ -117,7 +119,7 @@ class TaskContext:
         shard_records: int | None = None,
         name: str = "train",
     ) -> Any:
-        """As `shards`, with the records of files, which are counted once for all tasks and runs.
+        """Works as `shards`, with records of files, which are counted once for all tasks and runs.
 
         The index is kept in the log directory. A worker reads a range of a file at a time, so one
         file is enough for many workers; a compressed file (`.gz`) is read by one. Example::
@@ -129,21 +131,22 @@ class TaskContext:
             files: Names, or patterns with `*`, `?`, `[...]` and `**`: paths, or URLs of a file
                 system that TensorFlow (`gs://`) or fsspec (`s3://`) has.
             batch_size: Records of a step, all of one file; the last batch of a file may be smaller.
-            format: "tfrecord", "csv", "jsonl" or "parquet"; None: as the files' names end.
-            read: Makes a batch out of a batch of records. These are a string tensor of shape
-                [records], of what was serialized (tfrecord), lines (jsonl) or rows (csv) without
-                their ends; or of each column a tensor of shape [records], by its name (parquet).
-                None: they are the batch. What fails is treated as in `shards`.
+            format: "tfrecord", "csv", "jsonl" or "parquet"; None: by the endings of the files'
+                names.
+            read: Makes a batch from a batch of records. These are a string tensor of shape
+                [records]: serialized strings (tfrecord), or lines (jsonl) or rows (csv) without
+                line ends. With parquet they are a tensor of shape [records] for each column, by its
+                name. None: the records are the batch. Failures are treated as in `shards`.
             epochs: As in `shards`.
             seed: As in `shards`.
-            shuffle: Whether the order of the ranges is another one in each epoch. Within a range,
-                records come in the file's order.
-            header: CSV: whether the first line of each file is no record, but names the columns.
-                None: it should, and it is an error if it does not look like that.
-            columns: Parquet: which columns to read; None: all.
+            shuffle: True for another order of the ranges in each epoch. Within a range, records
+                come in the file's order.
+            header: CSV: True if the first line of each file names the columns, and is no record.
+                None: True, with an error if the line does not look like names.
+            columns: Parquet: names of the columns to read; None: all.
             shard_records: Records of a range; a multiple of `batch_size`. None: of 1 to 16 batches.
                 Ranges of Parquet files begin with a row group.
-            name: Of the dataset, for people.
+            name: Name of the dataset, for people.
 
         Returns:
             A `tf.data.Dataset` of `(position, batch)`, with the position for `TrainSpec.position`.
@@ -180,12 +183,12 @@ class TaskContext:
         shuffle: bool = True,
         name: str = "train",
     ) -> Any:
-        """As `files`, of any format, with files of which a worker reads one at a time.
+        """Works as `files`, for any format, with files that a worker reads one at a time.
 
         A file that is missing, or has another number of records, ends the job.
 
         Args:
-            files: How many records each file has, by its name.
+            files: Number of records of each file, by its name.
             open_file: Makes the dataset of a file's records in their order, such as
                 `tf.data.TFRecordDataset`. It should not parse them: that is for `read`.
             batch_size: Records of a step, all of one file; its last batch may be smaller.
@@ -193,8 +196,8 @@ class TaskContext:
                 the batch.
             epochs: As in `shards`.
             seed: As in `shards`.
-            shuffle: Whether the order of the files is another one in each epoch.
-            name: Of the dataset, for people.
+            shuffle: True for another order of the files in each epoch.
+            name: Name of the dataset, for people.
 
         Returns:
             A `tf.data.Dataset` of `(position, batch)`, with the position for `TrainSpec.position`.
@@ -229,7 +232,7 @@ class TaskContext:
             )
 
     def _check_share(self, plan: InputPlan) -> None:
-        # One in the hands of each worker, and one that each may take next.
+        # One shard for each worker to read, and one to take next.
         if self.num_workers > 1 and plan.num_shards < 2 * self.num_workers:
             raise UsageError(
                 f"dataset {plan.name!r} has {plan.num_shards} shards for {self.num_workers} "
@@ -239,10 +242,10 @@ class TaskContext:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
-    """A model ready to be trained: what `build(task)` returns.
+    """A model ready to be trained: the result of `build(task)`.
 
-    The build function runs inside a fresh graph whose device scope puts variables on the
-    parameter servers and all else on the task. The global step exists already
+    The build function runs inside a fresh graph whose device scope puts variables on the parameter
+    servers and all else on the task. The global step exists already
     (`tf.compat.v1.train.get_global_step()`). A ten-line model::
 
         def build(task):
@@ -259,14 +262,14 @@ class TrainSpec:
         loss: Scalar float tensor, the mean over the examples of one worker's step.
         optimizer: A `tf.compat.v1.train.Optimizer`; the service computes, aggregates (sync
             mode) and applies its gradients. Give this or `train_op`.
-        train_op: Operation or tensor that does one training step and increments the global
-            step, for models that bring their own. Async only: the service cannot aggregate
-            gradients it does not see.
+        train_op: Operation or tensor that makes one training step and increments the global
+            step, for models with an update of their own. Async only: the service cannot aggregate
+            gradients that it does not see.
         examples: Examples in one worker's step: an int, or a scalar integer tensor.
-        position: What the step has read, as `TaskContext.shards` yields it; an int64 tensor of
+        position: Position of the step's batch, from `TaskContext.shards`; an int64 tensor of
             shape [3], or [batches, 3] for several batches. None: the input is the model's own.
-        variables: What to train; by default the graph's trainable variables (of
-            `keras_model` where that is given).
+        variables: Variables to train; by default the graph's trainable variables (of
+            `keras_model` if that is given).
         keras_model: A Keras 3 model called in the build function. Its state updates (moving
             averages, seed generators) run with each step.
         metrics: Name to scalar tensor, reported beside the loss.
@@ -277,12 +280,12 @@ class TrainSpec:
             model on evaluation data, with variables of the same names, and returns name to
             `(value, update_op)` as `tf.compat.v1.metrics` functions do. The updates run until
             the input ends.
-        loop: Which training loop the workers run: "training", "learn" or "model_pruning", those of
+        loop: Name of the workers' training loop: "training", "learn" or "model_pruning", those of
             `paramserve.contrib`.
-        loop_args: Arguments of that loop's `train` function, by name. What it leaves out is as the
-            job's options say, or else as documented there. Whatever is about the place (master,
-            chief, waiting, directory) comes from the task; `chief_only_hooks`, and monitors
-            that run in the chief only, run in the first worker.
+        loop_args: Arguments of that loop's `train` function, by name. Omitted arguments follow the
+            job's options, or else their documentation. Arguments about the place (master, chief,
+            waiting, directory) come from the task; `chief_only_hooks`, and monitors that run in the
+            chief only, run in the first worker.
     """
 
     loss: Tensor

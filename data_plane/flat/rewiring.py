@@ -70,7 +70,7 @@ def redirect(
         set_input(op, 0, handle)
         add_control_inputs(op, [ready])
     elif op.type in CONDITIONALS:
-        # Such as `initialized_value()`, which reads only what is initialized.
+        # Such as `initialized_value()`, which reads only initialized variables.
         handle, ready = variable.stand_in_if_set(part, after)
         for index, tensor in enumerate(op.inputs):
             if tensor is part.handle.outputs[0]:

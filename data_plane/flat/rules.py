@@ -45,7 +45,7 @@ class Rules:
 
         Args:
             handles: The handle ops of the variable and of its slots.
-            users: Ops that the pass replaces, so that their use of the handles is no obstacle.
+            users: Ops that the pass replaces; their use of the handles is no obstacle.
         """
         reasons = (self._reason_of_handle(handle, handles[0], users) for handle in handles)
         return next((reason for reason in reasons if reason), None)

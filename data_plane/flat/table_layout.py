@@ -108,7 +108,7 @@ def _find_updates(
     updates = []
     for table, update in found.items():
         if any(uses[op] > 1 for op in update.ops):
-            left_alone["its update is that of another table too"] += 1
+            left_alone["another table has the same update"] += 1
         elif table not in slots:
             updates.append(update)
     return updates, +left_alone

@@ -28,7 +28,7 @@ class Kind(Enum):
     VALUES = auto()  # [n, width], a row for each of the ids.
     ROW_IDS = auto()  # [m], the ids that differ, in the order of their first occurrence.
     ROWS = auto()  # [m, width], a row for each of these.
-    PLACES = auto()  # [n], which of these each of the ids is.
+    PLACES = auto()  # [n], the index of each id among these.
     SHAPE = auto()  # [1], how many they are.
     COUNT = auto()  # The same as a scalar.
     SHARED = auto()  # A hyperparameter: the same for all tables that are updated alike.
@@ -151,7 +151,7 @@ class _Search:
     def _check_uses(self) -> None:
         for op in self._ops:
             if any(user not in self._ops for each in op.outputs for user in each.consumers()):
-                raise DoesNotFit(f"what {op.type} gives is used elsewhere")
+                raise DoesNotFit(f"the output of {op.type} is used elsewhere")
 
     def _visit(self, op: Op) -> None:
         if op in self._ops:

@@ -6,9 +6,9 @@ change of the copy is added to the parameters on the servers, and the copy is fi
 the changes of several workers add up, as their gradients do without this option.
 
 The slots (momentum, sums of squares) are local to each worker. They are filled from the servers
-when a session begins and never pushed, since decaying sums of different workers' gradients cannot
-be added. So a checkpoint has them as they were when the job began. The global step counts every
-local step of every worker.
+when a session begins and never pushed, because decaying sums of different workers' gradients cannot
+be added. So a checkpoint has the slots of the time at which the job began. The global step counts
+every local step of every worker.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Stale pull: parameters are read one step ahead, so that reading and computing overlap.
 
-The worker keeps the parameters that were read during the step before. A step computes with them,
-reads the parameters meanwhile, and keeps these for the next step. So each gradient is that of the
-parameters at the beginning of the step before. With one worker and plain SGD::
+The worker keeps the parameters that it read during the previous step. A step computes with them,
+reads the parameters meanwhile, and keeps these for the next step. So each gradient belongs to the
+parameters at the beginning of the previous step. With one worker and plain SGD::
 
     w[t + 1] = w[t] - learning_rate * gradient(w[t - 1])
 
@@ -90,7 +90,7 @@ class _Reads:
                         self.assigned.add(tensor.op)
 
     def variables(self, tensor: Tensor) -> frozenset[Op]:
-        """Returns the variables of which a tensor is made; none if it depends on anything else."""
+        """Returns the variables that determine a tensor; none if it depends on anything else."""
         return self._variables(tensor.op) or frozenset()
 
     def _variables(self, op: Op) -> frozenset[Op] | None:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _APPLY = re.compile(r"(Resource)?Apply[A-Z]")
 _GRADIENT = ("grad", "delta")
-# How far the fraction that is sent may be from the one that was asked for.
+# The allowed difference between the fraction that is sent and the requested one.
 _TOLERANCE = 0.05
 
 
@@ -114,8 +114,8 @@ def _take_largest(
     """Adds a gradient to the rest, and takes the largest entries of the sum.
 
     Returns:
-        Values and positions in their run, both of shape [runs, count], and the op that removes what
-        is sent from the rest.
+        Values and positions in their run, both of shape [runs, count], and the op that removes the
+        sent values from the rest.
     """
     # The rest is updated in place, since it is as large as the model.
     added = tf.raw_ops.AssignAddVariableOp(resource=rest.handle, value=flat)

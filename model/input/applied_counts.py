@@ -1,7 +1,7 @@
-"""The model's own count of what it has been trained on: how often each batch has been applied.
+"""The model's own count of its input: how often each batch has been applied.
 
-It is a variable beside the examples', counted in the same step as the update. So whatever is saved,
-mirrored, moved or restored as the model says by itself what it has seen.
+It is a variable beside the examples' counter, counted in the same step as the update. So every
+model that is saved, mirrored, moved or restored has the count of the batches behind it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class InputCounts:
     """Counters of applied batches.
 
     Args:
-        plan: What is read.
-        position: What this worker's step reads: an int64 tensor whose last axis is as in
+        plan: The plan of the input.
+        position: Position of this worker's step: an int64 tensor whose last axis is as in
             `model.input.POSITION`, of shape [3], or [batches, 3] for several in a step.
         device: The parameter server that counts.
 
     Attributes:
-        plan: What is read.
+        plan: The plan of the input.
         applied: int32 variable of shape [batches of the dataset]: how often each was applied.
         batches: int64 of shape [batches]: those of this worker's step.
-        times: int64 of shape [batches]: how often each counts, which is once, or not at all if it
-            only fills up a step.
+        times: int64 of shape [batches]: how often each counts, which is once, or 0 if it only
+            fills up a step.
     """
 
     def __init__(self, plan: InputPlan, position: Tensor, device: str) -> None:
@@ -93,7 +93,7 @@ class Counters:
 
 
 def find_counts(graph: Any, position: Tensor | None, device: str) -> InputCounts | None:
-    """Returns the counts for what a build function reads; None if it reads nothing that is leased.
+    """Returns the counts of a build function's input; None if it has none that is leased.
 
     Args:
         graph: The graph in which the build function has made its input.
@@ -109,8 +109,8 @@ def find_counts(graph: Any, position: Tensor | None, device: str) -> InputCounts
         raise UsageError(f"the model reads the datasets {names} in shards, expected one at most")
     if plans and position is None:
         raise UsageError(
-            "TrainSpec.position is missing: give it the first part of what the dataset of "
-            "task.shards() or task.file_shards() yields, so that what was read is counted"
+            "TrainSpec.position is missing: give it the position from the dataset of "
+            "task.shards(), task.files() or task.file_shards(), so that its batches are counted"
         )
     if not plans and position is not None:
         raise UsageError(

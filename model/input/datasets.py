@@ -1,6 +1,6 @@
 """The input of a build function as a `tf.data.Dataset` whose shards a source deals.
 
-In a worker of a job the source is the chief; anywhere else each process reads all of it.
+In a worker of a job the source is the chief; elsewhere each process reads the whole input.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def make_dataset(
     """Makes the dataset of `(position, batch)` in the current graph, and notes the plan there.
 
     A position is an int64 tensor of shape [3]: the batch's number in the dataset, its epoch or
-    `UNCOUNTED`, and the number of the lease. What cannot be read is left out, and the source is
-    told.
+    `UNCOUNTED`, and the number of the lease. Unreadable batches are left out, and reported to the
+    source.
 
     Args:
-        plan: What is read.
+        plan: The plan of the input.
         source: Deals the shards.
         read: Makes a batch; None: the record numbers, or the file's records, are the batch.
         files: Opens the files, if the plan has any.
@@ -84,11 +84,11 @@ class _LeasedDataset:
     # -- leases
 
     def _leases(self) -> Iterator[tuple[Any, ...]]:
-        """Yields leases as arrays; when it is asked for the next one, the last was read.
+        """Yields leases as arrays; the request for the next one means that the last was read.
 
-        They are what the lease's positions have in common (the position of batch 0), its batches,
-        and the records' numbers; or where in which file to begin (see `Files.locate`), and how
-        many records the shard has.
+        The arrays are the common part of the lease's positions (the position of batch 0), its
+        batches, and the records' numbers. With files, the latter are a place in a file (see
+        `Files.locate`) and the number of records in the shard.
         """
         for lease in self._source.leases(self._plan):
             self._marks[lease.number] = set()
@@ -120,13 +120,13 @@ class _LeasedDataset:
         part, record = self._plan.files[lease.shard], lease.batches[0] * self._plan.batch_size
         return start, batches, *self._files.locate(part, record), part.records
 
-    # -- what could not be read
+    # -- unreadable batches
 
     def _explain(self, lease: Lease, unread: list[int], trouble: Exception | None) -> str:
-        """Says why the first one of some batches could not be read.
+        """Explains why the first one of some batches could not be read.
 
         Raises:
-            UsageError: The file is not what it was said to be.
+            UsageError: The file does not fit its description.
         """
         if isinstance(trouble, UsageError):
             raise trouble
@@ -141,7 +141,7 @@ class _LeasedDataset:
         return reason or "the input could not read it, see the log of the worker"
 
     def _try_again(self, lease: Lease, batch: int) -> str | None:
-        """Reads a batch by itself; says what fails, if anything does."""
+        """Reads a batch by itself; returns the error, if there is one."""
         arrays = self._arrays(Lease(lease.number, lease.shard, lease.epoch, (batch,)))
 
         def records() -> Any:
@@ -217,7 +217,7 @@ class _LeasedDataset:
         return np.bool_(False)
 
     def _marked(self, position: Any, batch: Any) -> tuple[Any, Any]:
-        """Notes, and passes on, what could be read."""
+        """Records a batch that could be read, and passes it on."""
 
         def mark(position: Any) -> Any:
             self._marks.get(int(position[2]), set()).add(int(position[0]))

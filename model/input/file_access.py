@@ -20,17 +20,17 @@ from ...errors import UsageError
 from ...reasons import reason_of
 
 _BUFFER_BYTES = 1 << 20
-# What fsspec's file systems call the time of the last change, or what stands for it.
+# Names of the time of the last change, or of its substitute, in fsspec's file systems.
 _MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "created")
 
 
 @dataclass(frozen=True)
 class FileVersion:
-    """The state of a file, by which a changed file is told from an unchanged one.
+    """The state of a file, which tells a changed file from an unchanged one.
 
     Attributes:
         size: Bytes.
-        modified: When it was last changed, as its file system says it; empty if it does not.
+        modified: Time of the last change, in the form of its file system; empty if it has none.
     """
 
     size: int
@@ -138,7 +138,7 @@ def _is_tensorflow(name: str) -> bool:
 
 
 class _TensorFlowFile(io.RawIOBase):
-    """A file of TensorFlow's as one of Python's."""
+    """TensorFlow's file as a file of Python."""
 
     def __init__(self, name: str) -> None:
         self._file = tf.io.gfile.GFile(name, "rb")

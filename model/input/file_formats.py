@@ -16,7 +16,7 @@ import tensorflow as tf
 from ...errors import UsageError
 from .file_access import is_compressed, open_binary
 
-# A record can be found by reading on from the mark before it, of which there is one for so many.
+# To find a record, the file is read from the mark before it; there is one mark for so many records.
 MARK_RECORDS = 1024
 MARK_BYTES = 8 << 20
 # Records that cross from Python to TensorFlow at a time.
@@ -74,8 +74,8 @@ class Format(Protocol):
 
         Args:
             name: The file, a string scalar.
-            begin: What `locate` gave, an int64 scalar; 0: the beginning.
-            contents: Of any file of the dataset.
+            begin: The result of `locate`, an int64 scalar; 0: the beginning.
+            contents: The contents of any file of the dataset.
         """
 
 
@@ -91,7 +91,7 @@ def mark_places(begins: Iterator[int]) -> tuple[int, tuple[tuple[int, int], ...]
 
 
 class TFRecords:
-    """Files of TensorFlow's own format; a record is what was serialized."""
+    """Files of TensorFlow's own format; a record is one serialized string."""
 
     def count(self, name: str) -> Contents:
         """Goes from record to record by their lengths."""
@@ -138,7 +138,7 @@ def _ends_at(file: BinaryIO, end: int) -> bool:
 
 
 class Lines:
-    """Text files of which each line is a record; blank lines are none."""
+    """Text files; each line is a record, except blank lines."""
 
     has_header = False
 

@@ -22,7 +22,7 @@ from .shard_plan import FilePart
 
 log = logging.getLogger(__name__)
 
-# Files that are counted at a time: what takes time is to wait for the storage.
+# Files that are counted at a time: most of the time is spent waiting for the storage.
 THREADS = 16
 SAY_SECS = 5.0
 
@@ -33,12 +33,12 @@ class FileQuery:
 
     Attributes:
         patterns: Names or patterns.
-        format: One of `file_formats.NAMES`; empty: as the files' names say.
+        format: One of `file_formats.NAMES`; empty: by the files' names.
         header: Whether the first line of each CSV file names the columns; None: it should.
-        columns: Of Parquet files: which; empty: all.
+        columns: Names of the Parquet columns to read; empty: all.
 
     Raises:
-        UsageError: The format is not known, or does not have what is asked for.
+        UsageError: The format is not known, or does not support an option.
     """
 
     patterns: tuple[str, ...]
@@ -72,7 +72,7 @@ class FileQuery:
         """Returns the format of the files.
 
         Raises:
-            UsageError: It does not have what is asked for, or a package for it is missing.
+            UsageError: The format does not support an option, or a package for it is missing.
         """
         if self.header is not None and format != "csv":
             raise UsageError(
@@ -86,19 +86,19 @@ class FileQuery:
             return Csv(self.header is not False)
         if format == "jsonl":
             return Lines()
-        from .parquet import Parquet  # Which needs a package of its own.
+        from .parquet import Parquet  # It needs a package of its own.
 
         return Parquet(self.columns)
 
 
 @dataclass(frozen=True)
 class IndexedFile:
-    """One file that was counted.
+    """One counted file.
 
     Attributes:
         name: Its name.
-        version: Its state then.
-        contents: What it has.
+        version: Its state at that time.
+        contents: Its contents.
     """
 
     name: str
@@ -179,18 +179,18 @@ def count_files(
     say: Callable[[str], None] = log.info,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> FileIndex:
-    """Makes the index of the files that a query means.
+    """Makes the index of the files that match a query.
 
     Args:
         query: The query.
-        kept: An earlier index of the same query; files that are as they were are not counted again.
-        say: Told now and then how far it is.
-        cancelled: Whether to give up.
+        kept: An earlier index of the same query; unchanged files are not counted again.
+        say: Receives progress messages.
+        cancelled: Returns whether to give up.
 
     Raises:
         NothingFound: No file matches.
         UsageError: A file is not of the format, is damaged, or cannot be read; or none has records.
-        JobFailed: It was given up.
+        JobFailed: `cancelled` returned True.
     """
     names = find_files(query.patterns)
     format = query.format or guess_format(names)

@@ -17,11 +17,11 @@ from .source import OpenFile
 
 v1 = tf.compat.v1
 
-# Files that are looked at, or counted, at a time: what takes time is to wait for the storage.
+# Files that are examined or counted at a time: most time is spent waiting for the storage.
 THREADS = 16
 # A message names so many files, and counts the others.
 _SOME = 3
-# What is said of a file that is not there, or may not be read, or is a folder.
+# The errors of a file that is missing, may not be read, or is a folder.
 GONE = (
     tf.errors.NotFoundError,
     tf.errors.PermissionDeniedError,
@@ -45,15 +45,15 @@ class Files(Protocol):
         """Finds a record, on this host, outside of the graph.
 
         Args:
-            part: What of which file.
+            part: A part of a file.
             record: Number within the part.
 
         Returns:
-            What `open` has to be given, and how many records are to be skipped then.
+            The arguments of `open`, and the number of records to skip then.
 
         Raises:
-            UsageError: The file is not there, or another one than was counted.
-            OSError, tf.errors.OpError: It cannot be read now.
+            UsageError: The file is missing, or has changed since it was counted.
+            OSError, tf.errors.OpError: The file cannot be read now.
         """
 
     def open(self, name: Any, begin: Any) -> Any:
@@ -124,7 +124,7 @@ def _describe_missing(names: Sequence[str]) -> str:
 
 
 def _is_readable(name: str) -> bool:
-    """Returns whether a file can be opened; TensorFlow's datasets would try that without end.
+    """Returns whether a file can be opened; TensorFlow's datasets would retry without end.
 
     Raises:
         tf.errors.OpError: It may be there, but its storage does not answer.

@@ -21,8 +21,8 @@ class IndexedFiles:
     """The files of an index, of which any range of records can be read; a `Files`.
 
     Args:
-        index: What was counted.
-        query: How they are to be read.
+        index: The index of the files.
+        query: The way to read them.
     """
 
     are_counted = True
@@ -67,7 +67,7 @@ class IndexedFiles:
             )
 
     def _copy(self, file: IndexedFile, begin: int, part: FilePart) -> str:
-        """Copies what TensorFlow cannot open to a file of this host, without a name."""
+        """Copies a file that TensorFlow cannot open to an unnamed file of this host."""
         end = self._end(file, part)
         copy = tempfile.TemporaryFile()  # noqa: SIM115
         self._copies.append(copy)  # The one before is read; it goes with its last reference.

@@ -29,14 +29,14 @@ class Parquet:
     """Files of columns; a record is a row, and a row group is read as a whole.
 
     Args:
-        columns: Those that are read; none: all.
+        columns: Names of the columns to read; none: all.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = list(columns)
 
     def count(self, name: str) -> Contents:
-        """Reads what stands at the end of the file."""
+        """Reads the metadata at the end of the file."""
         with open_binary(name) as file:
             try:
                 whole = parquet.ParquetFile(file)
@@ -107,7 +107,7 @@ def _dtype_of(name: str, column: str, kind: Any) -> tf.DType:
 
 
 def _values(array: Any, dtype: tf.DType, column: str) -> Any:
-    """One column's values; a number that is missing is no number."""
+    """Returns one column's values; a missing number becomes NaN."""
     if dtype == tf.string:
         missing = "" if arrow.types.is_string(array.type) else b""
         return np.array([missing if v is None else v for v in array.to_pylist()], object)

@@ -26,7 +26,7 @@ class Trouble:
 
     Attributes:
         reason: The error, in one line.
-        record: The number of the one record within the batch that fails; None: it is not only one.
+        record: Number of the failing record within the batch; None: not a single one.
     """
 
     reason: str
@@ -42,17 +42,17 @@ def find_trouble(records: Callable[[], Any], read: Read | None, size: int) -> Tr
         size: Records in the batch, at most.
 
     Returns:
-        What is wrong; None if nothing is, or it cannot be read outside of its graph.
+        The error; None if there is none, or if the batch cannot be read outside of its graph.
     """
     try:
-        # What cannot even be told apart has no number.
+        # Records that cannot even be counted have no number.
         if (torn := _read(records, 1)) or read is None:
             return Trouble(reason_of(torn[0])) if torn else None
         if not (errors := _read(lambda: records().batch(size).map(read), 1)):
             return None
         alone = _read(lambda: records().batch(1).map(read), size)
     except Exception as error:  # The build function's own code, in another graph than its own.
-        log.warning("what the input could not read cannot be tried again: %s", reason_of(error))
+        log.warning("a failed batch cannot be read again: %s", reason_of(error))
         return None
     if len(alone) == 1:
         ((record, cause),) = alone.items()

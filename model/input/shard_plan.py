@@ -1,8 +1,8 @@
 """The division of a dataset into shards and batches, and their order.
 
-A batch is what one step of one worker reads; a shard is a range of batches that one worker reads
-at a time. Everything here follows from numbers that all tasks share, so a batch's number says
-which records it holds, on every task and after every restart.
+A batch is the input of one step of one worker; a shard is a range of batches that one worker reads
+at a time. Everything here follows from numbers that all tasks share. So a batch's number gives
+its records, on every task and after every restart.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class InputPlan:
     """The plan of an input: its records, the size of batches and shards, and the epochs.
 
     Attributes:
-        name: Of the dataset within the job.
+        name: Name of the dataset within the job.
         num_records: Records in one epoch.
         batch_size: Records of one step; the last batch of a shard may be smaller.
         shard_records: Records of a shard, a multiple of `batch_size`; the last may be smaller.
             0: with whole files.
         epochs: How often all records are read; None: without end.
-        seed: Of the order.
-        shuffle: Whether each epoch has an order of its own; else it is that of the records.
+        seed: Seed of the order.
+        shuffle: True if each epoch has an order of its own; False: the order of the records.
         files: The parts of files that are its shards: whole files, or ranges of their records.
             Empty: no files, and records are numbers.
     """
@@ -123,7 +123,7 @@ class InputPlan:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that says which records a batch holds."""
+        """A digest of all fields that determine the records of a batch."""
         layout = (self.name, self.num_records, self.batch_size, self.shard_records, self.seed)
         text = repr((*layout, self.shuffle, self.files))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -165,7 +165,7 @@ class InputPlan:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether a batch holds the same records in each epoch."""
+        """True if a batch has the same records in each epoch."""
         return bool(self.files) or not self.shuffle
 
     def span(self, shard: int, epoch: int, batches: Sequence[int]) -> tuple[str, int, int]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .file_index import FileIndex, FileQuery
     from .shard_plan import InputPlan
 
-# Makes a batch out of what it is of: record numbers, int64 of shape [records], or a file's records.
+# Makes a batch from record numbers, int64 of shape [records], or from a file's records.
 Read = Callable[[Any], Any]
 # Makes the dataset of a file's records, in their order, of the file's name, a string scalar.
 OpenFile = Callable[[Any], Any]
@@ -25,10 +25,10 @@ class Lease:
 
     Attributes:
         number: Counts this task's leases, from 0.
-        shard: Which shard.
-        epoch: In the order of which epoch.
-        batches: Which batches, as numbers within the shard, in order.
-        fills: Sync mode: whether they are read only to fill up a step, and do not count.
+        shard: The number of the shard.
+        epoch: The epoch, which determines the order.
+        batches: Numbers of the batches within the shard, in order.
+        fills: Sync mode: True if they are read only to fill up a step, and do not count.
     """
 
     number: int
@@ -44,7 +44,7 @@ class InputSource(Protocol):
     def leases(self, plan: InputPlan) -> Iterator[Lease]:
         """Yields shards to read, until there are no more; called for each new iterator.
 
-        By asking for the next one, the dataset says that it has read the one before to its end.
+        A request for the next one tells that the dataset has read the previous one to its end.
         """
 
     def find_files(self, query: FileQuery) -> FileIndex:
@@ -56,13 +56,13 @@ class InputSource(Protocol):
         """
 
     def note_unread(self, number: int, batches: list[int], explain: Callable[[], str]) -> None:
-        """Notes what of a lease, read to its end, could not be read.
+        """Reports the unreadable batches of a lease that was read to its end.
 
         Args:
             number: The lease.
             batches: Numbers in the dataset; none if there were only more records than there should.
-            explain: Says why, for people; may take a while, and raise `UsageError` if the input is
-                not what the model says that it is.
+            explain: Returns the reason, for people; may take a while, and raise `UsageError` if the
+                input does not fit the model's description.
 
         Raises:
             ParamserveError: The input ends here, and the task with it.
@@ -98,5 +98,5 @@ class WholeInput:
             epoch += 1
 
     def note_unread(self, number: int, batches: list[int], explain: Callable[[], str]) -> None:
-        """Fails: there is no other task to try it, and no one to tell."""
+        """Fails: there is no other task to retry it, and no chief to report to."""
         raise JobFailed(f"the input cannot be read: {explain()}")
