@@ -379,7 +379,7 @@ def test_in_sync_mode_batches_of_late_gradients_are_not_counted(cluster, build_g
 
 
 def test_a_model_that_does_not_say_what_it_read_is_told_how(build_graph):
-    with pytest.raises(UsageError, match=r"TrainSpec\.position is missing: give it the first part"):
+    with pytest.raises(UsageError, match=r"TrainSpec\.position is missing: give it the position"):
         build_graph(model(position=lambda _: None))
 
 
