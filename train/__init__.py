@@ -1,7 +1,7 @@
-"""The whole of `tf.train` of TensorFlow 1, as it works on today's TensorFlow.
+"""The whole of `tf.train` of TensorFlow 1, on today's TensorFlow.
 
-Most names are TensorFlow's own, from `tf.compat.v1.train`. Those that fail, mislead or stall there
-are replaced by ones that take the same arguments; each has a module of its own here.
+Most names are TensorFlow's own, from `tf.compat.v1.train`. Names that fail, mislead or stall there
+have replacements with the same arguments; each has a module of its own here.
 """
 
 from tensorflow.compat.v1 import train as _original

@@ -58,8 +58,8 @@ class AdamOptimizer(tf.compat.v1.train.AdamOptimizer):
             name,
             use_own_namescope_for_non_slot_vars,
         )
-        # Of the `apply_gradients` under way: the task of each update's powers, in order; what is
-        # read there; and what an update being built uses of that.
+        # Of the `apply_gradients` under way: the task of each update's powers, in order; the values
+        # read there; and their use in an update being built.
         self._homes: list[str] = []
         self._at_task: dict[str, dict[str, Any]] = {}
         self._powers_here: tuple[Any, Any] | None = None
@@ -67,7 +67,7 @@ class AdamOptimizer(tf.compat.v1.train.AdamOptimizer):
     def _create_slots(self, var_list: list[Any]) -> None:
         self._homes, self._at_task = [], {}
         if v1.executing_eagerly_outside_functions() or tf.distribute.has_strategy():
-            super()._create_slots(var_list)  # What places everything itself.
+            super()._create_slots(var_list)  # It places everything itself.
             return
         graph = var_list[0].graph
         is_first = self._get_non_slot_variable("beta1_power", graph=graph) is None
@@ -85,7 +85,7 @@ class AdamOptimizer(tf.compat.v1.train.AdamOptimizer):
         powers: tuple[Any, Any] = super()._get_beta_accumulators()
         return powers
 
-    # TensorFlow's own updates, which find what is on the variable's task.
+    # TensorFlow's own updates, which use the variables on their task.
 
     def _apply_dense(self, grad: Any, var: Any) -> Any:
         with self._at(var):
@@ -164,7 +164,7 @@ def _colocate_with(variable: Any) -> Any:
 
 
 def _replicate(power: Any, beta: Any, var_list: list[Any]) -> Any:
-    """Makes a copy on each task that holds variables; gives the power itself if it is the one."""
+    """Makes a copy on each task with variables; returns the power itself if there is only one."""
     copies = {_task(power): power}
     for variable in sorted(var_list, key=lambda v: str(v.name)):
         task = _task(variable)

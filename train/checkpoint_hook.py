@@ -1,4 +1,4 @@
-"""`CheckpointSaverHook`: without a session call of its own in each step."""
+"""`CheckpointSaverHook`, which needs no session call of its own in each step."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _REMEMBERED_RUNS = 4
 
 
 class CheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):
-    """Hook that saves checkpoints every so many steps or seconds.
+    """Hook that saves checkpoints at intervals of steps or seconds.
 
     Takes the arguments of `tf.compat.v1.train.CheckpointSaverHook`. With `save_steps`,
-    TensorFlow's hook asks for the global step in a session call of its own after each step; on a
-    parameter server that is one more round trip for each. This one sees how far a run takes the
-    global step, and asks only when a checkpoint may be due.
+    TensorFlow's hook asks for the global step in a session call of its own after each step. On a
+    parameter server that is one more round trip per step. This one learns the steps of a run, and
+    asks only when a checkpoint may be due.
 
     Args:
-        checkpoint_dir: Where to save.
+        checkpoint_dir: Directory of the checkpoints.
         save_secs: Seconds between checkpoints. Give this or `save_steps`.
         save_steps: Global steps between checkpoints.
-        saver: What saves. Give this or `scaffold`, or have a saver in the collection `SAVERS`.
+        saver: The saver. Give this or `scaffold`, or have a saver in the collection `SAVERS`.
         checkpoint_basename: The name of the checkpoints, before the step.
-        scaffold: Where to take the saver from.
+        scaffold: A scaffold with the saver.
         listeners: Called before and after each save: a `tf.compat.v1.train.CheckpointSaverListener`
             or several.
         save_graph_def: Whether to write `graph.pbtxt` and a meta graph with each checkpoint.
@@ -71,9 +71,9 @@ class CheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Saves when it is time."""
-        # The step that came with the run is that before it or that after it, as chance will have
-        # it, so two of them may be equal. How many steps a run makes is not known at first; then
-        # TensorFlow's guess of a million has it ask.
+        # The step that came with the run may be the one before it or after it, so two of them may
+        # be equal. The number of steps of a run is not known at first. TensorFlow's guess of a
+        # million makes it ask.
         step = int(run_values.results)
         if self._previous_step is not None:
             self._increments.append(step - self._previous_step)

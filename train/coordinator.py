@@ -31,6 +31,6 @@ class GraphCoordinator(tf.compat.v1.train.Coordinator):
 
     def request_stop(self, ex: Any = None) -> None:
         """Stops all threads, and remembers the first error."""
-        # A queue runner that `stop` let go: it ends with its session, as it should.
+        # A queue runner that `stop` abandoned: it ends with its session, as it should.
         if not (self.joined and isinstance(ex, tf.errors.CancelledError)):
             super().request_stop(ex)

@@ -20,15 +20,15 @@ def string_input_producer(
     """Puts strings, such as the names of files, into a queue.
 
     Takes the arguments of `tf.compat.v1.train.string_input_producer`, which refuses resource
-    variables, and so what `match_filenames_once` returns.
+    variables, and so the result of `match_filenames_once`.
 
     Args:
         string_tensor: The strings: a list, a tensor or variable of shape [n].
-        num_epochs: How often each string is produced, which takes a local variable; None produces
+        num_epochs: How often each string is produced, counted in a local variable; None produces
             them without end.
         shuffle: Whether to shuffle them in each epoch.
         seed: The seed for that.
-        capacity: How many strings the queue holds.
+        capacity: Number of strings that fit in the queue.
         shared_name: If set, the queue is shared under this name between sessions.
         name: Name of the ops.
         cancel_op: Run when the queue is cancelled.

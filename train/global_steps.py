@@ -33,15 +33,15 @@ def assert_global_step(global_step_tensor: Any) -> None:
 def get_global_step(graph: tf.Graph | None = None) -> Any:
     """Returns the global step of a graph, or None.
 
-    It is what the collection `GLOBAL_STEP` holds, or else the variable (or tensor) with the name
-    "global_step". TensorFlow takes the latter for a number also where it is the handle of a
-    resource variable, and raises `TypeError`.
+    It is the element of the collection `GLOBAL_STEP`, or else the variable (or tensor) with the
+    name "global_step". TensorFlow takes the handle of a resource variable for a number, and raises
+    `TypeError`.
 
     Args:
-        graph: Where to look; the default graph if None.
+        graph: The graph; the default graph if None.
 
     Raises:
-        TypeError: What was found can be no global step.
+        TypeError: The element cannot be a global step.
     """
     graph = tf.compat.v1.get_default_graph() if graph is None else graph
     if not graph.get_collection(_KEY):
@@ -71,14 +71,14 @@ def create_global_step(graph: tf.Graph | None = None) -> Any:
 def get_or_create_global_step(graph: tf.Graph | None = None) -> Any:
     """Returns the global step of a graph, made if there was none.
 
-    One that was found by its name is in the collection `GLOBAL_STEP` afterwards, where
+    A global step found by its name is in the collection `GLOBAL_STEP` afterwards, where
     TensorFlow's hooks find it too.
 
     Args:
-        graph: Where to look; the default graph if None.
+        graph: The graph; the default graph if None.
 
     Raises:
-        TypeError: What was found can be no global step.
+        TypeError: The element cannot be a global step.
     """
     graph = tf.compat.v1.get_default_graph() if graph is None else graph
     step = get_global_step(graph)

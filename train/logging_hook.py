@@ -10,7 +10,7 @@ from ..loops.fetches import resolve
 
 
 class LoggingTensorHook(tf.compat.v1.train.LoggingTensorHook):
-    """Hook that logs tensors every so many runs or seconds, or at the end.
+    """Hook that logs tensors at intervals of runs or seconds, or at the end.
 
     Takes the arguments of `tf.compat.v1.train.LoggingTensorHook`, which logs the bytes of a handle
     for a resource variable that is given by its name; this one logs the value.

@@ -1,4 +1,4 @@
-"""`MonitoredSession` and `SingularMonitoredSession`: they end, and let go, in bounded time."""
+"""`MonitoredSession` and `SingularMonitoredSession`, which end in bounded time."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class _ReleasingSession:
                 defaults.
 
         Returns:
-            What `step_fn` returns.
+            The result of `step_fn`.
 
         Raises:
-            ValueError: `step_fn` takes something else.
+            ValueError: `step_fn` takes other arguments.
             StopIteration: `step_fn` called `step_context.request_stop()`.
         """
         arguments = _arguments_to_give(step_fn)

@@ -79,7 +79,7 @@ def MonitoredTrainingSession(
     Args:
         master: "" for this process alone, or "grpc://host:port".
         is_chief: Whether this task restores or initializes, saves and summarizes.
-        checkpoint_dir: Where the chief saves, and looks for the checkpoint to resume from.
+        checkpoint_dir: Directory to which the chief saves, and from which it resumes.
         scaffold: Initialization, readiness, summary ops and saver; made of defaults if None.
         hooks: Hooks of this task, after those that the chief adds.
         chief_only_hooks: Hooks that run before all others in the chief, and not in other tasks.
@@ -95,7 +95,7 @@ def MonitoredTrainingSession(
         max_wait_secs: Seconds to wait for the servers and, in other tasks than the chief, for the
             model; None waits without limit.
         save_checkpoint_steps: Global steps between checkpoints.
-        summary_dir: Where summaries go; `checkpoint_dir` if None.
+        summary_dir: Directory of the summaries; `checkpoint_dir` if None.
         save_graph_def: Whether to write `graph.pbtxt` and a meta graph with each checkpoint.
         release_secs: See `MonitoredSession`.
         data_plane: How tensors cross between tasks; the default `DataPlane` if None.

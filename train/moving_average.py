@@ -23,7 +23,7 @@ class ExponentialMovingAverage(tf.compat.v1.train.ExponentialMovingAverage):
     `get_variable(regularizer=...)` are refused there as well.
 
     Args:
-        decay: How much of the average stays, a number or scalar tensor in (0, 1).
+        decay: Share of the average that stays, a number or scalar tensor in (0, 1).
         num_updates: Number of steps so far, or None. If given, the decay is at most
             `(1 + num_updates) / (10 + num_updates)`.
         zero_debias: Whether to correct the averages of tensors, which start at 0.
@@ -94,7 +94,7 @@ def _tensor(value: Any) -> Any:
 def _initialized_value(variable: Any) -> Any:
     """Returns the variable's value, or its initial value if it has none yet."""
     is_initialized = tf.compat.v1.is_variable_initialized(variable)
-    # These ops let an uninitialized variable pass, which a conditional of version 2 cannot.
+    # These ops accept an uninitialized variable, unlike a conditional of control flow v2.
     switched = tf.raw_ops.RefSwitch(data=variable.op.outputs[0], pred=is_initialized)
     initial = tf.raw_ops.Switch(data=variable.initial_value, pred=is_initialized)
     value = tf.raw_ops.Merge(

@@ -1,4 +1,4 @@
-"""One variable of the model that every parameter server holds a copy of."""
+"""One variable of the model, copied to every parameter server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ..tf_internals import SaveableObject, SaveSpec, set_initializer
 
-# What `tf.compat.v1.train.Saver` takes for an object that restores itself; it has no public name.
+# The base class of objects that `tf.compat.v1.train.Saver` lets restore themselves; not public.
 
 v1 = tf.compat.v1
 
@@ -19,7 +19,7 @@ class ReplicatedVariable(tf.__internal__.tracking.Trackable):
 
     It stands in `GLOBAL_VARIABLES` in place of its first copy. A checkpoint holds that copy, under
     its name; restoring, initializing and assigning fill all, and it counts as initialized only
-    if all are. What else a variable can do, the first copy does.
+    if all are. The first copy does everything else that a variable can do.
 
     It is no `tf.Variable`: a saver would then save and restore the first copy only.
 
@@ -28,13 +28,14 @@ class ReplicatedVariable(tf.__internal__.tracking.Trackable):
             these only the first may be in a collection.
     """
 
-    # What makes `init_from_checkpoint` take it for a variable.
+    # With this, `init_from_checkpoint` takes it for a variable.
     _should_act_as_resource_variable = True
 
     def __init__(self, copies: Mapping[str, Any]) -> None:
         self.copies = dict(copies)
         self._first, *others = self.copies.values()
-        # Also that of the first copy: a program may hold on to it, or import the exported graph.
+        # Also that of the first copy: a program may keep a reference to it, or import the exported
+        # graph.
         everywhere = tf.group(*(copy.initializer for copy in (self._first, *others)))
         self._initializer_op = everywhere
         set_initializer(self._first, everywhere)

@@ -1,4 +1,4 @@
-"""`RowSparseAdamOptimizer`: Adam whose work on a table does not grow with the table."""
+"""`RowSparseAdamOptimizer`: Adam whose cost for a table does not grow with the table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class RowSparseAdamOptimizer(AdamOptimizer):
         v = beta2 * v + (1 - beta2) * g * g
         row -= learning_rate * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + epsilon)
 
-    That is Adam's formula. The difference is in the rows which a step does not touch. Adam takes
+    This is Adam's formula. The difference is in the rows that a step does not touch. Adam takes
     their gradient as zero: it decays their m and v in each step, and moves them along m. Here their
-    m, v and weights stay as they are until they are touched again. So a row's averages are over the
+    m, v and weights stay unchanged until they are touched again. So a row's averages are over the
     steps that touched it, and momentum does not move it in between. A row that is touched rarely
     makes other steps than with Adam. Bias correction uses t. So a row that is first touched late
     starts with steps of up to `(1 - beta1) / sqrt(1 - beta2)` times the learning rate: 3.2 with the

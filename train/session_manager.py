@@ -39,14 +39,14 @@ class SessionManager(tf.compat.v1.train.SessionManager):
 
     Args:
         local_init_op: Run in each new session: local variables and tables. None runs nothing.
-        ready_op: Gives the names of what is not initialized, a string tensor of shape [n]; None
-            does not look.
-        ready_for_local_init_op: The same, looked at before `local_init_op`.
+        ready_op: Gives the names of uninitialized variables, a string tensor of shape [n]; None
+            makes no check.
+        ready_for_local_init_op: The same, checked before `local_init_op`.
         graph: The graph to run; the default graph if None.
-        recovery_wait_secs: Seconds between the first two looks whether the model, or a checkpoint,
+        recovery_wait_secs: Seconds between the first two checks whether the model, or a checkpoint,
             is there; later ones are up to 1 s apart, or this if it is more.
         local_init_run_options: A `tf.compat.v1.RunOptions` for `local_init_op`, or None.
-        local_init_feed_dict: What to feed to `local_init_op`, or None.
+        local_init_feed_dict: Feeds of `local_init_op`, or None.
         data_plane: How tensors cross between tasks; the default `DataPlane` if None.
 
     Raises:
@@ -102,13 +102,13 @@ class SessionManager(tf.compat.v1.train.SessionManager):
         Args:
             master: "" for this process alone, or "grpc://host:port".
             init_op: Initializes the model if no checkpoint was restored.
-            saver: Restores; None restores nothing.
-            checkpoint_dir: Where to look for the newest checkpoint.
+            saver: The saver that restores; None restores nothing.
+            checkpoint_dir: Directory whose newest checkpoint is restored.
             checkpoint_filename_with_path: A checkpoint to restore, in place of `checkpoint_dir`.
             wait_for_checkpoint: Whether to wait until `checkpoint_dir` has a checkpoint.
             max_wait_secs: Seconds to wait for servers and for a checkpoint; None: without limit.
             config: A `tf.compat.v1.ConfigProto`, or None.
-            init_feed_dict: What to feed to `init_op`.
+            init_feed_dict: Feeds of `init_op`.
             init_fn: Called with the session after `init_op`.
 
         Raises:
@@ -234,7 +234,7 @@ class SessionManager(tf.compat.v1.train.SessionManager):
             deadline.sleep(next(pauses))
 
     def _find_missing(self, session: BoundedCloseSession, deadline: Deadline) -> str | None:
-        """Runs the local initialization if possible, and says what is missing for the model."""
+        """Runs the local initialization if possible, and names the missing parts of the model."""
         if self._local_init is not None:
             missing = find_missing(session, self._ready_for_local_init, deadline)
             if missing is not None:

@@ -23,11 +23,11 @@ _DEFAULT: Final[Any] = tf.compat.v1.train.Supervisor.USE_DEFAULT
 class Supervisor(tf.compat.v1.train.Supervisor):
     """Supervisor that initializes or restores a model, and saves it and summaries from threads.
 
-    Takes the arguments of `tf.compat.v1.train.Supervisor`, and one more. It differs in that a
-    worker which comes before its chief looks again after 0.1 s and not after 30 s; that queue
-    runners which are stuck, as a synchronous chief's is, do not hold up the end for
-    `stop_grace_secs` and do not make it fail; that sessions with a dead peer close in bounded time;
-    and that a global step is found although it is a resource variable.
+    Takes the arguments of `tf.compat.v1.train.Supervisor`, and one more. The differences: a worker
+    that comes before its chief looks again after 0.1 s and not after 30 s. Queue runners that are
+    stuck, such as a synchronous chief's, do not hold up the end for `stop_grace_secs` and do not
+    make it fail. Sessions with a dead peer close in bounded time. A global step that is a resource
+    variable is found.
 
     Example::
 
@@ -40,24 +40,24 @@ class Supervisor(tf.compat.v1.train.Supervisor):
 
     Args:
         graph: The graph, which is finalized; the default graph if None.
-        ready_op: Gives the names of what is not initialized, a string tensor of shape [n].
-        ready_for_local_init_op: The same, looked at before `local_init_op`.
+        ready_op: Gives the names of uninitialized variables, a string tensor of shape [n].
+        ready_for_local_init_op: The same, checked before `local_init_op`.
         is_chief: Whether this task initializes or restores, saves and summarizes.
         init_op: Initializes the model; all global variables by default. None does nothing.
         init_feed_dict: What to feed to `init_op`.
         local_init_op: Run in each session; local variables and tables by default.
-        logdir: Where the chief writes, and looks for a checkpoint; None writes nothing.
-        summary_op: What the chief writes; all summaries by default. None writes none.
-        saver: Saves and restores; all variables by default. None does not.
+        logdir: Directory to which the chief writes, and from which it resumes; None writes nothing.
+        summary_op: The summaries that the chief writes; all by default. None writes none.
+        saver: Saves and restores; all variables by default. None does neither.
         global_step: A scalar of an integer type; that of the graph by default. None has no step.
         save_summaries_secs: Seconds between summaries; 0 writes none.
         save_model_secs: Seconds between checkpoints; 0 saves none.
-        recovery_wait_secs: Seconds between the first two looks whether the model is ready; later
+        recovery_wait_secs: Seconds between the first two checks whether the model is ready; later
             ones are up to 1 s apart, or this if it is more.
         stop_grace_secs: Seconds that threads get to end when the supervisor stops.
         checkpoint_basename: The name of the checkpoints, before the step.
         session_manager: Makes the sessions; a `paramserve.train.SessionManager` if None.
-        summary_writer: Where summaries go; a new writer in `logdir` by default, None for nowhere.
+        summary_writer: Writer of the summaries; a new one in `logdir` by default, None for none.
         init_fn: Called with the session after `init_op`.
         local_init_run_options: A `tf.compat.v1.RunOptions` for `local_init_op`.
         release_secs: Seconds that queue runners get to end, at most `stop_grace_secs`.
@@ -200,7 +200,7 @@ class Supervisor(tf.compat.v1.train.Supervisor):
 
         Raises:
             RuntimeError: Another thread did not end within `stop_grace_secs`.
-            Exception: What a thread raised.
+            Exception: The exception of a thread.
         """
         self.request_stop()
         stuck = self._wait_for_queue_runners()
@@ -223,7 +223,7 @@ class Supervisor(tf.compat.v1.train.Supervisor):
     ) -> Iterator[tf.compat.v1.Session]:
         """Makes a session for a `with` statement, at whose end the threads and the session end.
 
-        What is raised inside, or in a thread, is raised again at the end, except for
+        Exceptions inside it or in a thread are raised again at the end, except for
         `tf.errors.OutOfRangeError`: the end of the input is a normal end.
 
         Args:

@@ -43,22 +43,22 @@ def evaluate(
 ) -> tuple[dict[str, Any] | None, int]:
     """Evaluates a model over some batches, and writes the results as summaries.
 
-    With an `update_op`, each step runs that, and `eval_dict` gives what has been gathered, in
-    steps that are logged and at the end. Without one, each step runs `eval_dict`, and the last
-    values count. The graph is not finalized.
+    With an `update_op`, each step runs that op; `eval_dict` gives the gathered values in logged
+    steps and at the end. Without one, each step runs `eval_dict`, and the last values count. The
+    graph is not finalized.
 
     Args:
         graph: The graph, not in use elsewhere.
-        output_dir: Where the summaries are written, at the model's global step.
+        output_dir: Directory of the summaries, which are written at the model's global step.
         checkpoint_path: The checkpoint, or a directory whose newest one is taken. None takes the
             model as it is in the cluster, or else initializes it.
-        eval_dict: What to evaluate: tensors by names of one's choice.
-        update_op: An op to run in each step, which gathers what `eval_dict` shows.
+        eval_dict: Tensors to evaluate, by names of your choice.
+        update_op: An op to run in each step, which gathers the values that `eval_dict` shows.
         global_step_tensor: The global step; by default that of the graph, see `train`.
         supervisor_master: Master string of a TensorFlow server, or "" for this process alone.
         log_every_steps: Steps between lines in the log; 0 logs each step.
-        feed_fn: Called before each step; returns its `feed_dict`. A `StopIteration` that it raises
-            ends the evaluation.
+        feed_fn: Called before each step; returns its `feed_dict`. A `StopIteration` from it ends
+            the evaluation.
         max_steps: Number of steps; None evaluates until the input ends.
 
     Returns:

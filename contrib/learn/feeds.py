@@ -26,7 +26,7 @@ def run_feeds_iter(
     Between the values the session is the default one: `tensor.eval()` works in the loop's body.
 
     Args:
-        output_dict: What to run: tensors of one graph by names of one's choice.
+        output_dict: Tensors of one graph to run, by names of your choice.
         feed_dicts: The feeds of each run.
         restore_checkpoint_path: A checkpoint, or a directory whose newest one is taken; by default
             the variables are initialized.
@@ -48,7 +48,7 @@ def run_feeds_iter(
 
 
 def run_feeds(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-    """Does what `run_feeds_iter` does, and returns a list."""
+    """Runs `run_feeds_iter`, and returns a list."""
     return list(run_feeds_iter(*args, **kwargs))
 
 
@@ -110,7 +110,8 @@ def _run_feeds(
     feed_dicts: Iterable[Feed],
     restore_checkpoint_path: str | None,
 ) -> Iterator[dict[str, Any]]:
-    # A generator must not leave the graph the default one between its values, hence no `with`.
+    # A generator must not leave the graph the default one between its values, so there is no
+    # `with`.
     session = v1.Session(graph=graph)
     coordinator = v1.train.Coordinator()
     threads: list[Any] = []
@@ -147,14 +148,14 @@ def find_checkpoint(path: str) -> str:
     """Returns a checkpoint's path without suffix.
 
     Args:
-        path: That, or a directory, whose newest checkpoint is taken.
+        path: A checkpoint's path, or a directory, whose newest checkpoint is taken.
 
     Raises:
         ValueError: There is no checkpoint.
     """
     checkpoint = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
     if checkpoint is None or not v1.train.checkpoint_exists(checkpoint):
-        raise ValueError(f"{path!r} is neither a checkpoint nor a directory that holds one")
+        raise ValueError(f"{path!r} is neither a checkpoint nor a directory with one")
     return checkpoint
 
 
@@ -164,7 +165,7 @@ def restore_variables(session: tf.compat.v1.Session, path: str, saver: Any = Non
     Args:
         session: A session of that graph.
         path: See `find_checkpoint`.
-        saver: What restores; by default a new one for all global variables and other objects that
+        saver: The saver; by default a new one for all global variables and other objects that
             can be saved.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One writer of events for each directory, shared by all that write there."""
+"""Event writers, one for each directory, shared by all code that writes there."""
 
 from __future__ import annotations
 

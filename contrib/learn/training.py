@@ -67,8 +67,8 @@ def train(
       monitors act every N steps, and no longer in every step from step N on.
     * `steps=0` makes no step; it used to train without end. Negative limits are refused.
     * A `loss_op` that is a variable gives the value after the step.
-    * What is saved after a NaN is not what the next run starts from.
-    * Events are flushed when training ends, also with monitors of one's own.
+    * A checkpoint saved after a NaN is not the start of the next run.
+    * Events are flushed when training ends, also with monitors of your own.
     * A worker that comes before its chief looks again within 1 s, and not after 30 s. Threads get
       3.5 s to end after the last step, and not 120 s.
 
@@ -76,14 +76,14 @@ def train(
         graph: The graph, not in use elsewhere; it is finalized only while it trains.
         output_dir: Where the chief writes checkpoints and events, and finds the checkpoint to
             resume from.
-        train_op: What makes a step: an operation, or a tensor. It has to increment the global step.
+        train_op: Makes a step: an operation, or a tensor. It has to increment the global step.
         loss_op: The loss, a scalar tensor or variable, or the name of one. If it does not depend
             on `train_op` by a control dependency, it may be computed before or after the step.
         global_step_tensor: The global step, an integer scalar variable; by default that in the
             graph's `GLOBAL_STEP` collection, or the one named "global_step".
         init_op: Initializes the variables if there is no checkpoint; by default the graph's
             `INIT_OP`, or else the initializers of all global variables.
-        init_feed_dict: What `init_op` is fed.
+        init_feed_dict: Feeds of `init_op`.
         init_fn: Called with the session after `init_op`, if there is no checkpoint.
         log_every_steps: Global steps between lines in the log, which show the loss and the seconds
             that the step took; 0 logs each step.
@@ -102,7 +102,7 @@ def train(
         fail_on_nan_loss: Whether to raise when the loss is NaN; otherwise that is only logged.
         monitors: Called around each step, in the chief, and in other tasks those that
             `run_on_all_workers`. None or [] has the chief log the loss every 100 steps and write
-            summaries; with monitors of one's own it does neither.
+            summaries; with other monitors it does neither.
         max_steps: Global step to end at: a second call with the same value makes no step. None: no
             such limit.
         data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
@@ -153,8 +153,8 @@ def train(
                 fail_on_nan_loss=fail_on_nan_loss,
                 monitors=monitors,
                 max_steps=max_steps,
-                # In shards: each parameter server writes what it holds. Built when monitors have
-                # begun, which may add variables.
+                # In shards: each parameter server writes its own variables. It is built when
+                # monitors have begun, because they may add variables.
                 saver=v1.train.Saver(
                     sharded=True,
                     max_to_keep=keep_checkpoint_max,
@@ -180,13 +180,13 @@ def _check(
     max_steps: int | None,
     graph: tf.Graph | None,
 ) -> None:
-    """Refuses what cannot work, in the original's order where that had an order."""
+    """Refuses invalid arguments, in the original's order where it had one."""
     check_limits(steps, max_steps)
     if not output_dir:
         raise ValueError(f"Output directory should be non-empty, output_dir={output_dir!r}")
     for name, value in (("train_op", train_op), ("loss_op", loss_op), ("graph", graph)):
         if value is None:
-            raise ValueError(f"Missing {name}: {name}=None, give what builds the model returned")
+            raise ValueError(f"Missing {name}: {name}=None, give that of the model")
 
 
 def _merged_summaries(graph: tf.Graph) -> Any:
@@ -210,7 +210,7 @@ def _saved_step(output_dir: str, global_step: Any) -> int:
 
 @contextlib.contextmanager
 def _monitors_ended(loop: Loop) -> Iterator[None]:
-    """Has monitors end also if no session could be made for them."""
+    """Ends the monitors, also if no session could be made for them."""
     try:
         yield
     finally:

@@ -10,12 +10,12 @@ from ..training.hparam import HParams
 
 
 def get_pruning_hparams() -> HParams:
-    """The hyperparameters of `Pruning` with their defaults; `parse("a=1,b=[x,y]")` changes them.
+    """Returns the default hyperparameters of `Pruning`; `parse("a=1,b=[x,y]")` changes them.
 
     Returns:
       A new `HParams` with:
 
-      - name: what the variable and the ops of pruning are called.
+      - name: the name of the variable and the ops of pruning.
       - begin_pruning_step, end_pruning_step: the first and the last global step at which
         `conditional_mask_update_op` updates masks; -1 as the last means no end.
       - weight_sparsity_map: final sparsities of single weights, "name_regex:sparsity" each. A
@@ -96,7 +96,7 @@ class WeightMap(Generic[Value]):
     Args:
       setting: The hyperparameter's name, for errors.
       entries: "name_regex:value" each; empty ones count for nothing.
-      parse: Makes a value of the text after the last colon.
+      parse: Makes a value from the text after the last colon.
 
     Raises:
       ValueError: An entry has no colon, a bad regular expression, or a bad value.

@@ -24,9 +24,9 @@ def mask_keras_model(
 
     The masks are `apply_mask`'s, so that `Pruning` and `strip_pruning_vars_fn` work as for other
     weights. Layers that are not built yet get their masks in their first call, so make the ops of
-    `Pruning` after the model was called. A layer inside of another is masked as well, in its own
-    calls; a layer that reads a kernel of another one reads it without its mask. Regularizers get
-    the kernel without its mask, as everywhere.
+    `Pruning` after the model was called. A layer inside another one is masked as well, in its own
+    calls. A layer that reads another layer's kernel reads it without its mask. Regularizers get the
+    kernel without its mask, as everywhere.
 
     Example::
 
@@ -35,9 +35,10 @@ def mask_keras_model(
         logits = model(images)
 
     Args:
-      model: A Keras 3 model or layer, made in the default graph. Outputs of earlier calls stay as
+      model: A Keras 3 model or layer, made in the default graph. Outputs of earlier calls stay
+        unchanged.
         they are.
-      select: Which trainable variables get masks.
+      select: Chooses the trainable variables that get masks.
 
     Raises:
       ValueError: There is no graph: the program runs eagerly.
@@ -87,7 +88,7 @@ class _MaskedCall:
                 self._masked[id(variable)] = (variable, masked)
 
     def _write_back(self, scope: keras.StatelessScope) -> None:
-        """Assigns what the call assigned: inside the scope, that was only noted."""
+        """Makes the call's assignments, which were only recorded inside the scope."""
         for variable in self._layer.variables:
             value = scope.get_current_value(variable)
             if value is not None and id(variable) not in self._masked:

@@ -60,7 +60,7 @@ def masked_convolution(
       normalizer_fn: Applied to the convolution in place of biases.
       normalizer_params: Keyword arguments for `normalizer_fn`.
       weights_initializer: Initializer of the kernel.
-      weights_regularizer: Gets the kernel as it is trained, without its mask.
+      weights_regularizer: Gets the trained kernel, without its mask.
       biases_initializer: None makes no biases.
       biases_regularizer: Gets the biases.
       reuse: As for `tf.compat.v1.variable_scope`; needs `scope`.
@@ -74,7 +74,7 @@ def masked_convolution(
       A tensor like `inputs`, with `num_outputs` channels.
 
     Raises:
-      ValueError: `inputs` is not of rank 4, the channels are unknown, or `data_format` is another.
+      ValueError: `inputs` is not of rank 4, the channels are unknown, or `data_format` is invalid.
     """
     given = locals()
     formats: dict[str | None, str] = {None: "NHWC", "NHWC": "NHWC", "NCHW": "NCHW"}

@@ -68,7 +68,7 @@ def train(
     of `paramserve.contrib.slim.learning.train`. Here is one difference more: the loss is returned,
     as documented; the original failed when training was over. The three arguments are:
 
-    * `mask_update_op`: What updates the masks and thresholds, such as
+    * `mask_update_op`: An op that updates the masks and thresholds, such as
       `Pruning.conditional_mask_update_op()`. It runs by itself after each step, the last one
       included. None is a `ValueError`.
     * `mask_update_on`: "all" to run `mask_update_op` in every task after each of its steps, or

@@ -48,10 +48,10 @@ def factorized_pool(
       pooling_type: "AVG" or "MAX".
       strides: Steps of the window along both axes.
       padding: "SAME" or "VALID".
-      name: Of the scope.
+      name: Name of the scope.
 
     Returns:
-      What a two-dimensional pool returns, as a matrix.
+      The result of a two-dimensional pool, as a matrix.
 
     Raises:
       ValueError: `input_tensor` is no matrix.
@@ -107,8 +107,8 @@ def mask_by_magnitude(
 
     Of n weights, k = round(n * (1 - sparsity)) should stay, but at least one. The current
     threshold is the k-th largest absolute value, and the new one is current * (1 - decay) + old *
-    decay. A weight stays if its absolute value is not below the new one: of equal values at the
-    limit, all stay, so that more than k may.
+    decay. A weight stays if its absolute value is not below the new threshold. Of equal values at
+    the limit all stay, so more than k may.
 
     Args:
       weights: Of any shape that is fully defined.
@@ -123,7 +123,7 @@ def mask_by_magnitude(
     size = weights.shape.num_elements()
     kept = tf.round(tf.cast(size, tf.float32) * (1.0 - sparsity))
     kept = tf.clip_by_value(tf.cast(kept, tf.int32), 1, size)
-    # The smallest of the k largest: quicker than to sort them, let alone all weights.
+    # The smallest of the k largest: faster than sorting them, let alone all weights.
     largest = tf.math.top_k(tf.reshape(magnitudes, [-1]), k=kept, sorted=False)[0]
     current = tf.reduce_min(largest)
     keep_old = tf.cast(decay, weights.dtype)
@@ -141,9 +141,9 @@ def mask_by_blocks(
     pooling_type: str,
     factorized: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Like `mask_by_magnitude`, for blocks: each stays or goes as a whole.
+    """Finds the threshold and the mask as `mask_by_magnitude` does, for blocks as wholes.
 
-    What counts is the average or the maximum of a block's absolute weights. If `weights` without
+    A block counts by the average or the maximum of its absolute weights. If `weights` without
     dimensions of size 1 is no matrix, or a block is one weight, this is `mask_by_magnitude`.
 
     Args:
@@ -159,7 +159,7 @@ def mask_by_blocks(
       The mask with the shape and the dtype of `weights`, and the new threshold.
 
     Raises:
-      ValueError: `pooling_type` is another one.
+      ValueError: `pooling_type` is invalid.
     """
     shape = [size for size in weights.shape.as_list() if size != 1]
     if len(shape) != 2 or list(block_dims) == [1, 1]:

@@ -37,7 +37,7 @@ def apply_mask(x: Any, scope: Any = "") -> tf.Tensor:
 
     Args:
       x: A variable, a partitioned variable, or a tensor of a fully defined shape.
-      scope: Variable scope of the two; name or object. Two weights cannot share one scope.
+      scope: Variable scope of both variables; name or object. Two weights cannot share one scope.
 
     Returns:
       A tensor, mask * x, named ".../weights/masked_weight".
@@ -78,7 +78,7 @@ def get_masked_weights() -> list[tf.Tensor]:
 
 
 def get_weights() -> list[Any]:
-    """Returns the weights as they are trained, without their masks: variables, or tensors."""
+    """Returns the trained weights, without their masks: variables, or tensors."""
     return list(v1.get_collection(WEIGHT_COLLECTION))
 
 
@@ -127,7 +127,7 @@ def _beside(x: Any) -> Iterator[None]:
 
 
 def is_partitioned(x: Any) -> bool:
-    """Returns whether `x` is what `get_variable` returns under a partitioner."""
+    """Returns whether `x` is a result of `get_variable` under a partitioner."""
     return isinstance(x, PartitionedVariable)
 
 

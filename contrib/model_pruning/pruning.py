@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Pruning:
-    """The ops that prune the weights of the default graph that have masks.
+    """The ops that prune the masked weights of the default graph.
 
     The sparsity rises from `initial_sparsity` to `target_sparsity` between two global steps: with
     p = (step - begin) / (end - begin), cut to [0, 1], it is
@@ -42,7 +42,7 @@ class Pruning:
         mask_update_op = pruning.conditional_mask_update_op()  # After all masks are applied.
 
     Args:
-      spec: As `get_pruning_hparams()` returns them, which is the default.
+      spec: Hyperparameters, by default those of `get_pruning_hparams()`.
       global_step: A scalar; the default graph's global step by default. It is read when the ops
         run, after the control dependencies under which they were made.
       sparsity: A scalar tensor or variable in place of the schedule.
@@ -114,7 +114,7 @@ class Pruning:
 
         It is time from begin_pruning_step to end_pruning_step, once the last update is
         pruning_frequency steps ago. The last update counts as made at step 0 in the beginning.
-        It has ops of its own, so that `mask_update_op` does not change what it does.
+        It has ops of its own, so that it does not change `mask_update_op`.
 
         Raises:
           ValueError: As for `mask_update_op`.
@@ -155,7 +155,7 @@ class Pruning:
     def _make_last_update(self) -> Any:
         with (
             v1.variable_scope(self._spec.name, reuse=v1.AUTO_REUSE) as scope,
-            # Beside the step with which it is compared; a tensor's device is no place for it.
+            # Beside the step with which it is compared; a tensor may have no device for it.
             v1.device(
                 self._global_step.device if isinstance(self._global_step, tf.Variable) else ""
             ),
@@ -207,7 +207,7 @@ class Pruning:
         name = op_name(weight)
         block_dims = self._blocks.get(name) or self._default_block
         sparsity = self._sparsity_of(name, sparsity)
-        # Where the weight is, so that neither weight nor mask travels.
+        # On the weight's device, so that neither weight nor mask is sent.
         with tf.name_scope(f"{name}_pruning_ops"), v1.device(slices(mask)[0].device):
             new_mask, new_threshold = mask_by_blocks(
                 read(weight),
@@ -244,7 +244,7 @@ def run_if(predicate: tf.Tensor, make_ops: Callable[[], tf.Operation]) -> tf.Ope
       make_ops: Called once; returns the op to run.
 
     Returns:
-      An op; what waits for it runs in either case.
+      An op; ops that wait for it run in either case.
     """
     skipped, taken = tf.raw_ops.Switch(data=predicate, pred=predicate)
     with tf.control_dependencies([tf.identity(taken)]):

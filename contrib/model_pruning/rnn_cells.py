@@ -43,7 +43,7 @@ class MaskedLSTMCell:
 
     Args:
       num_units: Number of units.
-      use_peepholes: Lets the gates see c.
+      use_peepholes: Connects the gates with c.
       cell_clip: Bound for the absolute values of c; None for none.
       initializer: Of the kernels and peepholes; the scope's by default.
       num_proj: Size of the projected output; None for no projection.
@@ -134,8 +134,8 @@ class MaskedLSTMCell:
             raise ValueError(
                 f"inputs have the shape {inputs_shape}: their last dimension has to be known"
             )
-        # A loop's body is no place for variables, nor for a product that is the same in each turn
-        # and that is fetched from outside.
+        # Variables cannot be made in a loop's body. The product is the same in each turn, and is
+        # fetched from outside.
         with (
             tf.init_scope(),
             v1.variable_scope(self._name, self._default_name, reuse=self._reuse) as scope,

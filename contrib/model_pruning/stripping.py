@@ -28,10 +28,10 @@ def strip_pruning_vars_fn(input_graph_def: Any, output_node_names: Sequence[str]
     Args:
       input_graph_def: A `GraphDef` whose variables are constants, such as
         `graph_def_from_checkpoint` returns.
-      output_node_names: Nodes to keep, with what they need.
+      output_node_names: Nodes to keep, with their inputs.
 
     Returns:
-      A `GraphDef` that computes the same, in which masks, thresholds and raw weights are gone.
+      A `GraphDef` that computes the same, without masks, thresholds and raw weights.
 
     Raises:
       ValueError: A node of `output_node_names` is not in the graph.
@@ -58,7 +58,7 @@ def graph_def_from_checkpoint(checkpoint_dir: str, output_node_names: Sequence[s
 
     Args:
       checkpoint_dir: The directory of checkpoints, which have their `.meta` files.
-      output_node_names: Nodes to keep, with what they need.
+      output_node_names: Nodes to keep, with their inputs.
 
     Returns:
       A `GraphDef` without devices.

@@ -80,22 +80,22 @@ def train(
       missed when another worker makes the step with the round number. Traces are named by the
       global step after the step.
     * Summaries are made in the training step, and do not take a batch of their own.
-    * The end of a Python iterator (`StopIteration`) is a normal end, as that of the input is.
+    * The end of a Python iterator (`StopIteration`) is a normal end, like that of the input.
     * When an error ends the loop, the chief saves a checkpoint first; after a NaN without a mention
       in the directory's `checkpoint` file.
     * The graph is finalized only meanwhile, and may be trained again.
 
     Args:
-        train_op: What makes a step and gives the loss, a scalar `Tensor`.
-        logdir: Where the chief writes events, traces and checkpoints, and finds the checkpoint to
-            resume from. None or "" writes nothing.
+        train_op: Makes a step and gives the loss, a scalar `Tensor`.
+        logdir: Directory to which the chief writes events, traces and checkpoints, and from which
+            it resumes. None or "" writes nothing.
         train_step_fn: Called for each step with the session, `train_op`, `global_step` and
             `train_step_kwargs`; returns the loss, and whether to stop. It has to run `train_op`
             in the session that it gets.
         train_step_kwargs: A dictionary for `train_step_fn`. The default one has the boolean
             scalar tensors "should_stop" (the global step is at `number_of_steps`), "should_log"
-            and, where traces are written, "should_trace" and "logdir". To it and to one that is
-            given, "summary_writer" is added.
+            and, if traces are written, "should_trace" and "logdir". "summary_writer" is added to
+                it, and also to a given dictionary.
         log_every_n_steps: Global steps between two log lines with the loss; None or 0 logs none.
         graph: The graph to train; the default graph if None.
         master: Master string of this task's TensorFlow server, "grpc://host:port", or "" to train
@@ -106,12 +106,12 @@ def train(
         number_of_steps: Global step at which training ends, above 0; None: it does not.
         init_op: Initializes the model where there is no checkpoint, by default all global
             variables; None does nothing.
-        init_feed_dict: What to feed to `init_op`.
-        local_init_op: Initializes what is this task's own, by default local variables and lookup
+        init_feed_dict: Feeds of `init_op`.
+        local_init_op: Initializes this task's own state, by default local variables and lookup
             tables; None does nothing.
         init_fn: Called with the session after `init_op`, only where there is no checkpoint.
-        ready_op: Names what is not initialized, a string tensor of shape [n], by default of all
-            global and local variables; None takes the model for ready.
+        ready_op: Gives the names of uninitialized variables, a string tensor of shape [n], by
+            default of all global and local variables; None takes the model for ready.
         summary_op: Gives the serialized summaries, by default all of the graph's; None writes
             none.
         save_summaries_secs: Seconds between the chief's summaries, and between values of
@@ -123,14 +123,13 @@ def train(
         saver: Saves and restores, by default all of the graph's variables.
         save_interval_secs: Seconds between the chief's checkpoints; there is one at the start,
             and one at the end in any case. None or 0 saves only that.
-        sync_optimizer: The `tf.compat.v1.train.SyncReplicasOptimizer` that `train_op` is of, or a
-            list of them; None trains asynchronously.
+        sync_optimizer: The `tf.compat.v1.train.SyncReplicasOptimizer` behind `train_op`, or a list
+            of them; None trains asynchronously.
         session_config: A `tf.compat.v1.ConfigProto`, or None.
-        session_wrapper: Called with each session; what it returns is the session of
-            `train_step_fn`.
+        session_wrapper: Called with each session; its result is the session of `train_step_fn`.
         trace_every_n_steps: Global steps between two traces of a step of the chief, as
             `tf_trace-<step>.json` in `logdir` and in the events; None writes none.
-        ignore_live_threads: Taken, and of no effect: a thread that does not end never is an error.
+        ignore_live_threads: Accepted, without effect: a thread that does not end is never an error.
         data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
 
     Returns:

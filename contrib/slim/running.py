@@ -1,4 +1,4 @@
-"""Run of the slim loop, or one made of it, on a graph of this process or a static cluster."""
+"""Runs of the slim loop, and of loops made from it, in one process or a static cluster."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run_in_place(
 
 @contextlib.contextmanager
 def _global_step_of_graph(global_step: Any) -> Iterator[Any]:
-    """Finds or makes the global step, or takes the one that was given for the graph's only one.
+    """Finds or makes the global step, or makes the given one the graph's only one.
 
     Raises:
         TypeError: It is no integer scalar.

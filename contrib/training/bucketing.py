@@ -65,8 +65,8 @@ def bucket(
             as a dictionary; by default those that the tensors have.
         dynamic_pad: Whether dimensions that are None in a shape may differ between elements.
             Within a batch, shorter ones are padded at the end with zeros or "".
-        allow_smaller_final_batch: Whether what is left in a bucket when the input ends becomes a
-            batch, and is not dropped.
+        allow_smaller_final_batch: Whether the rest of a bucket becomes a smaller batch when the
+            input ends, and is not dropped.
         keep_input: A bool or a bool scalar tensor: whether to use the element, or drop it.
         shared_name: If given, sessions share the queues under this name.
         name: Name scope of the ops.

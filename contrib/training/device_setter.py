@@ -1,4 +1,4 @@
-"""Strategies for `tf.compat.v1.train.replica_device_setter`: which parameter server holds what."""
+"""Strategies for `tf.compat.v1.train.replica_device_setter`, which place variables by load."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GreedyLoadBalancingStrategy:
 
     Args:
         num_tasks: Number of parameter servers, at least 1.
-        load_fn: Returns what an op weighs, such as `byte_size_load_fn`.
+        load_fn: Returns the load of an op, such as `byte_size_load_fn`.
 
     Raises:
         ValueError: If `num_tasks` is not at least 1.
@@ -68,8 +68,8 @@ class GreedyLoadBalancingStrategy:
 def byte_size_load_fn(op: tf.Operation) -> int:
     """Returns the bytes that `op` takes, as the load for a `GreedyLoadBalancingStrategy`.
 
-    A variable weighs what its elements take, whether it is a resource variable, whose op gives
-    out only a handle, or a ref variable. Of any other op the output counts.
+    A variable counts with the bytes of its elements, whether it is a resource variable, whose op
+    only outputs a handle, or a ref variable. Any other op counts with its output.
 
     Args:
         op: An op with one output.
@@ -79,11 +79,12 @@ def byte_size_load_fn(op: tf.Operation) -> int:
     """
     if len(op.outputs) != 1:
         raise ValueError(
-            f"{op.name!r} has {len(op.outputs)} outputs, but its bytes can be told only if it has "
+            f"{op.name!r} has {len(op.outputs)} outputs, but its bytes are known only if it has "
             "a single output: place it with tf.device"
         )
-    # The output of a resource variable is a handle without a size, that of a legacy scalar
-    # variable has no shape yet when its op is placed; a variable's attributes tell in both cases.
+    # The output of a resource variable is a handle without a size, and that of a legacy scalar
+    # variable has no shape yet when its op is placed. A variable's attributes have the shape in
+    # both cases.
     return variable_bytes(op) or _output_bytes(op)
 
 

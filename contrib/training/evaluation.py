@@ -104,7 +104,7 @@ class SummaryAtEndHook(tf.compat.v1.train.SessionRunHook):
     """Hook that writes summaries when an evaluation ends, at the global step of its checkpoint.
 
     Args:
-        log_dir: Where to write; one writer serves each directory.
+        log_dir: Directory to write to; one writer serves each directory.
         summary_writer: A `tf.compat.v1.summary.FileWriter` to use in place of `log_dir`.
         summary_op: A scalar string `Tensor`; None merges all summaries that the graph has when
             the evaluation begins, which may be none.
@@ -134,7 +134,7 @@ class SummaryAtEndHook(tf.compat.v1.train.SessionRunHook):
         """Called before the session is created."""
         graph = tf.compat.v1.get_default_graph()
         if self._global_step is not None and self._global_step.graph is graph:
-            return  # The next checkpoint of the same graph: do not merge its summaries once more.
+            return  # The next checkpoint of the same graph: do not merge its summaries again.
         given = self._given_op
         self._summary_op = merge_summaries() if given is None else given
         self._global_step = tf.compat.v1.train.get_or_create_global_step()
@@ -186,10 +186,10 @@ def evaluate_once(
         checkpoint_path: The checkpoint's path without suffix; None initializes the model instead.
         master: Master string of a TensorFlow server, "grpc://host:port", or "" for this process.
         scaffold: Initialization, readiness and saver; made of defaults if None.
-        eval_ops: What to run in each step: one op or `Tensor`, or any structure of them. None
+        eval_ops: The fetches of each step: one op or `Tensor`, or any structure of them. None
             makes no steps.
         feed_dict: Feeds for `eval_ops`.
-        final_ops: What to run after the last step, any structure of fetches, or None.
+        final_ops: Fetches to run after the last step, any structure of them, or None.
         final_ops_feed_dict: Feeds for `final_ops`.
         hooks: Hooks that run in the session, such as `StopAfterNEvalsHook`.
         config: A `tf.compat.v1.ConfigProto`, or None.
@@ -325,7 +325,7 @@ def _unfinalized_again(graph: tf.Graph) -> Iterator[None]:
 
 
 def _counted(eval_ops: Any, hooks: Sequence[tf.compat.v1.train.SessionRunHook]) -> Any:
-    """Returns `eval_ops` and an op that counts their runs; tells the hooks what to count with."""
+    """Returns `eval_ops` and an op that counts their runs, and gives that op to the hooks."""
     counter = get_or_create_eval_step()
     increment = tf.compat.v1.assign_add(counter, 1, use_locking=True)
     # Of a resource variable, an increment's value would be a read of its own.

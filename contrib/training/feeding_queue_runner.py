@@ -16,10 +16,10 @@ FeedFn = Callable[[], Mapping[Any, Any] | None]
 
 
 class FeedingQueueRunner(tf.compat.v1.train.QueueRunner):
-    """A `tf.compat.v1.train.QueueRunner` each of whose threads feeds what its function returns.
+    """A `tf.compat.v1.train.QueueRunner` whose threads feed the results of functions.
 
     A function ends its thread by raising one of `queue_closed_exception_types`; when the last
-    thread has ended like this, the queue is closed, and what is in it can still be taken.
+    thread has ended like this, the queue is closed, and its elements can still be taken.
 
     Example::
 
@@ -83,7 +83,7 @@ class FeedingQueueRunner(tf.compat.v1.train.QueueRunner):
 
     @property
     def exceptions_raised(self) -> list[Exception]:
-        """What the threads raised that had no coordinator to report it to."""
+        """The threads' exceptions that no coordinator took."""
         return self._feed_errors
 
     def create_threads(

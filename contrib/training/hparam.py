@@ -45,7 +45,7 @@ class HParams:
         if hparam_def is not None:
             if not hasattr(hparam_def, "hparam"):
                 raise AssertionError(
-                    f"hparam_def={hparam_def!r} is no HParamDef: pass what to_proto() gave, or "
+                    f"hparam_def={hparam_def!r} is no HParamDef: pass the result of to_proto(), or "
                     "hyperparameters by name"
                 )
             if kwargs:
@@ -134,7 +134,7 @@ class HParams:
         return self
 
     def set_from_map(self, values_map: Mapping[str, Any]) -> HParams:
-        """Does what `override_from_dict` does, under the name it had earlier."""
+        """Calls `override_from_dict`; the method's earlier name."""
         return self.override_from_dict(values_map)
 
     def parse_json(self, values_json: str) -> HParams:
@@ -166,7 +166,7 @@ class HParams:
         Args:
             indent: Blanks by which a level is indented, or what to write for them; None writes
                 one line.
-            separators: What stands between items and between name and value.
+            separators: Separators between items, and between name and value.
             sort_keys: Whether to sort by name.
 
         Raises:
@@ -184,7 +184,7 @@ class HParams:
 
         Args:
             key: The name.
-            default: What to return if there is no such hyperparameter. If there is, it has to be
+            default: The result if there is no such hyperparameter. If there is, it has to be
                 of its type.
 
         Raises:
@@ -219,7 +219,7 @@ class HParams:
         """Returns the hyperparameters of an `HParamDef`; bytes come as text.
 
         Args:
-            hparam_def: What `to_proto` gave.
+            hparam_def: The result of `to_proto`.
             import_scope: Not used.
 
         Raises:

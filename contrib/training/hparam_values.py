@@ -165,7 +165,7 @@ def parse_values(
 
 
 def _assign(match: re.Match[str], kind: type, results: dict[str, Any], text: str) -> None:
-    """Adds what one assignment says to `results`."""
+    """Adds one assignment to `results`."""
     name, index, elements = match["name"], match["index"], match["elements"]
     if index is None:
         if name in results:

@@ -67,10 +67,10 @@ def train(
     beyond `last_step` runs one more step. With several workers each may add one.
 
     Args:
-        train_op: What to run in each step: a `Tensor` that applies the gradients and gives the
+        train_op: The fetches of each step: a `Tensor` that applies the gradients and gives the
             loss, or any structure of fetches.
-        logdir: Where the chief writes the graph, summaries and checkpoints, and finds the
-            checkpoint to resume from. None or "" writes nothing.
+        logdir: Directory to which the chief writes the graph, summaries and checkpoints, and from
+            which it resumes. None or "" writes nothing.
         master: Master string of this task's TensorFlow server, "grpc://host:port", or "" to train
             in this process alone.
         is_chief: Whether this task is the one that initializes, restores, saves and summarizes.
@@ -135,7 +135,7 @@ def _require_global_step() -> Any:
 def _check_logdir(
     logdir: str | None, save_checkpoint_secs: float | None, save_summaries_steps: int | None
 ) -> None:
-    """Refuses what the original refuses, in its order."""
+    """Refuses arguments that the original refuses, in its order."""
     if logdir is not None:
         return
     if save_summaries_steps:

@@ -24,7 +24,7 @@ def wait_for_new_checkpoint(
     Args:
         checkpoint_dir: The directory, which need not exist yet.
         last_checkpoint: The path of the checkpoint that is known already; None knows none.
-        seconds_to_sleep: Seconds between two looks.
+        seconds_to_sleep: Seconds between two checks.
         timeout: Seconds to wait; 0 looks once, None waits without limit.
 
     Returns:

@@ -49,7 +49,7 @@ def as_tensors(tensors: Any, caller: str) -> list[Any]:
         tensors: Any iterable of values, but no single tensor.
         caller: Name of the function whose argument it is.
 
-    Returns:
+    At least one tensor; a `tf.SparseTensor` is not converted.
         At least one tensor; a `tf.SparseTensor` stays what it is.
 
     Raises:
@@ -98,7 +98,7 @@ def pack(tensor: Any) -> Any:
 
 
 def unpack_batch(batch: Any, like: Any) -> Any:
-    """Returns a batch of what `pack` made of tensors such as `like`.
+    """Returns a batch of packed tensors, unpacked.
 
     Args:
         batch: A tensor of shape [batch size, ...].
@@ -123,9 +123,9 @@ def add_queue_runner(
     Args:
         queue: The queue, which knows how to `close` itself.
         enqueue_ops: Ops to run, over and over, each in a thread of its own.
-        close_op: What to run when the last of these threads found its input at an end; by default
-            it closes `queue`.
-        cancel_op: What to run when the coordinator stops; by default it closes `queue` and cancels
+        close_op: Run when the last of these threads found its input at an end; by default it
+            closes `queue`.
+        cancel_op: Run when the coordinator stops; by default it closes `queue` and cancels
             pending enqueues.
     """
     tf.compat.v1.train.add_queue_runner(

@@ -1,4 +1,4 @@
-"""Batches in which elements come more or less often: `resample_at_rate`, `weighted_resample`."""
+"""Batches with elements repeated or dropped: `resample_at_rate`, `weighted_resample`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def resample_at_rate(
     seed: int | None = None,
     back_prop: bool = False,
 ) -> list[Any]:
-    """Repeats each element of a batch as often as a Poisson variable of its rate says.
+    """Repeats each element of a batch a random number of times, from a Poisson distribution.
 
     Copies of an element follow each other, and all inputs are resampled alike. An element with
     rate 2 comes twice on average, one with rate 0 never.
@@ -66,8 +66,7 @@ def weighted_resample(
         weights: A tensor of shape [batch size], not negative.
         overall_rate: Expected number of copies of an element of mean weight.
         scope: Name scope of the ops and of the variable.
-        mean_decay: What the older batches' share in the mean weight is multiplied with in each
-            batch, in [0, 1).
+        mean_decay: Factor of the older batches' share in the mean weight in each batch, in [0, 1).
         seed: Seed of the random numbers.
 
     Returns:

@@ -250,7 +250,7 @@ def _check_zero_classes(initial: Any, target: Any) -> Any:
 def _running_estimate(label: Any, num_classes: int) -> Any:
     """Counts the element of class `label`, and estimates the proportions of the classes.
 
-    That is the share of each class in what was counted, plus `PRIOR_COUNT` for each.
+    The estimate is the share of each class in the counted elements, plus `PRIOR_COUNT` for each.
     """
     counts = tf.compat.v1.Variable(
         tf.fill([num_classes], tf.constant(PRIOR_COUNT, tf.int64)),
@@ -262,10 +262,11 @@ def _running_estimate(label: Any, num_classes: int) -> Any:
 
 
 def acceptance_probabilities(initial: Any, target: Any) -> Any:
-    """Returns with which probability an element of each class is accepted.
+    """Returns the probability with which an element of each class is accepted.
 
-    Rejection sampling: accepting class i with a(i), the share of class i in what is accepted is
-    proportional to initial(i) a(i). So a(i) is target(i) / initial(i), divided by its maximum.
+    Rejection sampling: accepting class i with a(i), the share of class i among the accepted
+    elements is proportional to initial(i) a(i). So a(i) is target(i) / initial(i), divided by its
+    maximum.
     """
     ratio = tf.math.divide_no_nan(target, tf.cast(initial, target.dtype))
     accepted = ratio / tf.reduce_max(ratio)

@@ -14,7 +14,7 @@ class TakenElements:
     """The result of one `Barrier.take_many`.
 
     Attributes:
-        insertion_index: Which call of `insert_many` brought each element's key, counted from
+        insertion_index: Number of the call of `insert_many` that brought each element's key, from
             -2**63: int64, shape [count].
         key: The elements' keys: string, shape [count].
         values: The elements' components by name, each of shape [count, ...].

@@ -18,10 +18,10 @@ class NextQueuedSequenceBatch:
 
     Get it from the state saver's `next_batch`. Each run of the session that evaluates any of its
     tensors takes one batch; all tensors evaluated in one run are of the same batch. Here
-    `batch size` is what was asked for, or less at the end with `allow_small_batch`.
+    `batch size` is the requested size, or less at the end with `allow_small_batch`.
 
     Args:
-        state_saver: Where the pieces come from.
+        state_saver: The source of the pieces.
     """
 
     def __init__(self, state_saver: SequenceQueueingStateSaver) -> None:
@@ -55,7 +55,7 @@ class NextQueuedSequenceBatch:
 
     @property
     def insertion_index(self) -> Any:
-        """When the sequences came, counted from -2**63: int64, shape [batch size].
+        """Order of the sequences' arrival, counted from -2**63: int64, shape [batch size].
 
         All pieces of a sequence have the same index. Pieces with a lower one are taken first, so
         that a sequence that has begun continues before a new one begins.
@@ -111,8 +111,9 @@ class NextQueuedSequenceBatch:
             state_name: One of the names in `initial_states`.
 
         Returns:
-            A tensor of shape [batch size, ...]: what `save_state` stored with the piece before, or
-            the initial state for a first piece.
+            A tensor of shape [batch size, ...]: the state that `save_state` stored with the
+            previous
+            piece, or the initial state for a first piece.
 
         Raises:
             KeyError: There is no such state.

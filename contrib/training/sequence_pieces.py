@@ -36,7 +36,7 @@ class SequenceInput:
     def checked(
         cls, length: Any, key: Any, sequences: Any, context: Any, states: Any
     ) -> SequenceInput:
-        """Converts to tensors what is given, and checks all that is known before it runs.
+        """Converts arguments to tensors, and checks all properties known before the run.
 
         Raises:
             TypeError: `length` is not int32, `key` is no string, or one of the others is not a
@@ -131,8 +131,8 @@ def value_length(sequences: Mapping[str, Any]) -> Any:
 def padded_length(sequences: Mapping[str, Any]) -> Any:
     """Returns the number of steps of sequences that are to be padded, an int32 scalar tensor.
 
-    It is that of the dense ones. What sparse ones say of theirs counts only if there are no others:
-    a parsed example knows the last step with a value, and not how many there are.
+    It is that of the dense ones. Sparse ones count only if there are no others: a parsed example
+    has the last step with a value, but not the number of steps.
 
     When evaluated, it raises `tf.errors.InvalidArgumentError` if dense ones differ.
     """

@@ -58,14 +58,15 @@ class SequenceQueueingStateSaver:
         input_context: A dictionary of tensors of known shape, or `tf.SparseTensor`s, which come
             with each piece.
         initial_states: A dictionary of tensors of known shape, with which first pieces start.
-        capacity: How many examples can be in here at a time, at least `batch_size`; `prefetch_op`
+        capacity: Number of examples that can be in here at a time, at least `batch_size`;
+            `prefetch_op`
             waits if there are more. An example leaves with its last piece. None is no limit.
         allow_small_batch: Whether batches may be smaller when the input has ended.
         name: Name scope of the ops.
 
     Attributes:
-        barrier: Where the pieces wait.
-        batch_size: Number of pieces in a full batch, as it was given.
+        barrier: The store of the waiting pieces.
+        batch_size: Number of pieces in a full batch.
         num_unroll: Number of steps in a piece.
         example: The example that a run of `prefetch_op` brings.
         prefetch_op: An op that brings one example, and waits for a place for it. An example without
@@ -123,7 +124,7 @@ class SequenceQueueingStateSaver:
         return str(self._scope).rstrip("/")
 
     def take_pieces(self) -> TakenElements:
-        """Returns tensors that take one batch of pieces; `next_batch` is what makes sense of them.
+        """Returns tensors that take one batch of pieces; `next_batch` interprets them.
 
         Returns:
             The pieces. Evaluating any of the tensors frees the places of examples that end.
@@ -252,7 +253,7 @@ def batch_sequences_with_states(
 ) -> NextQueuedSequenceBatch:
     """Batches pieces of sequences, read by threads, with states carried from piece to piece.
 
-    This makes a `SequenceQueueingStateSaver`, where more is said, and a queue runner for it.
+    This makes a `SequenceQueueingStateSaver`, which documents more, and a queue runner for it.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""The op that makes one training step and gives the loss, and what it does to gradients."""
+"""The op that makes one training step and gives the loss, and its changes of gradients."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def multiply_gradients(
     """
     if not isinstance(grads_and_vars, list):
         raise ValueError(
-            f"`grads_and_vars` must be a list, but is {grads_and_vars!r}: pass what "
-            "compute_gradients() returned"
+            f"`grads_and_vars` must be a list, but is {grads_and_vars!r}: pass the result of "
+            "compute_gradients()"
         )
     if not gradient_multipliers:
         raise ValueError("`gradient_multipliers` is empty: leave out the call if nothing changes")
@@ -187,7 +187,7 @@ def create_train_op(
 
     Args:
         total_loss: The loss to minimize, a scalar `Tensor`.
-        optimizer: What computes and applies the gradients.
+        optimizer: Computes and applies the gradients.
         global_step: The step counter that the op increments, None for no counter, or the int 0
             for the graph's own, which is made if there is none.
         update_ops: Ops to run before the loss is used, such as moving averages. None runs all of
@@ -195,14 +195,14 @@ def create_train_op(
         variables_to_train: The variables to train; None trains all trainable ones.
         transform_grads_fn: Takes the list of pairs of gradient and variable and returns the pairs
             to apply, such as `clip_gradient_norms_fn(5.0)`.
-        summarize_gradients: Whether to add summaries of the gradients as they are applied.
+        summarize_gradients: Whether to add summaries of the applied gradients.
         gate_gradients: How much of the gradients is computed in parallel: `GATE_NONE`, `GATE_OP`
             or `GATE_GRAPH` of `tf.compat.v1.train.Optimizer`.
         aggregation_method: How gradients of the same variable are added, of
             `tf.compat.v1.AggregationMethod`.
         colocate_gradients_with_ops: Whether a gradient is computed where its op is.
         check_numerics: Whether a loss that is infinite or not a number makes the step fail with
-            a `tf.errors.InvalidArgumentError`. The variables then stay as they were.
+            a `tf.errors.InvalidArgumentError`. The variables are then unchanged.
 
     Returns:
         A scalar `Tensor`: the loss before this step's change of the variables. It also is in the
@@ -263,7 +263,7 @@ def after_updates(loss: Any, update_ops: Iterable[Any] | None) -> Any:
     left_out = [getattr(op, "name", op) for op in collected if id(op) not in ids]
     if left_out:
         _logger.warning(
-            "update_ops leaves out of the collection UPDATE_OPS: %s; what they keep up to date, "
+            "update_ops leaves out of the collection UPDATE_OPS: %s; values that they update, "
             "such as moving averages, will not move.",
             ", ".join(map(str, left_out)),
         )

@@ -18,10 +18,10 @@ class Tuner(abc.ABC):
 
     @abc.abstractmethod
     def next_trial(self) -> bool:
-        """Goes on to the next trial.
+        """Continues with the next trial.
 
         Returns:
-            Whether there is one; if not, the session is over.
+            True if there is one; otherwise the session is over.
         """
 
     @abc.abstractmethod

@@ -48,10 +48,10 @@ class RunHookAdapterForMonitors(tf.compat.v1.train.SessionRunHook):
         self._step = None
 
     def before_run(self, run_context: Any) -> Any:
-        """Gathers what the monitors ask for.
+        """Gathers the monitors' requests.
 
         Raises:
-            ValueError: A monitor asks with something else than a list, or by an ambiguous name.
+            ValueError: A monitor requests something else than a list, or uses an ambiguous name.
         """
         if self._step is None:
             self._step = self._next_step(run_context.session)
@@ -82,8 +82,8 @@ def replace_monitors_with_hooks(
 
     Args:
         monitors_or_hooks: `tf.compat.v1.train.SessionRunHook`s and `BaseMonitor`s.
-        estimator: Whose training it is: the monitors are told, and its `config.is_chief` says
-            whether those run that do not run on all workers.
+        estimator: The estimator that trains: the monitors are told of it, and its
+            `config.is_chief` decides whether those run that do not run on all workers.
 
     Returns:
         The hooks, then one that runs the monitors, if there are any.

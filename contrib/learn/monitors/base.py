@@ -39,15 +39,15 @@ class BaseMonitor:
 
     @property
     def run_on_all_workers(self) -> bool:
-        """Whether tasks other than the chief run this monitor too."""
+        """True if tasks other than the chief run this monitor too."""
         return False
 
     def set_estimator(self, estimator: Any) -> None:
         """Tells the monitor whose training it watches.
 
         Args:
-            estimator: Any object with what the monitor needs of it, such as `model_dir` and
-                `evaluate`.
+            estimator: Any object with the attributes that the monitor needs, such as `model_dir`
+                and `evaluate`.
 
         Raises:
             ValueError: `estimator` is None.
@@ -134,14 +134,14 @@ class BaseMonitor:
 
         Args:
             step: As in `step_begin`.
-            output: Values of what all monitors and the loop asked for, numpy arrays. The key of
-                a tensor is its name; anything else is its own key.
+            output: Values that all monitors and the loop requested, numpy arrays. The key of a
+                tensor is its name; anything else is its own key.
 
         Returns:
-            Whether to stop training.
+            True to stop training.
 
         Raises:
-            ValueError: It is not this step that began.
+            ValueError: Another step has begun.
         """
         if self._current_step != step:
             raise ValueError(f"step_end({step}): the step that began is {self._current_step}")
@@ -184,7 +184,7 @@ class EveryN(BaseMonitor):
         self._last_finished_step = None
 
     def every_n_step_begin(self, step: int) -> list[Any]:
-        """Called before an active step; returns what to evaluate with it, see `step_begin`."""
+        """Called before an active step; returns requests as `step_begin` does."""
         return []
 
     def every_n_step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .base import BaseMonitor, EveryN
 
-# Ops whose values tell nothing, which need a feed, or which belong to saving and restoring.
+# Ops whose values mean nothing, which need a feed, or which belong to saving and restoring.
 _IGNORED_OPS = (
     "Const",
     "Assign",
@@ -52,12 +52,12 @@ class CaptureVariable(EveryN):
 
 
 class GraphDump(BaseMonitor):
-    """Keeps the first output of nearly every op, in each step: two runs can be compared.
+    """Keeps the first output of nearly every op in each step, to compare two runs.
 
     Ops that write to a variable are left out, so that a dump changes nothing. Ops inside loops, and
-    ops whose output is a handle, are left out as well. All others are run in each step: those that
-    take from a queue take, and those that need a feed fail without it. A variable that is read
-    on its own, not as part of the model, may be read before the step's update or after it.
+    ops whose output is a handle, are left out as well. All others are run in each step: ops that
+    take from a queue do so, and ops that need a feed fail without it. A read of a variable that is
+    not part of the model may come before the step's update or after it.
 
     Args:
         ignore_ops: Types of ops to leave out; by default those of constants, casts, identities,
@@ -100,7 +100,7 @@ class GraphDump(BaseMonitor):
         Args:
             other_dump: The other dump.
             step: Number of the step.
-            atol: The difference that counts as none, absolute.
+            atol: The absolute difference up to which values count as equal.
 
         Returns:
             The names of the tensors that are the same, and a dict from the names of those that

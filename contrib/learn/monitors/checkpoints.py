@@ -18,15 +18,15 @@ _logger = logging.getLogger(__name__)
 
 
 class CheckpointSaver(BaseMonitor):
-    """Monitor that saves a checkpoint after the first step, then every so often, and at the end.
+    """Monitor that saves a checkpoint after the first step, then at intervals, and at the end.
 
     Args:
-        checkpoint_dir: Where to save.
+        checkpoint_dir: Directory of the checkpoints.
         save_secs: Seconds from one checkpoint to the next.
         save_steps: Steps from one checkpoint to the next.
         saver: A `tf.compat.v1.train.Saver`; else that of the scaffold, else the one in the graph's
             `SAVERS` collection, else a new one.
-        checkpoint_basename: What the files are called, before "-" and the step.
+        checkpoint_basename: Name of the files, before "-" and the step.
         scaffold: A `tf.compat.v1.train.Scaffold`, see `saver`.
         clock: Returns the time in seconds.
 

@@ -1,4 +1,4 @@
-"""Monitors that log values and write events; those of a training that was given none."""
+"""Monitors that log values and write events, and the default monitors of a training."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class PrintTensor(EveryN):
     """Logs "Step N: tag = value, ...", at level INFO.
 
     Args:
-        tensor_names: Names of tensors or variables, such as "loss:0"; or a dict from what to call
-            them in the log to their names.
+        tensor_names: Names of tensors or variables, such as "loss:0"; or a dict from the
+            labels in the log to their names.
         every_n: Steps from one line to the next.
         first_n: Number of the last of the first steps, which are all logged.
     """
@@ -44,7 +44,7 @@ class PrintTensor(EveryN):
         return list(self._names.values())
 
     def every_n_step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:
-        """Logs those that are there."""
+        """Logs the present values."""
         _logger.info("Step %d: %s", step, _listed(self._names, outputs))
         return False
 
@@ -71,7 +71,7 @@ class LoggingTrainable(EveryN):
         return list(self._names)
 
     def every_n_step_end(self, step: int, outputs: Mapping[Any, Any]) -> bool:
-        """Logs those that are there."""
+        """Logs the present values."""
         listed = _listed({name: name for name in self._names}, outputs)
         _logger.info("Logging Trainable: Step %d: %s", step, listed)
         return False
@@ -84,7 +84,7 @@ def _listed(names: Mapping[str, str], outputs: Mapping[Any, Any]) -> str:
 
 
 class _Writing(EveryN):
-    """Monitor with a writer of events: one that is given, or that of a directory."""
+    """Monitor with a writer of events: a given one, or that of a directory."""
 
     def __init__(self, every_n_steps: int, output_dir: str | None, summary_writer: Any) -> None:
         super().__init__(every_n_steps=every_n_steps)
@@ -106,9 +106,9 @@ class SummarySaver(_Writing):
         summary_op: A scalar string tensor with a serialized `tf.compat.v1.Summary`, such as
             `tf.compat.v1.summary.merge_all()` makes, or its name.
         save_steps: Steps from one summary to the next.
-        output_dir: Where to write, if no writer is given.
+        output_dir: Directory to write to, if no writer is given.
         summary_writer: Has `add_summary(summary, step)` and `flush()`. Without it and
-            `output_dir`, what is written goes to the estimator's `model_dir`.
+            `output_dir`, summaries go to the estimator's `model_dir`.
         scaffold: Its `summary_op` is used if `summary_op` is None.
     """
 
@@ -144,13 +144,13 @@ class SummarySaver(_Writing):
 
 
 class StepCounter(_Writing):
-    """Writes how many steps a second were made, under the tag "global_step/sec".
+    """Monitor that writes the steps per second, under the tag "global_step/sec".
 
     Args:
         every_n_steps: Steps from one figure to the next.
-        output_dir: Where to write, if no writer is given.
-        summary_writer: Has `add_summary(summary, step)`. Without it and `output_dir`, what is
-            written goes to the estimator's `model_dir`.
+        output_dir: Directory to write to, if no writer is given.
+        summary_writer: Has `add_summary(summary, step)`. Without it and `output_dir`, values go to
+            the estimator's `model_dir`.
         clock: Returns the time in seconds.
     """
 
@@ -200,8 +200,8 @@ def get_default_monitors(
             None logs nothing.
         summary_op: A scalar string tensor with a serialized summary; None writes nothing.
         save_summary_steps: Steps between summaries.
-        output_dir: Where to write summaries, if no writer is given.
-        summary_writer: What writes them.
+        output_dir: Directory of the summaries, if no writer is given.
+        summary_writer: The writer of the summaries.
     """
     monitors: list[BaseMonitor] = []
     if loss_op is not None:

@@ -96,10 +96,10 @@ class NanLoss(EveryN):
 
 
 class ValidationMonitor(EveryN):
-    """Evaluates each new checkpoint, with the estimator that `set_estimator` was given.
+    """Monitor that evaluates each new checkpoint with the estimator from `set_estimator`.
 
-    The estimator is any object with a `model_dir`, where the checkpoints are, and an
-    `evaluate(...)` that returns a dict of metrics. It is passed those of `x`, `y`, `input_fn`,
+    The estimator is any object with a `model_dir`, the directory of the checkpoints, and an
+    `evaluate(...)` that returns a dict of metrics. It receives those of `x`, `y`, `input_fn`,
     `batch_size`, `steps`, `metrics`, `hooks` and `name` that are not None.
 
     Args:
@@ -108,7 +108,7 @@ class ValidationMonitor(EveryN):
         input_fn: Function that makes features and labels, in place of `x` and `y`.
         batch_size: Examples in a batch.
         eval_steps: Batches to evaluate; passed as `steps`. None: all.
-        every_n_steps: Steps from one look for a new checkpoint to the next.
+        every_n_steps: Steps from one check for a new checkpoint to the next.
         metrics: Metrics for `evaluate`.
         hooks: Hooks for `evaluate`.
         early_stopping_rounds: Training ends when the metric has been no better for this many
@@ -116,7 +116,7 @@ class ValidationMonitor(EveryN):
         early_stopping_metric: The metric's name.
         early_stopping_metric_minimize: Whether less is better.
         name: Name of the evaluation.
-        check_interval_secs: Seconds between looks for a new checkpoint, at least; None: no limit.
+        check_interval_secs: Seconds between checks for a new checkpoint, at least; None: no limit.
         clock: Returns the time in seconds.
 
     Attributes:
@@ -201,7 +201,7 @@ class ValidationMonitor(EveryN):
         return True
 
     def _has_new_checkpoint(self) -> bool:
-        """Looks for a checkpoint that was not evaluated yet, if it is time to."""
+        """Returns whether there is a new checkpoint; looks only when a check is due."""
         now = self._clock()
         if self._last_look is not None and now < self._last_look + self._check_interval_secs:
             return False

@@ -136,7 +136,7 @@ def test_a_checkpoint_is_restored(graph, output_dir, model, tmp_path, path):
 
 def test_a_checkpoint_that_is_not_there_is_refused(graph, output_dir, inference, tmp_path):
     for path in (str(tmp_path), str(tmp_path / "model.ckpt-5")):
-        with pytest.raises(ValueError, match="neither a checkpoint nor a directory that holds one"):
+        with pytest.raises(ValueError, match="neither a checkpoint nor a directory with one"):
             evaluate(graph, output_dir, path, {"output": inference.output}, max_steps=1)
 
 

@@ -350,7 +350,7 @@ def test_what_has_no_place_in_it_is_named():
 
 def test_something_else_is_no_definition():
     for given in (1, "a=1", [1, 2]):
-        with pytest.raises(AssertionError, match="is no HParamDef: pass what to_proto"):
+        with pytest.raises(AssertionError, match="is no HParamDef: pass the result of to_proto"):
             HParams(hparam_def=given)
 
 
