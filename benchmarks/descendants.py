@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
 from collections.abc import Collection
 
 from ..errors import WaitTimeout
-
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans(adopt: bool) -> None:
-    """Makes descendants whose parent has ended children of this process, or stops doing so."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def find_descendants(keep: Collection[int] = ()) -> list[int]:

@@ -9,17 +9,22 @@ import subprocess
 import sys
 from typing import Protocol, Self
 
-from .descendants import adopt_orphans, end_descendants, find_descendants
-from .fork_server import QUIET, ForkServer
+from ..jobs.launch.forked import ForkServer
+from ..jobs.launch.parent import PARENT_VARIABLE, adopt_orphans
+from .descendants import end_descendants, find_descendants
 from .task import Task
 
 _MODULE = "paramserve.benchmarks.programs.entry"
+# Start-up chatter of TensorFlow and Ray would hide what a task says before it fails.
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class Child(Protocol):
     """A process of a run."""
 
-    pid: int
+    @property
+    def pid(self) -> int:
+        """The process id."""
 
     def poll(self) -> int | None:
         """The exit code; negative for a signal; None while it runs."""
@@ -35,13 +40,15 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self._fork_server = ForkServer()
+        self._fork_server = ForkServer(
+            f"{_MODULE}:run_task", ("tensorflow", "paramserve.train"), _QUIET
+        )
         self._children: list[Child] = []
         self._before: list[int] = []
 
     def __enter__(self) -> Self:
         self._before = find_descendants()
-        adopt_orphans(True)
+        adopt_orphans(self, True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,7 +56,7 @@ class Processes:
             self._fork_server.close()
             end_descendants(keep=self._before)
         finally:
-            adopt_orphans(False)
+            adopt_orphans(self, False)
 
     def start(self, task: Task, *, fork: bool) -> Child:
         """Starts a task.
@@ -59,9 +66,13 @@ class Processes:
             fork: True to fork it from a process that has imported TensorFlow; False for a new
             interpreter.
         """
-        child = self._fork_server.start(task) if fork else _OwnInterpreter(task)
+        child = self._fork(task) if fork else _OwnInterpreter(task)
         self._children.append(child)
         return child
+
+    def _fork(self, task: Task) -> Child:
+        env = {**os.environ, **_QUIET}
+        return self._fork_server.start([task.to_json()], str(task.log_path), env)
 
     def cpu_secs(self) -> float:
         """Returns the processor seconds that all running processes have used so far."""
@@ -93,7 +104,7 @@ class _OwnInterpreter:
     """A task in a Python interpreter of its own."""
 
     def __init__(self, task: Task) -> None:
-        command = [sys.executable, "-m", _MODULE, task.to_json(), str(os.getpid())]
+        command = [sys.executable, "-m", _MODULE, task.to_json()]
         with task.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -102,7 +113,7 @@ class _OwnInterpreter:
                 stderr=subprocess.STDOUT,
                 # A session of its own: Ctrl-C in the terminal is for the harness.
                 start_new_session=True,
-                env={**os.environ, **QUIET},
+                env={**os.environ, **_QUIET, PARENT_VARIABLE: str(os.getpid())},
             )
         self.pid = self._process.pid
 

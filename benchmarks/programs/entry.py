@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import os
-import signal
 import sys
 from typing import NoReturn
 
+from ...jobs.launch.parent import die_with_parent
 from ..task import Task
 
-_PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
-
-
-def die_with_parent(parent: int) -> None:
-    """Has the kernel kill this process when its parent is gone.
-
-    Args:
-        parent: Process id of the parent.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit("the starting process is gone already")
 
 
 def enter_network(name: str) -> None:
@@ -38,8 +25,9 @@ def enter_network(name: str) -> None:
             raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {name!r}")
 
 
-def run_task(task: Task) -> NoReturn:
-    """Runs the task's program, which ends only by an error."""
+def run_task(text: str) -> NoReturn:
+    """Runs the program of a task, given as JSON; it ends only by an error."""
+    task = Task.from_json(text)
     if task.network is not None:
         enter_network(task.network)
     program = importlib.import_module(task.program)
@@ -48,5 +36,5 @@ def run_task(task: Task) -> NoReturn:
 
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv[2]))
-    run_task(Task.from_json(sys.argv[1]))
+    die_with_parent()
+    run_task(sys.argv[1])

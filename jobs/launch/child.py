@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections import deque
 from pathlib import Path
 
@@ -63,6 +62,5 @@ class ChildProcess:
 
     def end(self, timeout: float = 5.0) -> None:
         """Kills the process if it still runs, and removes its temporary files."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(timeout)
+        self._process.end(timeout)
         self._temporary.remove()

@@ -2,9 +2,10 @@
 
 Loading TensorFlow is most of what a start costs. This process never does more than load, so that
 what is forked from it has neither threads nor a TensorFlow runtime of its own yet. Run by
-`forked.ForkServer`: it reads one order a line, a JSON object {"arguments", "log", "env",
-"niceness"}, from its standard input, answers each with the process id, and ends when its input
-does.
+`forked.ForkServer`, it reads JSON objects from its standard input, one a line. The first is
+{"function", "preload"}: what each process calls, "module:function", and the modules to load. Each
+other is an order, {"arguments", "log", "env", "niceness"}, answered with the process id. It ends
+when its input does. Arguments of this process would spoil the titles of those forked from it.
 """
 
 from __future__ import annotations
@@ -13,26 +14,17 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from setproctitle import getproctitle, setproctitle
+from setproctitle import getproctitle
 
 from ...cluster.startup_noise import without_noise
 from .parent import PARENT_VARIABLE, die_with_parent
-
-# What the roles need, and nobody calls here.
-PRELOADED = (
-    "paramserve.cli.app",
-    "paramserve.chief.process",
-    "paramserve.cluster.parameter_server",
-    "paramserve.worker.process",
-)
 
 # What libraries load at their first use, so that it takes time after the fork; a version that does
 # without is as good.
@@ -43,19 +35,20 @@ def main() -> None:
     """Loads, and forks until there are no more orders."""
     parent = int(os.environ[PARENT_VARIABLE])
     die_with_parent()
+    program = json.loads(sys.stdin.readline())
     getproctitle()  # Finds where the title is, which it could not once the environment is another.
     with without_noise():
-        for name in PRELOADED:
+        for name in (*program["preload"], program["function"].partition(":")[0]):
             importlib.import_module(name)
     for name in LOADED_LATE:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.freeze()  # Else each process looks through all of this again, and so copies it.
     for line in sys.stdin:
-        print(_start(json.loads(line), parent), flush=True)
+        print(_start(program["function"], json.loads(line), parent), flush=True)
 
 
-def _start(order: Mapping[str, Any], parent: int) -> int:
+def _start(function: str, order: Mapping[str, Any], parent: int) -> int:
     """Forks twice: a process whose parent has ended becomes a child of `parent`.
 
     So it can be waited for there, and lives on if this process is lost.
@@ -71,7 +64,7 @@ def _start(order: Mapping[str, Any], parent: int) -> int:
         os.read(is_parted[0], 1)  # Ends once the process between has.
         for end in (*found, is_parted[0]):
             os.close(end)
-        _become(order, parent)
+        _become(function, order, parent)
     os.close(found[1])
     os.waitpid(between, 0)
     os.close(is_parted[0])
@@ -80,8 +73,8 @@ def _start(order: Mapping[str, Any], parent: int) -> int:
         return int(answer.read())
 
 
-def _become(order: Mapping[str, Any], parent: int) -> None:
-    """Turns this process into a `paramserve` command, as if it had been started as one."""
+def _become(function: str, order: Mapping[str, Any], parent: int) -> None:
+    """Turns this process into one that calls the function and ends."""
     code = 1
     try:
         _redirect(order["log"])
@@ -89,7 +82,11 @@ def _become(order: Mapping[str, Any], parent: int) -> None:
             _stand_back(order["niceness"])
         os.environ.clear()
         os.environ.update(order["env"], **{PARENT_VARIABLE: str(parent)})
-        run_command(order["arguments"])
+        die_with_parent()
+        _renew_randomness()
+        module, _, name = function.partition(":")
+        getattr(importlib.import_module(module), name)(*order["arguments"])
+        code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -97,20 +94,13 @@ def _become(order: Mapping[str, Any], parent: int) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
-
-
-def run_command(arguments: Sequence[str]) -> None:
-    """Runs a `paramserve` command in this process, which is named after it."""
-    setproctitle(" ".join([sys.executable, "-m", "paramserve", *arguments]))
-    _renew_randomness()
-    sys.argv = ["paramserve", *arguments]
-    runpy.run_module("paramserve", run_name="__main__", alter_sys=True)
+        os._exit(code)  # A TensorFlow server cannot be stopped.
 
 
 def _redirect(log: str) -> None:
     os.setsid()
-    descriptors = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    descriptors = os.open(os.devnull, os.O_RDONLY), output
     for target, source in ((0, descriptors[0]), (1, descriptors[1]), (2, descriptors[1])):
         os.dup2(source, target)
     for descriptor in descriptors:

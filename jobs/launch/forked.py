@@ -1,4 +1,4 @@
-"""Starts `paramserve` processes by forking one that has loaded TensorFlow already."""
+"""Starts processes by forking one that has loaded TensorFlow already."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from contextlib import suppress
 from .parent import PARENT_VARIABLE, adopt_orphans
 
 _SERVER = "paramserve.jobs.launch.fork_server"
+_COMMAND = "paramserve.jobs.launch.command:run_command"
+# What the roles need; this layer imports none of it.
+ROLES = (
+    "paramserve.cli.app",
+    "paramserve.chief.process",
+    "paramserve.cluster.parameter_server",
+    "paramserve.worker.process",
+)
 # Set by Ray: a title would be cut to the length of the server's own.
 _SHORT_TITLES = "SPT_NOENV"
 _LOAD_SECS = 120.0
@@ -30,12 +38,29 @@ class ForkServer:
 
     What it starts are children of this process, which it survives no more than they do; they
     survive its loss.
+
+    Args:
+        function: What each process calls, "module:function"; by default a `paramserve` command.
+        preload: Modules that are loaded once, before the first process is forked.
+        env: Added to the environment in which they are loaded.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        function: str = _COMMAND,
+        preload: Sequence[str] = ROLES,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._program = json.dumps({"function": function, "preload": list(preload)})
+        self._env = dict(env or {})
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._asked: deque[ForkedProcess] = deque()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; None as long as there is no server."""
+        return self._process.pid if self._process else None
 
     def start(
         self, arguments: Sequence[str], log: str, env: Mapping[str, str], niceness: int = 0
@@ -43,8 +68,8 @@ class ForkServer:
         """Asks for a process and returns at once, also while TensorFlow is being loaded.
 
         Args:
-            arguments: Of the `paramserve` command.
-            log: File that takes its output; it exists.
+            arguments: Of the function, in order.
+            log: File that takes its output, behind what is there already.
             env: Its environment.
             niceness: As in `ProcessSpec`.
         """
@@ -53,13 +78,13 @@ class ForkServer:
         )
         process = ForkedProcess()
         with self._lock:
-            server = self._process
+            server, lines = self._process, [order]
             if server is None or server.poll() is not None:
-                server = self._load(log)
+                server, lines = self._load(log), [self._program, order]
             assert server.stdin is not None
             self._asked.append(process)
             try:
-                server.stdin.write(order.encode() + b"\n")
+                server.stdin.write("".join(f"{line}\n" for line in lines).encode())
                 server.stdin.flush()
             except BrokenPipeError:
                 process.failed(_NOT_STARTED)
@@ -85,7 +110,7 @@ class ForkServer:
         """Starts the server; if it cannot load, the log of the first process says why."""
         adopt_orphans(self, True)  # As which the server leaves them.
         self._asked = deque()
-        env = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+        env = {**os.environ, **self._env, PARENT_VARIABLE: str(os.getpid())}
         env.pop(_SHORT_TITLES, None)
         with open(log, "ab") as output:
             server = subprocess.Popen(
@@ -160,6 +185,15 @@ class ForkedProcess:
                 raise TimeoutError(f"process {self._pid} has not ended within {max_wait_secs:g} s")
             time.sleep(_LOOK_SECS)
         return code
+
+    def end(self, max_wait_secs: float = 5.0) -> None:
+        """Kills the process if it still runs.
+
+        Raises:
+            TimeoutError: It has not ended by then.
+        """
+        self.send_signal(signal.SIGKILL)
+        self.wait(max_wait_secs)
 
 
 def _hear(server: subprocess.Popen[bytes], asked: deque[ForkedProcess]) -> None:

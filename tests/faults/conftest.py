@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .launcher import ForkServer
+from .launcher import make_fork_server
 from .table import FaultTable
 
 
@@ -24,6 +24,6 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def fork_server():
-    fork_server = ForkServer()
+    fork_server = make_fork_server()
     yield fork_server
     fork_server.close()

@@ -1,97 +1,31 @@
-"""A launcher whose processes are forked from one that has imported TensorFlow already."""
+"""A launcher of processes that are on hosts of a network, or all on this one."""
 
-import json
-import os
-import subprocess
-import sys
-import threading
 import time
-from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
-from paramserve.jobs.launch.interface import ProcessSpec
+from paramserve.jobs.launch.child import ChildProcess
+from paramserve.jobs.launch.forked import ROLES, ForkServer
 
-FORK_SERVER = Path(__file__).with_name("fork_server.py")
+TESTS = Path(__file__).parents[1]
 # How long processes may take to see by themselves that their job is over.
 END_SECS = 15.0
 # A process that starts so shortly before the end finds no chief: its launcher ends it.
 START_SECS = 30.0
 
 
-class ForkServer:
-    """Forks processes; any thread may ask."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, str(FORK_SERVER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._answer()
-
-    def ask(self, order):
-        with self._lock:
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            return self._answer()
-
-    def _answer(self):
-        line = self._process.stdout.readline()
-        assert line, "the fork server has died"
-        return json.loads(line)
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
+def make_fork_server():
+    env = {"PYTHONPATH": str(TESTS), "TF_CPP_MIN_LOG_LEVEL": "2", "OPENBLAS_NUM_THREADS": "1"}
+    return ForkServer("faults.in_network:run_in_network", ROLES, env)
 
 
-class ForkedProcess:
-    """A `ProcessHandle`."""
+class PlacedProcess(ChildProcess):
+    """A process on its host."""
 
-    def __init__(self, fork_server, spec: ProcessSpec, folder: Path, place):
-        self.name = spec.name
+    def __init__(self, spec, place, fork_server):
         self.started = time.monotonic()
-        self._fork_server = fork_server
-        self._log = Path(spec.log_path)
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"tmp-{spec.name}"
-        temporary.mkdir(parents=True, exist_ok=True)
-        self._code = None
-        self.pid = fork_server.ask(
-            {
-                "start": {
-                    "arguments": [*spec.arguments, "--host", place.address],
-                    "log": spec.log_path,
-                    "env": {**spec.env, "TMPDIR": str(temporary)},
-                    "network": place.namespace,
-                }
-            }
-        )
-
-    def poll(self):
-        if self._code is None:
-            self._code = self._fork_server.ask({"poll": self.pid})
-        return self._code
-
-    def send_signal(self, signum):
-        if self.poll() is None:
-            os.kill(self.pid, signum)
-
-    def log_tail(self, lines):
-        with self._log.open(errors="replace") as log:
-            return [line.rstrip("\n") for line in deque(log, maxlen=lines)]
-
-    def read_file(self, path):
-        try:
-            return Path(path).read_text()
-        except FileNotFoundError:
-            return None
-
-    def end(self):
-        self._code = self._fork_server.ask({"end": self.pid})
+        arguments = (place.namespace or "", *spec.arguments)
+        super().__init__(replace(spec, arguments=arguments), place.address, fork_server)
 
 
 class ForkingLauncher:
@@ -102,15 +36,14 @@ class ForkingLauncher:
         survivors: Names of those that had not ended by themselves when the job was over.
     """
 
-    def __init__(self, fork_server, folder: Path, place):
+    def __init__(self, fork_server, place):
         self._fork_server = fork_server
-        self._folder = folder
         self._place = place
         self.processes = []
         self.survivors = []
 
     def start(self, spec):
-        process = ForkedProcess(self._fork_server, spec, self._folder, self._place(spec.name))
+        process = PlacedProcess(spec, self._place(spec.name), self._fork_server)
         self.processes.append(process)
         return process
 

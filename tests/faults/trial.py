@@ -52,7 +52,7 @@ class Trial:
         folder.mkdir(parents=True, exist_ok=True)
         self.mode = mode
         self.logdir = Path(logdir or folder / "job")
-        self.launcher = ForkingLauncher(fork_server, folder, place)
+        self.launcher = ForkingLauncher(fork_server, place)
         self.result = self.error = None
         self._go = folder / "go"
         self.params = {

@@ -1,55 +1,27 @@
 """Processes for tests of the library in an ordinary, static cluster."""
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from paramserve.jobs.launch.forked import ForkServer
+
 from .ports import free_cluster
 from .waiting import until
 
-FORK_SERVER = Path(__file__).with_name("static_cluster_fork_server.py")
+TESTS = Path(__file__).parents[1]
 # Far above any normal duration; it only turns a hang into a failure.
 PATIENCE_SECS = 60.0
-
-
-class ForkServer:
-    """Starts tasks."""
-
-    def __init__(self):
-        self._process = subprocess.Popen(
-            [sys.executable, str(FORK_SERVER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, order):
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the fork server has died"
-        return int(answer)
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
 
 
 class Task:
     """A task's process, and its reports so far."""
 
     def __init__(self, fork_server, log, task):
-        self._fork_server = fork_server
         self._log = log
-        self._pid = fork_server.ask({"log": str(log), "task": task})
-        self._code = None
+        self._process = fork_server.start([json.dumps(task)], str(log), os.environ)
 
     @property
     def output(self):
@@ -66,26 +38,21 @@ class Task:
         def has_come():
             if len(self.events(name)) >= at_least:
                 return True
-            assert Path(f"/proc/{self._pid}").exists(), self.output
+            assert self._process.poll() is None, self.output
             return False
 
         until(has_come, lambda: f"{name!r}: {self.output}", PATIENCE_SECS)
 
     def exit_code(self):
-        if self._code is None:
-            self._code = self._fork_server.ask({"wait": self._pid})
-        return self._code
+        return self._process.wait(PATIENCE_SECS)
 
     def kill(self):
-        if self._code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self.exit_code()
+        self._process.end()
 
 
 @pytest.fixture(scope="session")
 def fork_server():
-    fork_server = ForkServer()
+    fork_server = ForkServer("support.static_cluster_task:run_task", (), {"PYTHONPATH": str(TESTS)})
     yield fork_server
     fork_server.close()
 

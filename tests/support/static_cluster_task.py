@@ -1,7 +1,7 @@
 """One task of an ordinary, static TensorFlow cluster, as the fork server runs it.
 
-A task is a dict: cluster, job, index, and for all but parameter servers: loop, logdir, last_step,
-step_secs, save_secs, sync, max_wait_secs. It writes one JSON object a line.
+A task is a JSON object: cluster, job, index, and for all but parameter servers: loop, logdir,
+last_step, step_secs, save_secs, sync, max_wait_secs. It writes one JSON object a line.
 """
 
 import json
@@ -21,13 +21,14 @@ def say(event, **values):
     print(json.dumps({"event": event, "time": time.time(), **values}), flush=True)
 
 
-def run_task(task):
+def run_task(text):
+    task = json.loads(text)
     logging.basicConfig(level=logging.INFO)
     threads = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=2)
     server = v1.train.Server(task["cluster"], task["job"], task["index"], config=threads)
     say("up")
     if task["job"] == "ps":
-        time.sleep(3600)  # The fork server, or a test, ends it.
+        time.sleep(3600)  # Ended by the test.
     device = f"/job:{task['job']}/task:{task['index']}"
     place = v1.train.replica_device_setter(cluster=task["cluster"], worker_device=device)
     with tf.Graph().as_default(), v1.device(place):
