@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from ..cluster.deadline import Deadline
 from ..cluster.leavable_session import LeavableSession
+from ..cluster.opening import open_session
 from ..cluster.runtime import TensorFlowServer, session_config
-from ..cluster.session import open_session
 from ..cluster.spec import ClusterView, Role
 from ..reasons import reason_of
 from .context import JobContext

@@ -19,7 +19,8 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.deadline import Deadline
-from ..cluster.session import PREEMPTION_ERRORS, open_session
+from ..cluster.opening import open_session
+from ..cluster.session import PREEMPTION_ERRORS
 from ..cluster.spec import Role, Task
 from ..errors import WaitTimeout
 from .placed_graph import set_home

@@ -9,13 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.deadline import POLL_SECS, Deadline
-from ..cluster.session import (
-    BoundedCloseSession,
-    find_missing,
-    open_ready_session,
-    run_local_init,
-    wait_until_ready,
-)
+from ..cluster.opening import open_ready_session
+from ..cluster.readiness import find_missing, run_local_init, wait_until_ready
+from ..cluster.session import BoundedCloseSession
 from ..data_plane.graph_collections import forget_unrunnable
 from ..data_plane.options import DataPlane
 from ..data_plane.prepare import prepare

@@ -9,7 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from ..cluster.deadline import POLL_SECS, Deadline, growing_pauses
-from ..cluster.session import BoundedCloseSession, find_missing, open_ready_session
+from ..cluster.opening import open_ready_session
+from ..cluster.readiness import find_missing
+from ..cluster.session import BoundedCloseSession
 from ..data_plane.lossy.local_state import start as start_local_state
 from ..data_plane.lossy.passes import check_without_hooks
 from ..data_plane.options import DataPlane

@@ -12,8 +12,9 @@ import tensorflow as tf
 from ..cluster.chief_client import JobStopping, MembershipClient
 from ..cluster.deadline import Deadline, growing_pauses
 from ..cluster.leavable_session import LeavableSession
+from ..cluster.opening import open_session
 from ..cluster.runtime import TensorFlowServer, session_config
-from ..cluster.session import PREEMPTION_ERRORS, open_session
+from ..cluster.session import PREEMPTION_ERRORS
 from ..cluster.spec import ClusterView
 from ..data_plane.options import DataPlane
 from ..data_plane.prepare import prepare

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from ...cluster.deadline import Deadline, call_in_background, has_ended
+from ...cluster.opening import open_session
 from ...cluster.runtime import TensorFlowServer, session_config
-from ...cluster.session import open_session
 from ...cluster.spec import ClusterView, Member
 from ...model.graph import container_name
 from ...reasons import reason_of

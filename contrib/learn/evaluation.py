@@ -12,12 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from ...cluster.deadline import Deadline
-from ...cluster.session import (
-    BoundedCloseSession,
-    find_missing,
-    open_ready_session,
-    run_local_init,
-)
+from ...cluster.opening import open_ready_session
+from ...cluster.readiness import find_missing, run_local_init
+from ...cluster.session import BoundedCloseSession
 from ...loops.global_step import require_global_step
 from ...tf_internals import unfinalize
 from .feeds import STOP_GRACE_SECS, find_checkpoint

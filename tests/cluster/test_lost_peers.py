@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from paramserve.cluster.deadline import Deadline
 from paramserve.cluster.leavable_session import LeavableSession
+from paramserve.cluster.opening import open_session
 from paramserve.cluster.runtime import session_config, start_server
-from paramserve.cluster.session import PREEMPTION_ERRORS, BoundedCloseSession, open_session
+from paramserve.cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
 
 v1 = tf.compat.v1

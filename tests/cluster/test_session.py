@@ -11,15 +11,9 @@ import pytest
 import tensorflow as tf
 
 from paramserve.cluster.deadline import Deadline
-from paramserve.cluster.session import (
-    PREEMPTION_ERRORS,
-    BoundedCloseSession,
-    find_missing,
-    open_ready_session,
-    open_session,
-    run_local_init,
-    wait_until_ready,
-)
+from paramserve.cluster.opening import open_ready_session, open_session
+from paramserve.cluster.readiness import find_missing, run_local_init, wait_until_ready
+from paramserve.cluster.session import PREEMPTION_ERRORS, BoundedCloseSession
 from support.ports import free_cluster, free_port
 
 v1 = tf.compat.v1
