@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import Counter, deque
@@ -9,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import UsageError
+from .ends import describe_exit, was_preempted
+
+log = logging.getLogger(__name__)
 
 MAX_RESTARTS = 3
 WINDOW_SECS = 600.0
@@ -95,6 +99,23 @@ class RestartBudget:
             return False
         del self._due[name]
         return True
+
+    def is_due_after(self, name: str, code: int) -> bool:
+        """Says the same of a process by its exit code; after a preemption the restart is free.
+
+        Args:
+            name: As in `is_due`.
+            code: The exit code; negative for a signal.
+
+        Raises:
+            BudgetSpent: It is not to be started again.
+        """
+        is_free = was_preempted(code)
+        is_due = self.is_due(name, is_free=is_free)
+        if is_due:
+            how = "preempted" if is_free else describe_exit(code)
+            log.warning("%s: %s; starting it again", name, how)
+        return is_due
 
     def _forget_before(self, moment: float) -> None:
         while self._restarts and self._restarts[0].at < moment:

@@ -7,7 +7,8 @@ import pytest
 
 from paramserve.errors import JobFailed
 from paramserve.jobs.job import Job
-from paramserve.jobs.launch.ahead import StartedAhead
+from paramserve.jobs.lives import Lives
+from paramserve.jobs.supervised_tasks import SupervisedTasks
 from paramserve.jobs.supervisor import JobSupervisor
 from paramserve.protos import status_pb2 as pb
 
@@ -37,19 +38,13 @@ class Watch:
         job = Job(LINEAR, logdir=str(logdir), launcher="process", num_workers=2, **options)
         self.job_id = job.processes.job_id
         self.started = []
-        self._supervisor = JobSupervisor(
-            job.processes, SimpleNamespace(start=self._start), job._restarts, SimpleNamespace()
-        )
-        self._supervisor._client = SimpleNamespace(
-            address="localhost:7077", stop=self._stop, close=lambda: None
-        )
-        self._ahead = StartedAhead(
-            lambda number: self._supervisor._start_spare(number, "localhost:7077")
-        )
-        self.stopped_because = None
-        for task in (("ps", 0), ("worker", 0), ("worker", 1)):
-            spec = job.processes.task(*task, "localhost:7077")
-            self._supervisor._tasks[task] = self._supervisor._lives.start(spec, "localhost:7077")
+        launcher = SimpleNamespace(start=self._start)
+        self.lives = Lives(launcher)
+        self._tasks = SupervisedTasks(job.processes, self.lives, job._restarts)
+        self._supervisor = JobSupervisor(job.processes, launcher, job._restarts, SimpleNamespace())
+        self._supervisor._client = SimpleNamespace(address="localhost:7077", close=lambda: None)
+        self.stopped_because = ""
+        self._tasks.start("localhost:7077")
 
     def __getitem__(self, name):
         """The newest process of a name."""
@@ -57,14 +52,13 @@ class Watch:
 
     def look(self, **states):
         """Looks at a status in which some tasks are in a state of their own: `worker_0="lost"`."""
-        status = pb.JobStatus(phase="training")
+        status = pb.JobStatus(phase="training", wanted_ps=1, wanted_workers=2)
         for name in ("ps_0", "worker_0", "worker_1"):
             role, _, index = name.partition("_")
             state = states.get(name, "up")
             leaves = {"leaves_in_secs": 9.0} if state == "leaving" else {}
             status.tasks.add(role=role, index=int(index), state=state, address=name, **leaves)
-        self._ahead.look(status)
-        self._supervisor._look_after_tasks(status, self._ahead)
+        self.stopped_because = self._tasks.look_after(status, self._supervisor._client.address)
         return [handle.name for handle in self.started[3:]]
 
     def ended(self, **lives):
@@ -76,7 +70,7 @@ class Watch:
             status.tasks.add(
                 role=role, index=int(index), state=state, incarnation=handle.incarnation
             )
-        return self._supervisor._lives.find_ended(status)
+        return self.lives.find_ended(status)
 
     def look_for_chief(self, **job_file):
         """Looks where the chief is, by what it has written; returns its address."""
@@ -88,9 +82,6 @@ class Watch:
     def _start(self, spec):
         self.started.append(Handle(spec))
         return self.started[-1]
-
-    def _stop(self, error):
-        self.stopped_because = error
 
 
 @pytest.fixture
@@ -128,7 +119,7 @@ def test_a_preempted_task_is_started_again_and_takes_nothing_from_the_budget(wat
     job = watch(max_restarts=0)
     job["worker-1"].code = 143
     assert job.look(worker_1="preempted") == ["worker-1"]
-    assert job.stopped_because is None
+    assert job.stopped_because == ""
 
 
 def test_a_task_that_is_preempted_before_it_joined_has_not_failed(watch):
@@ -143,7 +134,7 @@ def test_a_task_that_ends_again_and_again_is_started_again_later_and_later(watch
     assert job.look() == ["worker-1"]
     job["worker-1"].code = -9
     assert job.look() == ["worker-1"], "not before a second has passed"
-    assert job.stopped_because is None
+    assert job.stopped_because == ""
 
 
 def test_what_follows_a_task_that_was_preempted_has_to_be_able_to_start(watch):
@@ -165,6 +156,14 @@ def test_a_spare_is_started_for_a_server_that_has_to_go_and_takes_its_place(watc
     assert job.look() == ["spare-0"], "nothing is started for a replaced task"
     job["spare-0"].code = 143
     assert job.look() == ["spare-0", "ps-0"]
+
+
+def test_a_job_that_was_told_to_grow_gets_more_tasks_once(watch):
+    job = watch()
+    grown = pb.JobStatus(phase="training", wanted_ps=2, wanted_workers=3)
+    for _ in range(2):
+        job._tasks.look_after(grown, "localhost:7077")
+        assert [handle.name for handle in job.started[3:]] == ["worker-2", "spare-0"]
 
 
 def test_every_process_is_told_how_long_it_can_stay(watch):
@@ -204,7 +203,7 @@ def test_a_process_with_two_places_is_told_of_once_and_one_of_another_launcher_n
 
 def test_who_looks_for_a_chief_that_has_moved_and_had_not_joined_starts_again(watch):
     job = watch()
-    lives = job._supervisor._lives
+    lives = job.lives
     joined, ended, loading = job["ps-0"], job["worker-0"], job["worker-1"]
     ended.code = -9
     status = pb.JobStatus(tasks=[pb.TaskStatus(incarnation=joined.incarnation, state="up")])

@@ -1,0 +1,87 @@
+"""Why a job failed, by the logs of its processes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..cluster.startup_noise import is_noise
+from ..errors import ExitCode, JobFailed, ParamserveError, UsageError, WaitTimeout
+from .launch.ends import LOG_LINES, describe_exit, last_error
+from .launch.interface import ProcessHandle
+from .launch.restarts import BudgetSpent
+from .processes import JobProcesses
+
+# A disk with less than this takes no line of a log any more, or next to none.
+_LEAST_BYTES = 64 * 1024
+
+
+class PostMortem:
+    """Explains a job that failed.
+
+    Args:
+        processes: Says where the logs are.
+    """
+
+    def __init__(self, processes: JobProcesses) -> None:
+        self._log_folder = processes.log_folder
+        self._uses_gpus = bool(processes.gpus_per_worker)
+
+    def explain(
+        self,
+        chief: ProcessHandle,
+        code: int | None,
+        tasks: Sequence[ProcessHandle],
+        spent: BudgetSpent | None,
+    ) -> ParamserveError:
+        """Says what the chief said last, with the end of the log of the task that failed.
+
+        Args:
+            chief: The chief's process, which has ended.
+            code: Its exit code; None: it was lost.
+            tasks: The processes of the other tasks.
+            spent: Why the chief was not started again, if it would have been.
+        """
+        message = last_error(chief)
+        if message is None:
+            how = describe_exit(code) if code is not None else "lost"
+            why = f"{how}; {spent}" if spent else how
+            why += _describe_full_disk(self._log_folder)
+            return JobFailed(f"{chief.name}: {why}\n{self.tail(chief)}")
+        kinds = {ExitCode.USAGE: UsageError, ExitCode.TIMED_OUT: WaitTimeout}
+        kind = kinds.get(ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED, JobFailed)
+        failed = message.partition(" ")[0].rstrip(":").replace(":", "-")
+        culprit = next((h for h in tasks if h.name == failed), None)
+        if culprit is None and kind is JobFailed:
+            culprit = chief
+        if kind is WaitTimeout:  # The chief cannot know why a task never started.
+            unplaced = filter(None, (each.waits_for() for each in tasks))
+            message = "; ".join([*unplaced, message])
+        return kind(f"{message}\n{self._read_on(culprit)}" if culprit else message)
+
+    def _read_on(self, handle: ProcessHandle) -> str:
+        """Where the whole error is; the end of the log if the process did not say why it ended."""
+        if last_error(handle) is None:
+            return self.tail(handle)
+        return f"the whole error is in {self._log_path(handle)}"
+
+    def _log_path(self, handle: ProcessHandle) -> Path:
+        return self._log_folder / f"{handle.name}.log"
+
+    def tail(self, handle: ProcessHandle) -> str:
+        """The end of a process's log, with the path of it."""
+        path = self._log_path(handle)
+        lines = handle.log_tail(LOG_LINES)
+        if not self._uses_gpus:
+            lines = [line for line in lines if not is_noise(line)]
+        return "\n".join([f"the end of {path}:", *(f"  {line}" for line in lines)])
+
+
+def _describe_full_disk(folder: Path) -> str:
+    """Why a process had no last words: they go to a disk, too."""
+    try:
+        is_full = shutil.disk_usage(folder).free < _LEAST_BYTES
+    except OSError:
+        return ""
+    return f"; No space left on the device of {folder}: free some" if is_full else ""
