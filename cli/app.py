@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..jobs.launch.parent import die_with_parent
-from . import migrate, operate, roles, run
+from . import certs, migrate, operate, roles, run
 
 EPILOG = (
     "Exit codes: 0 done; 1 the job failed; 2 bad usage; 3 a wait ran out (--max-wait-secs); "
@@ -57,6 +57,7 @@ for _name, _command in (
     ("scale", operate.scale),
     ("stop", operate.stop),
     ("checkpoint", operate.checkpoint),
+    ("certs", certs.certs),
     ("migrate", migrate.migrate),
 ):
     app.command(_name, help=_paragraphs(_command.__doc__ or ""), epilog=EPILOG)(_command)

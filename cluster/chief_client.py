@@ -15,6 +15,7 @@ import grpc
 from ..errors import JobFailed, WaitTimeout
 from ..protos import membership_pb2 as pb
 from ..protos.membership_pb2_grpc import MembershipStub
+from .access import CHANNEL_OPTIONS
 from .address import parse_address
 from .spec import ClusterView, Member, Role, Task
 
@@ -32,16 +33,6 @@ _NOBODY_THERE = (
 )
 # Before the chief is watched again, when it went away.
 _WATCH_PAUSE_SECS = 0.2
-# A chief that comes up late is noticed at once instead of after gRPC's two minutes of back-off.
-# The index of an input's files may be larger than gRPC's 4 MB.
-MAX_MESSAGE_BYTES = 256 << 20
-CHANNEL_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-)
 
 
 def new_incarnation() -> str:

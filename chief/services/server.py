@@ -8,9 +8,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ...cluster.access import MAX_MESSAGE_BYTES
 from ...cluster.address import join_address
 from ...cluster.binding import listen
-from ...cluster.chief_client import MAX_MESSAGE_BYTES
 from ...protos import membership_pb2_grpc, shards_pb2_grpc, status_pb2_grpc
 from .membership_servicer import MembershipServicer
 from .shards_servicer import ShardsServicer
