@@ -6,17 +6,17 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """What a `paramserve` command returns to the shell.
+    """Exit code of a `paramserve` command.
 
     ===  ==========================================================================
-    0    Done: the job trained to its end, or the command did what was asked.
+    0    Done: the job trained to its end, or the command succeeded.
     1    The job failed: a task failed, the loss was NaN, or a process died.
     2    Bad usage: an option, a reference to a model, TF_CONFIG, or a directory.
-    3    A wait ran out (`--max-wait-secs`): something expected never came.
+    3    A wait ran out (`--max-wait-secs`): an expected task or answer never came.
     130  Ended by Ctrl-C or SIGTERM; a chief has written a checkpoint, and the same command
          resumes from it.
-    143  Preempted: a signal asked one process of a job to end. It has left in good order, and
-         the job continues; whatever supervises it may start another.
+    143  Preempted: a signal asked one process of a job to end. It has shut down gracefully, and
+         the job continues; its supervisor may start another one.
     ===  ==========================================================================
     """
 
@@ -29,7 +29,7 @@ class ExitCode(enum.IntEnum):
 
 
 class ParamserveError(Exception):
-    """An error whose message says all that its reader needs: value, expectation, remedy.
+    """An error whose message has all that its reader needs: value, expectation, remedy.
 
     Commands print the message alone; `--debug` adds the traceback.
     """
@@ -38,16 +38,16 @@ class ParamserveError(Exception):
 
 
 class JobFailed(ParamserveError):
-    """The job cannot go on, or a task of it failed."""
+    """The job cannot continue, or a task of it failed."""
 
 
 class UsageError(ParamserveError, ValueError):
-    """What was asked for cannot be: the caller has to change it."""
+    """A request that cannot be met: the caller has to change it."""
 
     exit_code = ExitCode.USAGE
 
 
 class WaitTimeout(ParamserveError, TimeoutError):
-    """`max_wait_secs` ran out; the message names what was missing."""
+    """`max_wait_secs` ran out; the message names the missing part."""
 
     exit_code = ExitCode.TIMED_OUT

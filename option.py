@@ -1,4 +1,4 @@
-"""`Option`: the one definition of a setting that flags, variables, files and keywords come from."""
+"""`Option`: the one definition of a setting, behind flags, variables, files and keywords."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What the type and the default of a dataclass field leave open.
+    """The properties of a dataclass field beyond its type and default.
 
     Stands in the field's annotation: `max_steps: Annotated[int | None, Option(help=...)] = None`.
 
     Attributes:
         help: One sentence for `--help`.
-        flag: As on the command line, "--sync/--async" for both of a switch; empty: the field's
-            name with dashes.
-        unit: Of a number, as "seconds".
+        flag: Its form on the command line, "--sync/--async" for both of a switch; empty: the
+            field's name with dashes.
+        unit: Unit of a number, such as "seconds".
         choices: Strings that are allowed; empty: any.
         metavar: Stands for the value in `--help`; empty: the choices, or the type.
         panel: Heading in `--help`.
@@ -54,10 +54,10 @@ class Definition:
     """A field with an option.
 
     Attributes:
-        name: Of the field, and so of the keyword.
+        name: Name of the field, and so of the keyword.
         kinds: Types of its value.
         default: None also where a field has none, or one that depends on other fields.
-        option: What else is known of it.
+        option: Its further properties.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Definition:
         """Checks a value's range.
 
         Raises:
-            UsageError: The message names the flag, the value and what was expected.
+            UsageError: The message names the flag, the value and the expectation.
         """
         if isinstance(value, str):
             if self.option.choices and value not in self.option.choices:
@@ -146,11 +146,11 @@ def check_ranges(values: Any) -> None:
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Builds a dataclass, and those that its fields hold, from values by name.
+    """Builds a dataclass, and the dataclasses in its fields, from values by name.
 
     Args:
         cls: The dataclass.
-        values: Of its fields and theirs; others are left alone.
+        values: Values of its fields and theirs; others are left alone.
 
     Raises:
         UsageError: A value is out of range.

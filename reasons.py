@@ -30,7 +30,7 @@ _CALLBACK = re.compile(r"\s*(.*?)\nTraceback \(most recent call last\):\n(.*)", 
 _KERAS = re.compile(
     r"Exception encountered when calling[^\n]*\n(.*?)(?:\nArguments received by|\Z)", re.S
 )
-# What surrounds the reason in the text of a TensorFlow error, in the order in which it is removed.
+# Text around the reason in a TensorFlow error, in the order in which it is removed.
 _AROUND = tuple(
     re.compile(pattern, re.S | re.M)
     for pattern in (
@@ -60,15 +60,15 @@ _BELOW_MODELS = re.compile(
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, in one line; its type when it says nothing."""
+    """Returns an error's message in one line, or its type if it has none."""
     return _parse(error)[0] or type(error).__name__
 
 
 def describe(error: BaseException) -> str:
-    """One line for an error of the user's code: type, reason, and the places in that code.
+    """Describes an error of the user's code in one line: type, reason, and places in that code.
 
-    For a TensorFlow error these are the op that failed and where it was made; for an error in a
-    Python function that the graph calls, also where it was raised.
+    For a TensorFlow error, the places are the failed op and the line that made it. For an error in
+    a Python function that the graph calls, also the line that raised it.
     """
     if isinstance(error, ParamserveError):
         return str(error)
@@ -90,9 +90,9 @@ def as_failure(
     """Turns an error of the user's code into one that ends a process, and logs its whole text.
 
     Args:
-        what: What could not be done, for example "training failed".
-        error: Why; one of ours is returned as it is.
-        kind: What to make of it.
+        what: The failed action, for example "training failed".
+        error: The reason; an error of ours is returned unchanged.
+        kind: Type of the result.
     """
     if isinstance(error, ParamserveError):
         return error
@@ -101,10 +101,10 @@ def as_failure(
 
 
 def note_op(error: BaseException, graph: Any) -> None:
-    """Adds to an error of a session which op failed, and where the user's code made it.
+    """Adds to an error of a session the failed op, and the line of the user's code that made it.
 
     Args:
-        error: What a run raised; a second call changes nothing.
+        error: The error of a run; a second call changes nothing.
         graph: The `tf.Graph` that was run.
     """
     if any(note.startswith(_OP_NOTE) for note in getattr(error, "__notes__", ())):
@@ -122,7 +122,7 @@ def _text(error: BaseException | None) -> str:
 
 
 def _parse(error: BaseException) -> tuple[str, str]:
-    """What an error says, and where a Python function that the graph calls raised it, if so."""
+    """Returns the error's message, and the place in a Python function of the graph, if any."""
     text, raised = _text(error), ""
     if text.startswith(_AUTOGRAPH):  # A traceback, and below it the error.
         raised = _innermost(_frames_in(text))
@@ -150,7 +150,7 @@ def _describe_node(graph: Any, node: str, function: str | None, is_inner: bool) 
         try:
             return _describe_op(graph.get_operation_by_name(node))
         except KeyError:
-            pass  # Then it is in a function that the message does not name.
+            pass  # The op is in a function that the message does not name.
     from .tf_internals import functions_of  # TensorFlow is not loaded without need.
 
     functions = functions_of(graph)
@@ -160,7 +160,7 @@ def _describe_node(graph: Any, node: str, function: str | None, is_inner: bool) 
 
 
 def _describe_op(op: Any) -> str:
-    """Names an op and where it was made; an op of a gradient was made with that of the model."""
+    """Names an op and the line that made it; for a gradient, the line of the model."""
     from .tf_internals import original_op
 
     made = op
@@ -200,7 +200,7 @@ def _innermost(frames: Iterable[tuple[str, int]]) -> str:
 
 
 def _is_below_models(name: str) -> bool:
-    """Whether a file is of this package, of TensorFlow or of Python itself."""
+    """Returns whether a file is of this package, of TensorFlow or of Python itself."""
     if _INSTALLED.search(name):
         return _BELOW_MODELS.search(name) is not None
     if name.startswith(("<", *_STANDARD)) or "__autograph_generated_file" in name:

@@ -1,6 +1,6 @@
-"""All that this package takes from inside TensorFlow and Keras: names that they do not publish.
+"""The only uses of TensorFlow's and Keras's unpublished names in this package.
 
-A new release may change any of them without notice. Each function says why no public name does.
+A new release may change any of them without notice. Each function tells why no public name serves.
 `tests/test_tf_internals.py` keeps such names out of all other modules.
 """
 
@@ -36,17 +36,17 @@ v1 = tf.compat.v1
 
 
 def set_input(op: Any, index: int, tensor: Any) -> None:
-    """Has an op take another tensor as its input `index`."""
+    """Replaces the input `index` of an op by another tensor."""
     op._update_input(index, tensor)
 
 
 def add_control_inputs(op: Any, others: Iterable[Any]) -> None:
-    """Has an op wait for other ops, which may have been made after it."""
+    """Makes an op wait for other ops, which may have been made after it."""
     op._add_control_inputs(list(others))
 
 
 def set_control_inputs(op: Any, others: Iterable[Any]) -> None:
-    """Has an op wait for these ops, and for no other ones than its inputs."""
+    """Makes an op wait for these ops, and for no others except its inputs."""
     op._remove_all_control_inputs()
     op._add_control_inputs(list(others))
 
@@ -89,17 +89,17 @@ def original_op(op: Any) -> Any:
 
 
 def make_registered_run(session: Any, fetches: Any) -> Callable[[], Any]:
-    """Makes a run of which all servers have their parts before it is made for the first time.
+    """Makes a run that is registered with all servers before its first use.
 
     So its first step is as fast as the others. With the public `Session.make_callable`, servers get
     their parts with the first step, which takes several times as long.
 
     Args:
         session: A `tf.compat.v1.Session`.
-        fetches: As of its `run`.
+        fetches: The fetches of the session's `run`.
 
     Returns:
-        Makes the run, and returns what the session's `run` does.
+        A function that makes the run, and returns the result of the session's `run`.
 
     Raises:
         tf.errors.OpError: A server is gone.
@@ -139,7 +139,7 @@ def close_event_writers(most_open: int) -> None:
 
 
 def set_initializer(variable: Any, initializer: Any) -> None:
-    """Has another op initialize a variable; a public initial value cannot be an op of one's own."""
+    """Gives a variable another initializer op; a public initial value cannot be an existing op."""
     variable._initializer_op = initializer
 
 
@@ -155,7 +155,7 @@ def is_in_parts(value: Any) -> bool:
 
 
 def given_variables(saver: Any) -> Any:
-    """Returns what a saver was given to save: a list, a dict by name, or None for all."""
+    """Returns a saver's own argument: a list, a dict by name, or None for all variables."""
     return saver._var_list
 
 
@@ -166,12 +166,12 @@ def names_in_checkpoints(values: Iterable[Any]) -> dict[str, Any]:
 
 
 def next_kept_checkpoint(saver: Any) -> float:
-    """Returns from what time, in Unix seconds, a saver's next checkpoint is kept for good."""
+    """Returns the Unix time in seconds from which a saver's next checkpoint is kept permanently."""
     time: float = saver._next_checkpoint_time
     return time
 
 
-# `SyncReplicasOptimizer` publishes neither what it counts nor what its queue runner does.
+# `SyncReplicasOptimizer` publishes neither its counts nor the work of its queue runner.
 
 
 def counted_step(optimizer: Any) -> Any:
@@ -189,7 +189,7 @@ def tokens_per_step(optimizer: Any) -> int:
 
 
 def change_iterated_datasets(change: Callable[[Any], Any]) -> None:
-    """Has each dataset changed before it is iterated over in a graph, from now on.
+    """Changes each dataset before it is iterated over in a graph, from now on.
 
     Each way to iterate passes through one of two methods, of which one is public.
     """
@@ -211,7 +211,7 @@ def known_options(dataset: Any) -> Any:
 
 
 def stored_value(variable: Any) -> Any:
-    """Returns what holds a Keras variable; the public `value` may be cast by a dtype policy."""
+    """Returns the store of a Keras variable; the public `value` may be cast by a dtype policy."""
     return variable._value
 
 

@@ -1,4 +1,4 @@
-"""The `paramserve` command line: what each command is called, takes and says about itself."""
+"""The `paramserve` command line: the name, arguments and help of each command."""
 
 from __future__ import annotations
 

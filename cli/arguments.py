@@ -30,7 +30,7 @@ Debug = Annotated[bool, flag_of(LaunchOptions, "debug")]
 
 
 def loading(debug: bool) -> AbstractContextManager[None]:
-    """What TensorFlow is loaded in; only debug logs have what it says at every start."""
+    """Returns a context for loading TensorFlow, without its start-up messages unless `debug`."""
     return nullcontext() if debug else without_noise()
 
 

@@ -47,7 +47,7 @@ Config = Annotated[
 
 
 def _check_environment(context: typer.Context) -> None:
-    """Leaves out what is no option, and names the variable of a value of another form."""
+    """Drops variables that are no options, and names the variable of a malformed value."""
     for parameter in context.command.params:
         text = os.environ.get(str(parameter.envvar), "")
         if text.startswith(_SERVICE_SCHEMES):
@@ -86,7 +86,7 @@ def _read(context: typer.Context, path: str) -> dict[str, Any]:
 
 
 def _known(context: typer.Context) -> dict[str, str]:
-    """Names of parameters by what a file calls them: as the flag is called, or the keyword."""
+    """Returns names of parameters by their names in a file: the flag's name, or the keyword."""
     every: dict[str, str] = {}
     for each in all_definitions(JobOptions, LaunchOptions):
         every |= {each.name.replace("_", "-"): each.name, each.key: each.name}
@@ -104,7 +104,7 @@ def _hint(key: str, known: Mapping[str, str]) -> str:
 
 
 def _as_text(path: str, key: str, value: Any) -> str | list[str]:
-    """A value as the command line would have it."""
+    """Converts a value to its form on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""`paramserve run --dry-run`: what would start, and where each option's value comes from."""
+"""`paramserve run --dry-run`: the processes that would start, and the source of each option."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from ..jobs.job import Job
 from ..option import Definition, definitions
 
-# A line is what a program reads: nothing is wrapped.
+# Programs read these lines, so nothing is wrapped.
 _ANY_WIDTH = 10_000
 
 

@@ -49,8 +49,8 @@ def migrate(
 ) -> None:
     """Rewrites scripts for TensorFlow 1: imports and names of tf.contrib and tf.train.
 
-    Shows the changes as a diff and writes nothing, unless told to. What has no successor stays
-    as it is, and is listed on standard error with its place and what to do about it.
+    Shows the changes as a diff and writes nothing, unless told to. Names without a successor stay
+    unchanged, and are listed on standard error with their places and remedies.
     """
     with args.ending_with_exit_code(debug):
         _import_tensorflow()
@@ -68,9 +68,9 @@ def migrate(
 
 
 def _import_tensorflow() -> None:
-    """Imports TensorFlow, which is asked for its names, without what it says at every start.
+    """Imports TensorFlow, which the names are looked up in, without its start-up messages.
 
-    That comes from its C++ part, before any log level counts.
+    They come from its C++ part, before any log level applies.
     """
     sys.stderr.flush()
     standard_error = os.dup(2)
@@ -95,7 +95,7 @@ def _migrate_file(path: Path, console: Console, *, write: bool, keep_import: boo
     elif migration.after != migration.before:
         write_script(script, migration.after)
         typer.echo(f"rewrote {path}")
-        # Lines have moved: what is listed is to be found in the file as it is now.
+        # Lines have moved: the list has to fit the file as it is now.
         findings = migrate_source(migration.after, keep_import=keep_import).findings
     for line in format_findings(str(path), findings):
         typer.echo(line, err=True)

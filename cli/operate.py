@@ -45,7 +45,7 @@ def stop(chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False) 
 
 
 def checkpoint(chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False) -> None:
-    """Has a running job write a checkpoint, and waits for it."""
+    """Requests a checkpoint of a running job, and waits for it."""
     with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
         saved = job.save_checkpoint()
         typer.echo(f"{saved.path} (global step {saved.global_step})")
@@ -63,7 +63,7 @@ def scale(
     max_wait_secs: args.MaxWaitSecs = 600.0,
     debug: args.Debug = False,
 ) -> None:
-    """Changes how many workers or parameter servers a running job has, and waits until it has them.
+    """Changes the number of workers or parameter servers of a running job, and waits for it.
 
     The model moves between the parameter servers while steps stand still for a moment; nothing is
     restored. `paramserve run` starts and ends the processes. A job that was started by hand waits
@@ -102,7 +102,7 @@ def _await_scaled(
 
 
 def _missing(answer: pb.JobStatus, before: pb.JobStatus) -> str:
-    """What a job is to have, and has not; empty when it has."""
+    """Returns the tasks that the job still lacks; empty when it has all."""
     is_moving = answer.wanted_ps != before.num_ps and answer.resizes == before.resizes
     if is_moving or answer.num_ps != answer.wanted_ps:
         return f"{answer.wanted_ps} parameter servers"

@@ -25,7 +25,7 @@ def take_options(
 
     Args:
         *classes: The dataclasses.
-        defaults: What the command line has as another default than the field, by name.
+        defaults: Defaults on the command line that differ from the field's, by name.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,7 +96,7 @@ def _as_flag(each: Definition) -> Any:
 
 
 def _kind(each: Definition) -> Any:
-    """The type as which the command line reads a value; what may be a string is one."""
+    """Returns the type as which the command line reads a value; a string if it may be one."""
     if Mapping in each.kinds:
         return list[str] | None
     kind: Any = str if str in each.kinds else each.kinds[0]
@@ -113,6 +113,6 @@ def _read(each: Definition, value: Any) -> Any:
     if each.option.zero_is_none:
         return value or None
     if int in each.kinds and isinstance(value, str):
-        # A number where it is one; what else it may be is for its dataclass to say.
+        # A number if it is one; other values are checked by the dataclass.
         return int(value) if value.lstrip("-").isdecimal() else value
     return value

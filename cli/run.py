@@ -74,7 +74,7 @@ def _stop_on_signal(console: Console) -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        console.print("stopping with a checkpoint; once more to end at once")
+        console.print("stopping with a checkpoint; press Ctrl-C again to end at once")
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

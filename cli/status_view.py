@@ -1,4 +1,4 @@
-"""What `paramserve status` shows to people."""
+"""The output of `paramserve status` for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = ("task", "state", "address", "heartbeat")
 _GAP = 2
 # The last column is wrapped, to no less than this.
 _LAST_WIDTH = 24
-# Without a terminal nothing is wrapped: a line is what a program reads.
+# Without a terminal nothing is wrapped: programs read the lines.
 _ANY_WIDTH = 10_000
 
 
@@ -86,7 +86,7 @@ def _task_table(rows: Sequence[tuple[str, ...]]) -> Table:
 
 
 def _describe_load(task: pb.TaskStatus) -> str:
-    """What a parameter server holds, and what one worker takes from it and sends to it."""
+    """Describes a parameter server's parameters, and its traffic with one worker."""
     held, pulled, pushed = (
         f"{count / 1e6:.2f} MB"
         for count in (task.largest_variable_bytes, task.pulled_bytes, task.pushed_bytes)

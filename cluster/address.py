@@ -30,7 +30,7 @@ def parse_address(text: object, what: str = "address") -> Address:
 
     Args:
         text: The text to read.
-        what: Whose address this is, for the error.
+        what: Owner of the address, for the error.
 
     Raises:
         ValueError: If host or port is missing or malformed, or the port is not in 1..65535.
@@ -56,7 +56,7 @@ def parse_host(text: str, what: str = "host") -> str:
 
     Args:
         text: The text to read.
-        what: Whose host this is, for the error.
+        what: Owner of the host, for the error.
 
     Returns:
         The host as `Address` has it.

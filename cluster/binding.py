@@ -60,7 +60,7 @@ def listen(host: str, port: int, bind: Callable[[str, int], int], option: str = 
 
 
 def confine_to_loopback(port: int) -> None:
-    """Lets a server of this process that listens at all addresses take loopback connections only.
+    """Restricts a server of this process that listens at all addresses to loopback connections.
 
     For TensorFlow's server, which cannot be given an address to listen at. Without effect, and
     with a warning, on kernels before Linux 5.7.
@@ -87,7 +87,7 @@ def _listeners(port: int) -> Iterator[socket.socket]:
 
 
 def _own_addresses(host: str) -> list[str]:
-    """The addresses of a host, or the wildcard where this host has none of them."""
+    """Returns the addresses of a host, or the wildcard if this machine has none of them."""
     resolved = _resolve(host)
     own = [each for each in resolved if _is_here(each)]
     if own or any(_is_loopback_address(each) for each in resolved):
@@ -145,7 +145,7 @@ def family(address: str) -> socket.AddressFamily:
 
 
 def _has_dual_stack() -> bool:
-    """Whether one socket of this host can serve IPv4 and IPv6."""
+    """Returns whether one socket of this host can serve IPv4 and IPv6."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             return not probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

@@ -49,7 +49,7 @@ class Deadline:
         time.sleep(min(secs, self.remaining_secs()))
 
     def error(self, missing: str) -> tf.errors.DeadlineExceededError:
-        """Returns the error of a wait that ran out; `missing` names what was waited for."""
+        """Returns the error of a wait that ran out; `missing` names the awaited things."""
         message = f"Session was not ready after waiting {self.max_wait_secs:g} secs. {missing}"
         return tf.errors.DeadlineExceededError(None, None, message)
 

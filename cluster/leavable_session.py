@@ -18,10 +18,10 @@ _Outcome: TypeAlias = tuple[int, Any, BaseException | None]
 class LeavableSession(BoundedCloseSession):
     """A session whose calls of `run` end with `AbortedError` as soon as `leave` is called.
 
-    A step whose peer was frozen, or cut off from the network, does not end, not even when its
-    session is closed: TensorFlow waits until the peer is back. So steps run in a thread of the
-    session's own, and only that thread stays behind. This is for the thread that makes the session;
-    calls of others, such as queue runners, run in theirs.
+    A step whose peer was frozen, or cut off from the network, does not end, even when its session
+    is closed: TensorFlow waits until the peer is back. So steps run in a thread of the session's
+    own, and only that thread stays behind. This holds for the thread that makes the session; calls
+    of other threads, such as queue runners, run in those.
     """
 
     def __init__(self, target: str = "", graph: tf.Graph | None = None, config: Any = None) -> None:
@@ -35,7 +35,7 @@ class LeavableSession(BoundedCloseSession):
 
     @property
     def is_left(self) -> bool:
-        """Whether no call begins any more."""
+        """True if no new call can begin."""
         return bool(self._left)
 
     def leave(self, reason: str) -> None:
@@ -83,7 +83,7 @@ class LeavableSession(BoundedCloseSession):
             raise self._error()
         self._calls.put((self._number, call))
         number, result, error = self._outcomes.get()
-        while number != self._number:  # Of a call that was left, and ended all the same.
+        while number != self._number:  # The result of an abandoned call that ended later.
             number, result, error = self._outcomes.get()
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""Memory that tensors have freed stays with the process, for the tensors of the next step."""
+"""Reuse of tensors' memory: freed blocks stay with the process for the next step."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-# `mallopt(3)`: the numbers and limits of glibc. Without a say, freed blocks of some size go back to
-# the system after each step, and the next one's tensors wait for new pages, zeroed one by one:
-# measured, a third of the processor time of moving 64 MiB in tensors of 1 MiB.
+# `mallopt(3)`: the numbers and limits of glibc. By default, freed blocks of some size return to the
+# system after each step. The next step's tensors then wait for new pages, zeroed one by one: a
+# measured third of the processor time of moving 64 MiB in tensors of 1 MiB.
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 _MOST_KEPT_BYTES: Final = (1 << 31) - 1
@@ -22,11 +22,11 @@ _ENVIRONMENT: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIB
 def keep_freed_memory() -> bool:
     """Makes this process reuse memory of tensors of up to 32 MiB, and keep up to 2 GiB of it.
 
-    Whoever has set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the
-    environment has decided already, and is left alone; so is a C library other than glibc.
+    `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the environment take
+    precedence: then nothing is changed. The same holds for a C library other than glibc.
 
     Returns:
-        Whether it was done.
+        True if the settings were made.
     """
     if any(name in os.environ for name in _ENVIRONMENT):
         return False

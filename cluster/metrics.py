@@ -11,7 +11,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from .address import join_address
 from .binding import family, listen
 
-# A client that says nothing for so long is let go.
+# A client that stays silent for so long is disconnected.
 _SILENCE_SECS = 10.0
 
 
@@ -69,7 +69,7 @@ class _Server(ThreadingWSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    """Logs nothing, and lets silent clients go."""
+    """Handler without a log, which disconnects silent clients."""
 
     timeout = _SILENCE_SECS
 

@@ -23,24 +23,24 @@ _RETRY_SECS = 0.2
 def leave_on_notice(
     client: MembershipClient, told_to_stop: threading.Event, grace_secs: float
 ) -> bool:
-    """Tells the chief that this task has to go, and leaves the job as soon as the chief agrees.
+    """Tells the chief that this task has to leave, and leaves the job once the chief agrees.
 
-    The chief sees to it first that the model outlives this task. A chief that says nothing in
-    time is not waited for.
+    First the chief saves or moves the task's parameters. A chief that does not answer in time is
+    not waited for.
 
     Args:
         client: A registered client; the task keeps renewing its lease meanwhile.
         told_to_stop: Set when the chief ends the job.
-        grace_secs: How long this process can stay.
+        grace_secs: Seconds that this process can stay.
 
     Returns:
-        Whether it has left the job; if not, the job is ending.
+        True if it has left the job; False if the job is ending.
     """
     task = client.registration.task
     log.info("%s is asked to end, and can stay for %g s", task, grace_secs)
     deadline = Deadline.after(grace_secs * (1 - LAST_SHARE))
     while deadline.remaining_secs():
-        # Looked at before: who is let go is not in the job any more, and that sets it, too.
+        # Read before: a released task is not in the job any more, which sets this as well.
         is_ending = told_to_stop.is_set()
         if _may_go(client, deadline):
             log.info("%s leaves: its process was asked to end", task)

@@ -34,12 +34,12 @@ class ParameterHost:
         self._max_wait_secs = max_wait_secs
 
     def join(self, index: int, address: str, incarnation: str, stop: threading.Event) -> Task:
-        """Takes the place, as soon as a former holder of it is gone, and holds it.
+        """Takes the place, as soon as its former holder is gone, and holds it.
 
         Args:
             index: The place, from 0.
             address: `host:port` of this process's TensorFlow server.
-            incarnation: That of this process in the job: what it is there shares one lease.
+            incarnation: Incarnation of this process in the job: all its roles share one lease.
             stop: Set from outside to give up.
 
         Raises:
@@ -61,14 +61,14 @@ class ParameterHost:
         return task
 
     def serve(self, stop: threading.Event, grace_secs: Callable[[], float]) -> None:
-        """Holds the parameters until the chief ends the job, or lets it go after `stop` is set.
+        """Holds the parameters until the chief ends the job, or releases it after `stop` is set.
 
         Args:
             stop: Set when this process is asked to end.
-            grace_secs: How long it can stay then.
+            grace_secs: Seconds that it can stay then.
 
         Raises:
-            ParamserveError: The chief went away, or took this process as gone.
+            ParamserveError: The chief is gone, or declared this process lost.
         """
         while not (self._heartbeat.stopping.wait(0.2) or stop.is_set()):
             pass

@@ -32,8 +32,8 @@ class ParameterServerConfig:
         index: Its place among the parameter servers; None takes the lowest free one.
         metrics_port: Port of its metrics; 0 takes a free one.
         max_wait_secs: Seconds to wait for the chief, at the start and whenever it is silent.
-        spare: Whether it waits to take the place of one that is lost.
-        grace_secs: How long it can stay once it is asked to end.
+        spare: True if it waits to take the place of a lost one.
+        grace_secs: Seconds that it can stay once it is asked to end.
         incarnation: Unique to this life of the process.
     """
 

@@ -33,11 +33,11 @@ class RepeatedRuns:
         self.newest: Any = None
 
     def add(self, fetches: Any, run: Callable[[], Any]) -> None:
-        """Has a run used for these fetches from now on."""
+        """Uses a run for these fetches from now on."""
         self._runs[_key(fetches)] = fetches, run
 
     def find(self, fetches: Any) -> Callable[[], Any] | None:
-        """Returns what makes a run with these fetches; None if they have no simple structure."""
+        """Returns a function that runs these fetches; None if they have no simple structure."""
         key = _key(fetches)
         if key is None:
             return None
@@ -53,7 +53,7 @@ class RepeatedRuns:
 
 
 def _key(fetches: Any) -> Any:
-    """The same for the same elements in the same structure; None if that cannot be told."""
+    """Returns a key that is equal for equal fetches; None if they cannot be compared."""
     if isinstance(fetches, str):
         return fetches
     if isinstance(fetches, _SINGLE):

@@ -32,12 +32,12 @@ class TensorFlowServer:
 
 
 def start_server(host: str, port: int = 0, option: str = "--port") -> TensorFlowServer:
-    """Starts the server that every role runs: one that knows no cluster.
+    """Starts the server that every role runs, without a cluster definition.
 
-    It is booted as the only task of a job "local", so that any session can give it any place in
-    any cluster: the session's configuration brings the cluster. A server booted under the name
-    that a session gives it would refuse that session. TensorFlow lets it listen at all addresses
-    of this host, whatever `host` is; that of a loopback host is confined to loopback.
+    It is booted as the only task of a job "local", so that any session can give it any place in any
+    cluster: the session's configuration defines the cluster. A server booted under the name that a
+    session gives it would refuse that session. TensorFlow lets it listen at all addresses of this
+    machine, whatever `host` is; that of a loopback host is confined to loopback.
 
     Args:
         host: Host name or address under which other tasks reach this process.
@@ -49,8 +49,8 @@ def start_server(host: str, port: int = 0, option: str = "--port") -> TensorFlow
     """
     is_local = is_loopback(host)
     keep_freed_memory()
-    # Else TensorFlow calls a peer that is gone for as long as it is gone: a session that lost one
-    # could never be closed, and would stay behind with its threads.
+    # Otherwise TensorFlow keeps calling a lost peer: a session that lost one could never be closed,
+    # and would stay behind with its threads.
     os.environ.setdefault("GRPC_FAIL_FAST", "true")
     try:
         server = tf.compat.v1.train.Server(

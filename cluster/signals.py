@@ -19,7 +19,7 @@ def check_grace(grace_secs: float) -> None:
 
 
 class StopSignal:
-    """Sets `event` when the process is asked to end.
+    """A watch for signals, which sets `event` when the process is asked to end.
 
     A Python signal handler runs only when the main thread next executes Python; a thread that
     waits inside TensorFlow may never do so. So the signals are blocked everywhere and a thread of

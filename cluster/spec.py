@@ -48,7 +48,7 @@ class Task:
     """One process of a job; `str(task)` is "worker:1".
 
     Attributes:
-        role: What the process does.
+        role: The role of the process.
         index: Its number among the tasks of that role, from 0.
     """
 
@@ -86,7 +86,7 @@ class Member:
 
     Attributes:
         address: Its TensorFlow server's "host:port".
-        incarnation: Tells this life from an earlier or later one of the same task.
+        incarnation: Distinguishes this life from others of the same task.
     """
 
     address: str
@@ -155,7 +155,7 @@ class ClusterView:
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """The static description of a job: who listens where.
+    """The static description of a job: the address of each task.
 
     Attributes:
         chief: The chief's "host:port".

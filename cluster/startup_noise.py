@@ -33,7 +33,7 @@ def is_noise(line: str) -> bool:
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Leaves such lines out of standard error while TensorFlow is loaded.
+    """Leaves start-up messages out of standard error while TensorFlow is loaded.
 
     A process of its own passes the others on, so the last words of a load that crashes are not
     lost. On a machine with GPUs every line counts.
@@ -44,7 +44,7 @@ def without_noise() -> Iterator[None]:
     sys.stderr.flush()
     terminal = os.dup(2)
     try:
-        # In a session of its own, it outlives a Ctrl-C as long as there is something to pass on.
+        # In a session of its own, it outlives a Ctrl-C as long as there are lines to pass on.
         grep = subprocess.Popen(
             ["grep", "--line-buffered", "-Ev", NOISE],
             stdin=subprocess.PIPE,

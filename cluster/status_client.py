@@ -15,7 +15,7 @@ from ..protos.status_pb2_grpc import StatusStub
 from ..reasons import reason_of
 from .chief_client import CALL_TIMEOUT_SECS, open_channel
 
-# What the chief keeps in the log directory: where it is, and how the job ended.
+# The chief's files in the log directory: its address, and the result of the job.
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
 # How long a chief that may be dead has to answer.
@@ -58,7 +58,7 @@ def refuse_live_job(logdir: str) -> None:
         with StatusClient(address, timeout_secs=_LOOK_SECS) as other:
             other.status()
     except ParamserveError:
-        return  # None is there, or it has died without taking its file away.
+        return  # There is none, or it died and left its file behind.
     raise UsageError(
         f"a job already runs in --logdir {logdir!r} (chief at {address}): stop it with "
         f"`paramserve stop --chief {address}`, or give another directory"
@@ -66,7 +66,7 @@ def refuse_live_job(logdir: str) -> None:
 
 
 def read_job_file(logdir: str, name: str) -> str | None:
-    """Returns what the chief has written into a log directory; None if it has not.
+    """Returns a file of the chief in a log directory; None if it does not exist.
 
     Args:
         logdir: A path of this host, or a URL.

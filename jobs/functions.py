@@ -42,4 +42,4 @@ def _describe_place(build: Callable[..., Any]) -> str:
     source = getattr(getattr(build, "__code__", None), "co_filename", "")
     if "ipykernel" in source or "ipython" in source:
         return "a notebook"
-    return source if source.startswith("<") else "no file that is there"
+    return source if source.startswith("<") else "no existing file"

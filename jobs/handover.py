@@ -1,4 +1,4 @@
-"""A job's options as the one argument that its chief gets."""
+"""The handover of a job's options to its chief, in one argument."""
 
 from __future__ import annotations
 

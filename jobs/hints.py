@@ -1,4 +1,4 @@
-"""Commands that people can type next, as they would work here."""
+"""Commands that people can type next, in a form that works in their shell."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def show_command(program: str, *arguments: str) -> str:
 
 
 def describe_running_job(logdir: str, *, is_command: bool = True) -> list[str]:
-    """Says what can be done while a job runs, a line each.
+    """Lists the commands for a running job, a line each.
 
     Args:
         logdir: Its log directory.
-        is_command: Whether `paramserve run` runs it, which Ctrl-C ends in good order.
+        is_command: True if `paramserve run` runs it, which Ctrl-C ends gracefully.
     """
     lines = [
         "while it runs, in another terminal:",

@@ -34,8 +34,8 @@ class Job:
         print(result.eval["accuracy"])
 
     Args:
-        model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. A
-            function has to be one that every process can import by its file and name.
+        model: The build function, or a reference to it: MODULE:FUNCTION or FILE.py:FUNCTION. Every
+            process has to be able to import the function by its file and name.
         **options: Fields of `JobOptions` (`logdir`, `num_ps`, `num_workers`, `sync`, `max_steps`
             and so on) and of `LaunchOptions` (`launcher`, `max_restarts`, `grace_secs` and so on).
             A launcher that is an object is closed by `run`.

@@ -28,7 +28,7 @@ _WORDS = {
 
 
 def make_options(model: str, values: Mapping[str, Any]) -> tuple[JobOptions, LaunchOptions]:
-    """Options of a job, and of what launches it, from keyword arguments.
+    """Makes the options of a job, and of its launcher, from keyword arguments.
 
     Args:
         model: Reference to the build function.
@@ -54,7 +54,7 @@ def make_options(model: str, values: Mapping[str, Any]) -> tuple[JobOptions, Lau
 
 
 def signature() -> inspect.Signature:
-    """Returns what `Job` takes, for `help` and for editors."""
+    """Returns the signature of `Job`, for `help` and for editors."""
     parameters = [*_parameters(LaunchOptions).values(), *_parameters(JobOptions).values()]
     model = inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     # The log directory has no default; keywords may stand in any order.
@@ -95,7 +95,7 @@ def _take(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_type(name: str, value: Any, kinds: Collection[type]) -> Any:
-    """A value as one of the types of its annotation.
+    """Converts a value to one of the types of its annotation.
 
     Raises:
         UsageError: It is of another type.

@@ -1,4 +1,4 @@
-"""The result of a job whose chief could not write one: it was killed, or never came up."""
+"""The result of a job whose chief could not write one: it was killed, or never started."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def leave_result(
             job_id=job_id,
         )
         _write(options.logdir, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
-    except Exception as second:  # The error of the job is the one to be told.
+    except Exception as second:  # The job's own error matters more.
         log.warning("%s was not written: %s", RESULT_FILE, reason_of(second))
 
 
@@ -46,7 +46,7 @@ def _job_of(content: str | None) -> Any:
 
 
 def _write(logdir: str, result: str) -> None:
-    """Writes the result, and takes away what says that a job runs."""
+    """Writes the result, and removes the file that marks a running job."""
     if "://" in logdir:
         from ..cluster.logdir.interface import open_logdir  # Takes TensorFlow along.
 

@@ -1,4 +1,4 @@
-"""`LaunchOptions`: what starts the processes of a job, and what it does with them."""
+"""`LaunchOptions`: the launcher of a job's processes, and its settings."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .launch.restarts import MAX_RESTARTS, WINDOW_SECS
 from .options import RECOVERY_PANEL, JobOptions
 
 LAUNCHERS = ("ray", "process")
-_PROCESSES = "What starts the processes, and where"
+_PROCESSES = "Launcher of the processes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """What starts the processes of a job, and what it does with them.
+    """The launcher of a job's processes, and its settings.
 
     Attributes:
         launcher: "ray" or "process", or an object that starts the processes.
-        ray_address: Of a running Ray cluster; "local" starts one for this job alone. None takes
-            the Ray that the program has initialized, or that of `RAY_ADDRESS`, or starts one.
+        ray_address: Address of a running Ray cluster; "local" starts one for this job alone. None
+            takes the program's Ray, or that of `RAY_ADDRESS`, or starts one.
         gpus_per_worker: GPUs of each worker, as Ray counts them.
         port: Port of the chief's control service; 0 takes a free one.
         tensorflow_port: Port of the chief's TensorFlow server; 0 takes a free one.
         metrics_port: Port of the chief's Prometheus metrics; 0 takes a free one.
         max_restarts: Restarts of killed tasks within `restart_window_secs`, of all tasks together.
         restart_window_secs: Seconds after which a restart does not count any more.
-        grace_secs: Seconds that a process may stay after SIGTERM, to leave in good order.
+        grace_secs: Seconds that a process may stay after SIGTERM, to shut down gracefully.
         spares: Parameter servers that stand by.
         debug: Whether the processes print tracebacks.
 
@@ -96,7 +96,7 @@ class LaunchOptions:
         check_ranges(self)
 
     def check_with(self, options: JobOptions) -> None:
-        """Refuses what makes no sense for a job.
+        """Refuses options that make no sense for a job.
 
         Raises:
             UsageError: The message names both options and the remedy.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from ..protos import status_pb2 as pb
 from .launch.interface import Launcher, ProcessHandle, ProcessSpec
 
-# States in which the chief takes a task for alive.
+# States of tasks that the chief counts as alive.
 _ALIVE = ("up", "spare")
 
 
 class Lives:
-    """Starts processes, and remembers which life of a task each of them is.
+    """Starter of processes, with the record which life of a task each of them is.
 
-    A chief that is told of an end may be lost before it has written that down, and the next one
-    does not know it. So nothing is ticked off: what counts is what the chief says now.
+    A chief that learns of an end may be lost before it has written that down, so that the next one
+    does not know it. So nothing is ticked off: the chief's current status decides.
 
     Args:
         launcher: Starts the processes.
@@ -28,8 +28,8 @@ class Lives:
         """Starts a process and returns at once.
 
         Args:
-            spec: What to start.
-            chief: Where it looks for the chief; empty for the chief itself.
+            spec: The process to start.
+            chief: Address at which it looks for the chief; empty for the chief itself.
         """
         self._handles[spec.incarnation] = handle = self._launcher.start(spec)
         if chief:
@@ -46,16 +46,16 @@ class Lives:
         return sorted(life for life in believed if self._has_ended(life))
 
     def take_stranded(self, status: pb.JobStatus, chief: str) -> list[ProcessHandle]:
-        """Finds processes that have not joined, and look for a chief where it no longer is.
+        """Finds processes that have not joined, and look for the chief at a former address.
 
         Once a task has joined, the log directory tells it of a chief that moved.
 
         Args:
-            status: The job's status, as the chief has it now.
-            chief: Where that chief is.
+            status: The job's status, from the chief.
+            chief: Address of that chief.
 
         Returns:
-            Those that run, each once.
+            The running ones among them, each once.
         """
         joined = {task.incarnation for task in status.tasks}
         elsewhere = [life for life, where in self._chiefs.items() if where != chief]

@@ -12,10 +12,10 @@ from types import FrameType
 from ..errors import UsageError
 from ..model.references import find_source
 
-# In the environment of a task, and so of all that it starts.
+# Environment variable of a task, and so of all processes that it starts.
 _TASK_VARIABLE = "PARAMSERVE_TASK"
 _REMEDY = (
-    "the processes of a job import the file of its model; put what starts the job under "
+    "the processes of a job import the file of its model; put the start of the job under "
     '`if __name__ == "__main__":`'
 )
 _BRANCHES = (ast.If, ast.IfExp, ast.BoolOp, ast.Match)
@@ -33,7 +33,7 @@ def refuse_nested_job(model: str) -> None:
         model: The module or file of the build function.
 
     Raises:
-        UsageError: It would be started again and again.
+        UsageError: The job would be started again and again.
     """
     frames = [frame for frame in _frames() if _package_of(frame) != _package_of(sys._getframe())]
     if (role := os.environ.get(_TASK_VARIABLE)) is not None:
@@ -49,7 +49,7 @@ def refuse_nested_job(model: str) -> None:
 
 
 def _frames() -> Iterator[FrameType]:
-    """What is executing, the innermost first."""
+    """Yields the active frames, the innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
@@ -65,7 +65,7 @@ def _place(frame: FrameType) -> str:
 
 
 def _is_unconditional(frame: FrameType, source: Path | None) -> bool:
-    """Whether a frame is of the model's file, on a line that every import comes to."""
+    """Returns whether a frame is of the model's file, on a line that every import reaches."""
     file = Path(frame.f_code.co_filename)
     if source is None or not file.is_file() or not file.samefile(source):
         return False

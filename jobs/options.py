@@ -1,4 +1,4 @@
-"""`JobOptions`: what one training job is asked to do, checked once."""
+"""`JobOptions`: the options of one training job, checked once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..option import Option, check_ranges
 # Of replicas to aggregate.
 ALL = "all"
 RECOVERIES = ("rollback", "partial")
-# What `stall_secs` is by default, at least, and in leases.
+# The default of `stall_secs`: at least so many seconds, and so many leases.
 STALL_SECS = 60.0
 STALL_LEASES = 3
 RECOVERY_PANEL = "When something is lost or hangs"
@@ -22,42 +22,43 @@ RECOVERY_PANEL = "When something is lost or hangs"
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """What one training job is asked to do.
+    """The options of one training job.
 
     Attributes:
         model: Reference to the build function, as MODULE:FUNCTION or FILE.py:FUNCTION.
         logdir: Directory of checkpoints, events and the job's own files.
         num_ps: Parameter servers, at least 1; None: 1, or with `ps_on_workers` the number of
             workers.
-        num_workers: Workers the job waits for and plans with, at least 1.
+        num_workers: Workers that the job waits for and plans with, at least 1.
         sync: Aggregate the gradients of the workers into common steps.
-        replicas_to_aggregate: Gradients per global step in sync mode; None: as many as workers are
-            planned, whoever computes them. Fewer leaves the rest as backup workers. "all": one of
-            each worker that is there, so that a step is of fewer while one is gone.
+        replicas_to_aggregate: Gradients per global step in sync mode; None: as many as planned
+            workers, whichever workers compute them. With fewer, the other workers are backup
+            workers. "all": one of each worker that is there, so a step takes fewer while one is
+            gone.
         max_steps: Global step at which training ends; None: when the input ends.
-        ps_on_workers: Whether the planned workers host the parameters themselves, a part each,
+        ps_on_workers: True if the planned workers host the parameters themselves, a part each,
             in place of parameter servers in processes of their own.
-        chief_trains: Whether the chief's process runs a worker as well; it hosts no parameters.
+        chief_trains: True if the chief's process runs a worker as well; it hosts no parameters.
         save_checkpoint_secs: Seconds between two checkpoints; None: none by time.
         save_checkpoint_steps: Global steps between two checkpoints; None: none by steps.
         keep_checkpoints: Newest checkpoints to keep; 0 keeps all.
         save_summaries_steps: Global steps between two summaries; 0: none.
-        max_wait_secs: Seconds that anything is waited for before the job fails.
-        heartbeat_secs: Seconds between two signs of life of a task.
-        lease_secs: Seconds of silence after which a task is taken as gone.
-        mirror_secs: Seconds of steps that the loss of a parameter server may cost: restore points
-            are taken in memory that often, and its variables copied to its neighbour; None: a lost
-            one goes back to a checkpoint.
-        recovery: When a parameter server is lost, "rollback": all go back to one restore point;
-            or "partial" (async): only the new one does.
-        stall_secs: Seconds without a step after which the job, or a worker, is said to hang, and
-            after twice as long something is done about it; None: 60 or three leases, whichever is
-            more; 0: never.
+        max_wait_secs: Seconds of each wait, after which the job fails.
+        heartbeat_secs: Seconds between two heartbeats of a task.
+        lease_secs: Seconds of silence after which a task counts as lost.
+        mirror_secs: Seconds of steps that the loss of a parameter server may cost. Restore points
+            are taken in memory that often, and a server's variables copied to its neighbour. None:
+            after a loss the job returns to a checkpoint.
+        recovery: When a parameter server is lost, "rollback": all return to one restore point; or
+            "partial" (async): only the new one does.
+        stall_secs: Seconds without a step after which the job, or a worker, is reported to hang;
+            after twice as long it is acted on. None: 60 or three leases, whichever is more; 0:
+            never.
         max_bad_records: Records of an input in shards that may be left out because they cannot be
             read or trained on; one more ends the job as failed.
-        evaluate: Whether to evaluate the final checkpoint, if the model says how.
+        evaluate: True to evaluate the final checkpoint, if the model has an `evaluate` function.
         data_plane: How parameters are stored and cross between tasks.
-        params: Handed to the build function as `task.params`.
+        params: The build function's `task.params`.
 
     Raises:
         UsageError: A value is out of range; the message names it.
@@ -225,7 +226,7 @@ class JobOptions:
                 f"--ps {self.num_ps} with --ps-on-workers and --workers {self.num_workers}: each "
                 "worker hosts one part of the parameters; leave --ps out"
             )
-        # These treat what lies on a parameter server in one way, and what lies here in another.
+        # These options treat a worker's own state and that of a parameter server differently.
         for name, value, neutral in (
             ("local-steps", self.data_plane.local_steps, 1),
             ("max-staleness", self.data_plane.max_staleness, None),
@@ -244,11 +245,11 @@ class JobOptions:
     def _check_stall_secs(self) -> None:
         if self.stall_secs is None:
             object.__setattr__(self, "stall_secs", max(STALL_SECS, STALL_LEASES * self.lease_secs))
-        # Before that a worker that is gone may not have been missed yet.
+        # Earlier, a lost worker may not have been noticed yet.
         if self.stall_secs and not self.stall_secs > self.lease_secs:
             raise UsageError(
                 f"--stall-secs {self.stall_secs:g} with --lease-secs {self.lease_secs:g}: a stall "
-                "has to outlast a lease; give more, or 0 to wait for ever"
+                "has to outlast a lease; give more, or 0 to wait forever"
             )
 
     def _check_recovery(self) -> None:
@@ -266,7 +267,7 @@ def new_job_id() -> str:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended; `LOGDIR/result.json` holds the same.
+    """The result of a job; `LOGDIR/result.json` has the same fields.
 
     Attributes:
         global_step: Updates of the parameters, over the model's whole life.
@@ -279,12 +280,12 @@ class JobResult:
         workers: Workers planned.
         ps: Parameter servers.
         sync: Whether gradients were aggregated.
-        reason: Why training ended: "max_steps", "end_of_input", "stopped" or "failed".
+        reason: Reason of the end: "max_steps", "end_of_input", "stopped" or "failed".
         logdir: The job's directory.
-        bad_records: Records of an input in shards that were set aside: not read any more, or not
-            in one epoch, because they failed again and again.
-        set_aside: Which ones, the newest 100 ranges, with the fields of `SetAside` in status.proto.
-        error: Why the job failed, if it did.
+        bad_records: Records of an input in shards that were set aside: not read any more, or not in
+            one epoch, because they failed again and again.
+        set_aside: The newest 100 ranges of them, with the fields of `SetAside` in status.proto.
+        error: The error of a failed job.
         job_id: Unique to the run.
     """
 

@@ -18,11 +18,11 @@ from .options import JobOptions
 SPARE = "spare"
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-# Options come as arguments alone: what the environment of the job says is in them already.
+# Options come as arguments alone: values of the job's environment are in them already.
 _NO_OPTIONS = {each.variable: "" for each in all_definitions(JobOptions, LaunchOptions)} | {
     CONFIG_VARIABLE: ""
 }
-# Where they share cores, workers stand back for those that all of them wait for.
+# On shared cores, workers give way to the processes that all of them wait for.
 _WORKER_NICENESS = 5
 
 
@@ -31,8 +31,8 @@ class JobProcesses:
     """Makes the `ProcessSpec` of each process of a job.
 
     Attributes:
-        options: What is trained, and how.
-        launch: What starts them, and what it does with them.
+        options: The options of the training.
+        launch: The options of the launcher.
         job_id: Unique to the job.
     """
 
@@ -52,13 +52,13 @@ class JobProcesses:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many processes of each role the job begins with, in the order of their start."""
+        """The number of processes of each role at the start of the job, in their order."""
         servers = 0 if self.options.ps_on_workers else self.options.num_ps
         return {"chief": 1, "ps": servers, SPARE: self.spares, "worker": self.options.num_workers}
 
     @property
     def log_folder(self) -> Path:
-        """Where the processes' output goes: each on its host, also when `logdir` is a URL."""
+        """The folder of the processes' output: each on its host, also when `logdir` is a URL."""
         if "://" in self.options.logdir:
             return Path(tempfile.gettempdir(), f"paramserve-{self.job_id}")
         return Path(self.options.logdir, "logs").resolve()
@@ -82,10 +82,10 @@ class JobProcesses:
         return self._spec("chief", 0, arguments)
 
     def task(self, role: str, index: int, chief: str, *, replaces: bool = False) -> ProcessSpec:
-        """The process of a parameter server, spare or worker.
+        """Returns the process of a parameter server, spare or worker.
 
-        With spares, one that `replaces` a lost parameter server is a spare too: if the place was
-        taken already, it is the next to stand by, and else it takes it at once.
+        With spares, the replacement of a lost parameter server is a spare too. If the place was
+        taken already, it is the next to stand by; otherwise it takes the place at once.
         """
         model = (self.options.model,) if role == "worker" else ()
         is_spare = role == SPARE or (role == "ps" and replaces and self.spares > 0)

@@ -13,7 +13,7 @@ from .hints import describe_running_job
 
 # Without a terminal there is no bar: a line is printed whenever this much has happened.
 LINE_SECS = 10.0
-# Until then it is no news that a task is not there yet; later it is named.
+# Earlier, a missing task is normal; later it is named.
 START_SECS = 30.0
 
 
@@ -96,14 +96,14 @@ class _Bar(Progress):
 
 
 def describe_step(status: pb.JobStatus) -> str:
-    """How far a job is; empty before its first step."""
+    """Describes the progress of a job; empty before its first step."""
     limit = f"/{status.max_steps:,}" if status.max_steps else ""
     is_begun = status.global_step or status.phase == "training"
     return f"step {status.global_step:,}{limit}" if is_begun else ""
 
 
 def describe_pace(status: pb.JobStatus) -> str:
-    """How a job trains, or what it does in place of that: then there is no speed."""
+    """Describes the speed of a job, or its phase if it does not train."""
     if status.phase == "waiting" and status.uptime_secs < START_SECS:
         up = sum(task.state == "up" for task in status.tasks)
         return f"{up} of {status.wanted_ps + status.wanted_workers} tasks up"

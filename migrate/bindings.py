@@ -17,10 +17,10 @@ _PACKAGES = ("tensorflow", "tf_slim")
 
 @dataclass(eq=False)
 class Site:
-    """One statement that gives a local name to something of TensorFlow's."""
+    """One statement that binds a local name to a name of TensorFlow."""
 
     path: str
-    """What it names, as written: "tensorflow.contrib.slim"."""
+    """The bound name, as written: "tensorflow.contrib.slim"."""
     statement: cst.Import | cst.ImportFrom | cst.Assign
     alias: cst.ImportAlias | None = None
     """The part of an import that does it."""
@@ -33,12 +33,12 @@ class Binding:
     name: str
     sites: list[Site]
     ambiguous: bool
-    """The name has other values too, so its uses cannot be told apart."""
+    """True if the name has other values too, so that its uses cannot be told apart."""
     uses: list[Use] = field(default_factory=list)
 
     @property
     def path(self) -> str:
-        """What it stands for, as the first site wrote it."""
+        """The bound name, as the first site wrote it."""
         return self.sites[0].path
 
 
@@ -49,21 +49,21 @@ class Use:
     node: cst.Name | cst.Attribute
     binding: Binding
     rest: str
-    """What follows the binding's name: ".learning.train", or ""."""
+    """The text after the binding's name: ".learning.train", or ""."""
     names: Binding | None = None
     """The use is the right side of an assignment that makes this binding."""
 
     @property
     def path(self) -> str:
-        """What is used, as written, beginning with "tensorflow"."""
+        """The used name, as written, beginning with "tensorflow"."""
         return self.binding.path + self.rest
 
 
 class BindingCollector(cst.CSTVisitor):
     """Collector of a module's bindings and their uses, in the order in which they are read.
 
-    Local names are followed through scopes, so a parameter or variable that is also called
-    `tf` is nothing to it.
+    Local names are followed through scopes, so another parameter or variable with the name `tf`
+    does not count.
     """
 
     METADATA_DEPENDENCIES = (
@@ -94,7 +94,7 @@ class BindingCollector(cst.CSTVisitor):
         return False
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
-        """Notes a dotted name as one use; anything else is visited for what is in it."""
+        """Records a dotted name as one use; the parts of any other node are visited."""
         base: cst.BaseExpression = node
         while isinstance(base, cst.Attribute):
             base = base.value
@@ -181,7 +181,7 @@ class BindingCollector(cst.CSTVisitor):
         if assign is None or not isinstance(assign.value, cst.Name | cst.Attribute):
             return []
         path = self._path_of(assign.value)
-        # The value of what has a place is a value like any other from there on.
+        # From there on, the value of a placed name is a value like any other.
         return [Site(path, assign)] if path is not None and not place(canonical(path)) else []
 
     def _path_of(self, node: cst.Name | cst.Attribute) -> str | None:

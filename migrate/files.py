@@ -1,4 +1,4 @@
-"""Scripts on disk: found, read, and written back as they were but for what changed."""
+"""Scripts on disk: the search for them, and reading and writing them byte for byte."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Script:
 
 
 def find_scripts(paths: Iterable[Path]) -> Iterator[Path]:
-    """Files as they are given, and those ending in `.py` below directories, in order.
+    """Yields the given files, and those ending in `.py` below directories, in order.
 
     Hidden directories and virtual environments are passed over.
     """

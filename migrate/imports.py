@@ -28,7 +28,7 @@ class ImportChange:
 
     parts: list[tuple[cst.CSTNode, str]]
     statements: list[str] | None = None
-    """What stands in its place, if not None; nothing, if empty."""
+    """The statements in its place; None: unchanged, empty: none."""
 
 
 def change_import(
@@ -38,7 +38,7 @@ def change_import(
 
     Args:
         statement: The import; no `*`.
-        actions: What becomes of each of its names.
+        actions: The action for each of its names.
     """
     if isinstance(statement, cst.ImportFrom):
         return _change_from(statement, actions)

@@ -30,9 +30,9 @@ class Inspection:
         self._scopes = {each for each in wrapper.resolve(meta.ScopeProvider).values() if each}
 
     def is_for_tensorflow_2(self) -> bool:
-        """Returns whether a script has what only TensorFlow 2 has, and nothing that it has not.
+        """Returns whether a script uses names of TensorFlow 2 only, and none of TensorFlow 1 only.
 
-        To import `paramserve` counts as the former: it has been migrated before.
+        An import of `paramserve` counts as the former: the script has been migrated before.
         """
         plain = [use.path for use in self._uses if use.path.startswith("tensorflow.")]
         migrated = any(each.startswith("paramserve") for each in self.imported_modules())
@@ -64,7 +64,7 @@ class Inspection:
         return "{}:{}".format(*min(positions)) if positions else None
 
     def findings(self, plan: Plan, *, to_compat: bool) -> Iterator[Finding]:
-        """Returns all that the plan leaves, and that will not work or cannot be followed."""
+        """Yields the uses left by the plan that will fail, or cannot be followed."""
         for binding in self._collector.bindings:
             broken = self._broken_import(binding, to_compat)
             if broken is not None:
@@ -97,7 +97,7 @@ class Inspection:
         elif f"{path}.".startswith(f"{CONTRIB}."):
             yield self._finding(use.node, path, remedy(path))
         elif path in _PARTLY_MOVED or (path == "tf" and self._is_asked_for_attributes(use)):
-            advice = "what is taken from it here cannot be followed: rewrite this by hand"
+            advice = "its use here cannot be followed: rewrite this by hand"
             yield self._finding(use.node, path, advice)
         elif missing(self._future(use.path, to_compat)):
             moved = not to_compat and not missing(_in_compat(use.path))
@@ -120,7 +120,9 @@ class Inspection:
         if isinstance(statement, cst.ImportFrom) and isinstance(statement.names, cst.ImportStar):
             module = imported_from(statement) or ""
             if module.partition(".")[0] in ("tensorflow", "tf_slim"):
-                advice = "what comes with `*` cannot be followed: import the names that are used"
+                advice = (
+                    "names imported with `*` cannot be followed: import the names that are used"
+                )
                 yield self._finding(statement, f"{canonical(module)}.*", advice)
 
     def _name_in_string(self, node: cst.SimpleString) -> Iterator[Finding]:

@@ -7,18 +7,18 @@ import types
 from typing import Any
 
 PRIVATE = ("core", "examples", "models", "python", "tools")
-"""What scripts imported from the package beside its public modules."""
+"""Parts of the package that scripts imported beside its public modules."""
 
 
 def missing(path: str) -> str | None:
     """Looks a dotted name up in the installed TensorFlow.
 
     Args:
-        path: Begins with "tensorflow". It is followed from module to module; attributes of
-            anything else are taken for granted.
+        path: Begins with "tensorflow". It is followed from module to module; attributes of other
+            objects are not checked.
 
     Returns:
-        What TensorFlow says about the first part that is not there; None if all is there.
+        TensorFlow's message about the first missing part; None if none is missing.
     """
     reached: Any = importlib.import_module("tensorflow")
     parts = path.split(".")
@@ -28,8 +28,8 @@ def missing(path: str) -> str | None:
         try:
             reached = getattr(reached, parts[length - 1])
         except (AttributeError, ImportError) as error:
-            # Public modules are there as attributes; importing one would put it in the place of
-            # the wrapper that answers for Keras 3.
+            # Public modules are there as attributes; importing one would replace the wrapper that
+            # stands for Keras 3.
             if parts[1] not in PRIVATE:
                 return str(error)
             try:

@@ -10,24 +10,24 @@ _DATA: dict[str, Any] = tomllib.loads(
     resources.files(__package__).joinpath("names.toml").read_text()
 )
 REMEDIES: dict[str, str] = _DATA["remedies"]
-"""What to do about a name without a place, by the longest prefix that is listed."""
+"""The remedies for names without a place, by the longest listed prefix."""
 
 
 class Namespace(NamedTuple):
-    """A module of TensorFlow 1 whose names, or some of them, live on in one of `paramserve`."""
+    """A module of TensorFlow 1 with names that exist in a module of `paramserve`."""
 
     old: str
     """The module as scripts wrote it, with `tf` for TensorFlow: "tf.contrib.training"."""
     new: str
     """The module to import now: "paramserve.contrib.training"."""
     names: tuple[str, ...]
-    """What moved; each name is the same in both."""
+    """The moved names, the same in both modules."""
     whole: bool = True
     """Everything public of the old module moved, so the module itself may be passed around."""
 
 
 class Place(NamedTuple):
-    """Where a name is now."""
+    """The present place of a name."""
 
     module: str
     name: str
@@ -60,7 +60,7 @@ _MODULES = {namespace.old: namespace.new for namespace in NAMESPACES if namespac
 
 
 def canonical(path: str) -> str:
-    """The public name, beginning with `tf`, of what may have been written in several ways.
+    """Returns the public name, beginning with `tf`, for any way of writing it.
 
     "tensorflow.compat.v1.train.Saver" is "tf.train.Saver";
     "tensorflow.contrib.model_pruning.python.pruning.Pruning" is "tf.contrib.model_pruning.Pruning".
@@ -72,10 +72,10 @@ def canonical(path: str) -> str:
 
 
 def place(path: str) -> tuple[Place, str] | None:
-    """Finds where a canonical path leads now.
+    """Finds the present place of a canonical path.
 
     Args:
-        path: What was written, made `canonical`; it may go on beyond a public name, as
+        path: A path made `canonical`; it may continue beyond a public name, as
             "tf.train.Saver.restore" does.
 
     Returns:
@@ -88,11 +88,11 @@ def place(path: str) -> tuple[Place, str] | None:
 
 
 def module_place(path: str) -> str | None:
-    """Where a whole module is now; None if it, or a part of its names, has no place."""
+    """Returns the present place of a whole module; None if it, or a part of it, has none."""
     return _MODULES.get(path)
 
 
 def _prefixes(path: str) -> list[str]:
-    """The path and what it is in, longest first."""
+    """Returns the path and its parents, longest first."""
     parts = path.split(".")
     return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]

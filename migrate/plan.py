@@ -16,24 +16,24 @@ class Target:
     """The new text of a use."""
 
     path: str
-    """Takes the place of the use, save what follows the public name in it."""
+    """Replaces the use, except the text after the public name."""
     rest: str
-    """What follows, and stays: ".restore"."""
+    """The text after the name, which stays: ".restore"."""
     modules: frozenset[str]
-    """What has to be imported for it."""
+    """The modules to import for it."""
 
 
 class Plan:
     """Decisions for every binding: the name moves as a whole, or its uses move one by one.
 
     A name moves as a whole (`slim` now stands for `paramserve.contrib.slim`) if all of its uses
-    have a place, and some of them one below a module that is called the same: those stay as they
-    are. All other uses that have a place are spelled out, the rest is left, and a name with no
-    use left goes.
+    have a place, and some of them one below a module of the same name: those stay unchanged. All
+    other uses that have a place are spelled out, the rest is left, and a name without remaining
+    uses is removed.
 
     Args:
-        only_compat: The script is for TensorFlow 2, so only what it takes from
-            `tensorflow.compat.v1` is TensorFlow 1's.
+        only_compat: True if the script is for TensorFlow 2, where only the names from
+            `tensorflow.compat.v1` belong to TensorFlow 1.
     """
 
     def __init__(self, *, only_compat: bool) -> None:
@@ -105,7 +105,7 @@ class Plan:
         if binding.ambiguous:
             return None
         if not binding.uses:
-            # An assignment may be there for other modules; an import that nobody uses is not.
+            # An assignment may serve other modules; an unused import does not.
             return module_place(path) if binding.sites[0].alias is None else None
         targets = {use: self.target(use) for use in binding.uses}
         if None in targets.values():

@@ -9,13 +9,13 @@ from .names import REMEDIES, place
 
 
 class Finding(NamedTuple):
-    """One name that was left as it was."""
+    """One name that was left unchanged."""
 
     line: int
     """Counted from 1, as is `column`."""
     column: int
     name: str
-    """As its documentation called it: "tf.contrib.slim.conv2d", however the script wrote it."""
+    """Its documented name: "tf.contrib.slim.conv2d", however the script wrote it."""
     remedy: str
 
 

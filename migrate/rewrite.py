@@ -32,7 +32,7 @@ _MODE_SWITCHES = {
 
 @dataclass(frozen=True)
 class Migration:
-    """A script before and after, and what was left."""
+    """A script before and after, with the names that were left."""
 
     before: str
     after: str
@@ -42,8 +42,8 @@ class Migration:
 def migrate_source(source: str, *, keep_import: bool = False) -> Migration:
     """Rewrites a script for TensorFlow 1 to `paramserve` and today's TensorFlow.
 
-    What is placed is rewritten; everything else, with white space and comments, stays as it is.
-    Rewriting what was rewritten changes nothing.
+    Names with a place are rewritten; everything else, with white space and comments, stays
+    unchanged. A second rewrite changes nothing.
 
     Args:
         source: The text of the script, in Python 3.
@@ -77,7 +77,7 @@ class _Rewriter:
         self._plan = Plan(only_compat=for_tf2)
 
     def run(self) -> Migration:
-        """Makes all changes, then looks at what is left."""
+        """Makes all changes, then looks for the remaining uses."""
         foreign = self._inspection.other_meaning_of("paramserve")
         if foreign is not None:
             raise UsageError(f"{foreign}: there is another `paramserve` here; rename it first")
@@ -155,10 +155,10 @@ class _Rewriter:
                     self._statements.replace_statement(site.statement, [])
 
     def _add_imports(self) -> None:
-        """Imports what the new names need where the first import of TensorFlow is.
+        """Adds the imports of the new names next to the first import of TensorFlow.
 
-        That is at the module's top; only a script that imports TensorFlow in functions alone
-        gets them there.
+        That is at the module's top; only in a script that imports TensorFlow inside functions
+        alone, it is there.
         """
         needed = self._needed_modules()
         everything = sorted(frozenset[str]().union(*needed.values()))
@@ -189,7 +189,7 @@ class _Rewriter:
         self._statements.insert_before(site.statement, lines)
 
     def _add_mode_switch(self) -> None:
-        """Adds the call with which graphs are built and run as TensorFlow 1 did."""
+        """Adds the call that makes graphs build and run as in TensorFlow 1."""
         used = {canonical(use.path) for binding in self._bindings for use in binding.uses}
         if not self._to_compat or used & _MODE_SWITCHES:
             return
@@ -201,6 +201,6 @@ class _Rewriter:
             self._statements.insert_after_imports(site.statement, f"{name}.disable_v2_behavior()")
 
     def _import_sites(self) -> list[Site]:
-        """Returns all imports of something of TensorFlow's, as they stand in the text."""
+        """Returns all imports of TensorFlow's names, as they stand in the text."""
         sites = [site for binding in self._bindings for site in binding.sites if site.alias]
         return sorted(sites, key=lambda site: self._statements.start(site.statement))

@@ -61,7 +61,7 @@ class Statements:
         return True
 
     def insert_before(self, node: cst.CSTNode, lines: Sequence[str]) -> None:
-        """Puts lines before a statement; at the top, before the compound one that it is in."""
+        """Puts lines before a statement; at the top level, before its compound statement."""
         at = self._edits.line_start(self.start(self._anchor(node)))
         indentation = self._edits.indentation(self.start(self._anchor(node)))
         text = "".join(f"{indentation}{line}{self._newline}" for line in lines)

@@ -40,7 +40,7 @@ class Activity:
         return self._sessions
 
     def note(self, doing: Doing) -> None:
-        """Says what the worker begins with now."""
+        """Records what the worker does from now on."""
         with self._lock:
             self._doing, self._since = doing, self._clock()
 
@@ -60,13 +60,13 @@ class Activity:
 
 
 class ActivityHook(tf.compat.v1.train.SessionRunHook):
-    """Notes what the worker comes to where this hook stands among the others.
+    """Hook that records the worker's activity at its place among the other hooks.
 
     Args:
-        activity: Where it is noted.
-        before_step: What follows once the hooks before this one have done their part of a step; for
+        activity: The record.
+        before_step: Activity after the hooks before this one have done their part of a step; for
             the last hook the step itself.
-        after_step: What follows once a step is done; None: nothing new.
+        after_step: Activity after a step; None: unchanged.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class ActivityHook(tf.compat.v1.train.SessionRunHook):
         self._after_step = after_step
 
     def before_run(self, run_context: Any) -> None:
-        """Notes what follows."""
+        """Records the next activity."""
         self._activity.note(self._before_step)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Notes what follows."""
+        """Records the next activity."""
         if self._after_step is not None:
             self._activity.note(self._after_step)

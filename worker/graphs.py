@@ -1,4 +1,4 @@
-"""The worker's graph for each layout of the model, built beforehand where it is known."""
+"""The worker's graph for each layout of the model, built in advance if the layout is known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Graphs:
         """
         key = (num_ps, layout)
         if self._next is None or self._next[0] != key:
-            log.info("building the graph for %d parameter servers beforehand", num_ps)
+            log.info("building the graph for %d parameter servers in advance", num_ps)
             self._next = key, call_in_background("next-graph", lambda: self._build_one(*key))
 
     def take(self, num_ps: int, layout: int) -> TrainGraph:

@@ -14,7 +14,7 @@ from .shards_client import ChiefSilent
 
 log = logging.getLogger(__name__)
 
-# A hold of which nothing is heard for so long is over: its chief is gone.
+# A hold without news for so long is over: its chief is gone.
 SILENCE_SECS = 4.0
 _RETRY_SECS = 0.5
 _LOOK_SECS = 0.2
@@ -24,7 +24,7 @@ class HoldClient(Protocol):
     """The part of `ShardsClient` that holds need."""
 
     def watch_holds(self) -> Iterator[tuple[int, bool]]:
-        """Yields holds as the chief tells of them."""
+        """Yields the chief's holds as they begin and end."""
 
     def answer_hold(self, number: int) -> None:
         """Says that no step is under way."""
@@ -73,7 +73,7 @@ class HoldWatch:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def begin_step(self) -> None:
@@ -98,7 +98,8 @@ class HoldWatch:
             is_over: Asked meanwhile: whether there is no step any more that is waited for.
         """
         with self._changed:
-            # The chief counts on those it has told of holds; a first step would come too soon.
+            # The chief relies on the workers that it has told of holds; a first step would come too
+            # soon.
             self._changed.wait_for(lambda: self._heard or not self._is_wanted, SILENCE_SECS)
             self._heard = self._heard or time.monotonic()
         while self._lasts() and not is_over():

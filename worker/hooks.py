@@ -25,11 +25,11 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
     Its fetches ride along with each step, so it costs no run of its own.
 
     Args:
-        metrics: What Prometheus sees.
+        metrics: Metrics for Prometheus.
         activity: The activity to report; None: it is not reported.
 
     Attributes:
-        built: The worker's graph; to be set before the first step, and whenever there is another.
+        built: The worker's graph; to be set before the first step, and at each change of the graph.
     """
 
     built: TrainGraph

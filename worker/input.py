@@ -1,9 +1,9 @@
-"""A worker's input: shards leased from the chief, and what became of their batches.
+"""A worker's input: shards leased from the chief, and the fate of their batches.
 
-Three parties call in: the dataset asks for shards and says what it could read; a hook says what
-came to a step; a thread tells the chief. A lease ends when each of its batches has come to a step,
-or is known to have been lost on the way. Whether a step was applied is not asked here: the
-parameter servers have counted that, and the chief compares.
+Three parties call in. The dataset asks for shards and reports the read batches; a hook reports the
+batches of each step; a thread reports to the chief. A lease ends when each of its batches has come
+to a step, or is known to have been lost on the way. This module does not ask whether a step was
+applied: the parameter servers have counted that, and the chief compares.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ REPORT_TIMEOUT_SECS = 10.0
 RETRY_SECS = 0.2
 # For the question whether leases still hold, which keeps a step waiting.
 CHECK_SECS = 5.0
-# Without any step for so long, and for so many times the longest step, what has not come to a step
-# will not come any more.
+# After so many seconds without a step, and so many times the longest step, a batch that has not
+# come to a step will not come any more.
 IDLE_SECS = 60.0
 IDLE_STEPS = 10
 
-# What people read about batches that never came to a step.
+# The error, for people, of batches that never came to a step.
 LOST = "it was lost on the way to a step"
 
 
 @dataclass
 class _Open:
-    """A lease that has not ended, and those of its batches that have not come to a step."""
+    """A lease that has not ended, and its batches that have not come to a step."""
 
     held: pb.HeldShard
     batches: frozenset[int]
@@ -66,18 +66,18 @@ class LeasedInput:
         source.stop()
 
     Args:
-        client: Asks the chief.
-        lease_secs: Seconds after which the chief takes a silent task as gone, and deals its shards
+        client: The connection to the chief.
+        lease_secs: Seconds after which the chief declares a silent task lost, and deals its shards
             to others.
         max_wait_secs: Seconds for which the chief may be silent.
-        cancelled: Whether this worker has to stop; asked now and then.
-        is_left: Whether no step can begin any more in the worker's session.
-        session: The number of the worker's newest session, which is counted before the one before
-            it is closed: what reads for that one then ends, for closing waits for it.
+        cancelled: Returns whether this worker has to stop; called now and then.
+        is_left: Returns whether no step can begin any more in the worker's session.
+        session: Returns the number of the worker's newest session. It grows before the former
+            session is closed: reads for that session then end, because the close waits for them.
         clock: Seconds from any origin.
 
     Attributes:
-        failure: Why the input cannot continue, if a file is not what the model says.
+        failure: The reason why the input cannot continue: a file does not fit its description.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class LeasedInput:
     # -- the dataset's side
 
     def find_files(self, query: FileQuery) -> FileIndex:
-        """Asks the chief for the index; counts, if the chief has none of the files.
+        """Asks the chief for the index; counts the files if the chief cannot read them.
 
         Raises:
             JobStopping: The job ends.
@@ -141,7 +141,7 @@ class LeasedInput:
         raise JobStopping
 
     def leases(self, plan: InputPlan) -> Iterator[Lease]:
-        """Yields what the chief deals, until it says that there is no more.
+        """Yields the shards that the chief deals, until there are no more.
 
         Raises:
             UsageError: The chief has another dataset.
@@ -152,17 +152,17 @@ class LeasedInput:
         def is_over() -> bool:
             return self._session() != session
 
-        self.void()  # A new iterator has nothing of what one before it had read ahead.
+        self.void()  # A new iterator has none of the batches read ahead by a former one.
         self._start(plan)
         while (lease := self._next_lease(plan, is_over)) is not None:
             self._holds.wait(is_over)  # Else an idle worker could begin a step in a hold.
             yield lease
 
     def note_unread(self, number: int, batches: list[int], explain: Callable[[], str]) -> None:
-        """Notes batches that will not come to a step.
+        """Records batches that will not come to a step.
 
         Raises:
-            UsageError: The input is not what the model says that it is; `failure` is the same.
+            UsageError: The input does not fit its description; `failure` is the same.
         """
         if number < self._valid_from or self._cancelled() or self._ended.is_set():
             return  # It was broken off.
@@ -204,12 +204,12 @@ class LeasedInput:
                     self._open[number].left.discard(batch)
                     if not self._open[number].left:
                         self._finish(number)
-                # Batches come in order, or nearly: what is two leases behind was lost on the way.
+                # Batches come nearly in order: a batch two leases behind was lost on the way.
                 for behind in [n for n in self._open if n <= number - 2]:
                     self._lose(behind)
 
     def void(self) -> None:
-        """Gives back all that is read, as a step of it may have been lost."""
+        """Returns all leases, because a step of them may have been lost."""
         with self._lock:
             self._valid_from = self._next_number
             self._must_discard |= bool(self._open)
@@ -217,10 +217,10 @@ class LeasedInput:
                 self._finish(number, broken_off=True)
 
     def check(self) -> bool:
-        """Says whether what comes to the next step may be trained on, as far as can be known.
+        """Returns whether the next step's batches may be trained on, as far as is known.
 
-        The chief is asked only when it has not been heard of for so long that it may have taken
-        this worker as gone: a process that was stopped for a while learns so before its next step.
+        The chief is asked only when its last answer is so old that it may have declared this worker
+        lost: a process that was suspended learns that before its next step.
         """
         if self._open and self._clock() - self._heard > self._lease_secs:
             self._report(CHECK_SECS)
@@ -244,7 +244,7 @@ class LeasedInput:
         log.info("%d batches of leases that are void were thrown away", thrown)
 
     def stop(self) -> None:
-        """Gives back what is still read, and ends the thread."""
+        """Returns the leases that are still read, and ends the thread."""
         self.void()
         self._holds.stop()
         self._ended.set()
@@ -321,7 +321,7 @@ class LeasedInput:
         self._finish(number, broken_off=True)
 
     def _give_up_idle(self) -> None:
-        """Ends leases of which nothing can be on its way any more: the input waits for others."""
+        """Ends leases whose batches cannot be on their way any more: the input waits for others."""
         patience = max(IDLE_SECS, IDLE_STEPS * self._longest_step)
         with self._lock:
             if self._clock() - self._progressed < patience:
@@ -362,7 +362,7 @@ class LeasedInput:
         with self._lock:
             self._note_answer(finished)
             if any(opened.held.lease in void for opened in self._open.values()):
-                log.warning("the chief has dealt what this worker read to others")
+                log.warning("the chief has dealt shards of this worker to others")
                 self.void()
 
     def _note_answer(self, finished: Sequence[pb.FinishedShard]) -> None:

@@ -26,14 +26,14 @@ class InputHook(tf.compat.v1.train.SessionRunHook):
         self._started = 0.0
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Another session than the first: what was on its way in the one before may be lost."""
+        """Gives back leases after a new session: batches on their way in the former may be lost."""
         self._sessions += 1
         self._source.end_step()
         if self._sessions > 1:
             self._source.void()
 
     def before_run(self, run_context: Any) -> Any:
-        """Asks for the positions of the step, once what is void is out of the way."""
+        """Asks for the positions of the step, once void leases are returned."""
         if not self._source.check():
             with suppress(tf.errors.OutOfRangeError):  # The step will see that for itself.
                 self._source.discard_void(lambda: self._positions(run_context.session))
@@ -42,7 +42,7 @@ class InputHook(tf.compat.v1.train.SessionRunHook):
         return tf.compat.v1.train.SessionRunArgs(self._position)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Notes what the step has read."""
+        """Records the batches of the step."""
         self._source.end_step()
         positions = run_values.results.reshape(-1, 3).tolist()
         self._source.complete(positions, time.perf_counter() - self._started)

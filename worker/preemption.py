@@ -44,11 +44,11 @@ class NoticeWatch:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def remaining_secs(self) -> float:
-        """How long the process can still stay, once it is asked to end."""
+        """Returns the seconds that the process can still stay, once it is asked to end."""
         return self._deadline.remaining_secs() if self._deadline else self._grace_secs
 
     def _run(self) -> None:

@@ -79,11 +79,11 @@ def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
     """Trains until the job ends, the input ends, or `stop` is set.
 
     Returns:
-        Whether it left because of `stop`, and the job continues without it.
+        True if it left because of `stop`, and the job continues without it.
 
     Raises:
-        ParamserveError: The chief or the model never came, or training failed; the chief has
-            been told.
+        ParamserveError: The chief or the model never came, or training failed; the chief has been
+            told.
     """
     build = load_build(config.model)
     server = start_server(config.host, config.port)
@@ -162,7 +162,7 @@ class _Worker:
         )
 
     def run(self) -> None:
-        """Trains, then leaves with the reason; a failure is told to the chief and raised.
+        """Trains, then leaves with the reason; a failure is reported to the chief and raised.
 
         Parameters that this process holds stay until the chief has saved them.
         """
@@ -176,7 +176,7 @@ class _Worker:
 
     @property
     def has_to_go(self) -> bool:
-        """Whether this process is asked to end, while the job continues."""
+        """True if this process is asked to end while the job continues."""
         return self._stop.is_set() and not self._heartbeat.stopping.is_set()
 
     def _train_and_leave(self) -> None:
@@ -199,7 +199,7 @@ class _Worker:
                 try:
                     return self._train(self._graphs.take(num_ps, layout))
                 except LayoutChanged as change:
-                    log.info("%s: the graph is built anew", change)
+                    log.info("%s: the graph is built again", change)
                     num_ps, layout = change.num_ps, change.layout
         except JobStopping:
             return pb.LeaveRequest.PREEMPTED if self.has_to_go else pb.LeaveRequest.DONE
@@ -320,7 +320,7 @@ class _Worker:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()
 
     def _handle_answer(self, answer: pb.HeartbeatResponse) -> None:
-        """Does what the chief says with a heartbeat."""
+        """Follows the chief's answer to a heartbeat."""
         if answer.next_num_ps:
             self._graphs.foresee(answer.next_num_ps, answer.next_layout)
         if answer.leave_session and answer.leave_session == self._activity.sessions:

@@ -55,8 +55,8 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         server: This process's TensorFlow server.
         max_wait_secs: Seconds to wait for the model to be ready.
         data_plane: How tensors cross between tasks.
-        cancelled: Whether this worker has to stop.
-        activity: What the worker is at.
+        cancelled: Returns whether this worker has to stop.
+        activity: The record of the worker's activity.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
 
     @property
     def is_left(self) -> bool:
-        """Whether no step can begin any more in the newest session."""
+        """True if no step can begin any more in the newest session."""
         session = self._session
         return session is not None and session.is_left
 

@@ -21,10 +21,10 @@ class TaskUnknown(Exception):
 
 
 class ShardsClient:
-    """Asks the chief for shards, in the name of a task that is registered.
+    """Client that asks the chief for shards, in the name of a registered task.
 
     Args:
-        client: Knows the chief, and who this task is.
+        client: The registered client.
     """
 
     def __init__(self, client: MembershipClient) -> None:
@@ -43,13 +43,13 @@ class ShardsClient:
         """Asks for a shard.
 
         Args:
-            dataset: What the task reads.
-            held: What it reads already: all of it, as the chief takes back the rest.
-            finished: What it is done with.
+            dataset: The dataset that the task reads.
+            held: All leases that it still reads; the chief takes back the others.
+            finished: Its finished leases.
             wait_secs: Seconds for which the chief may wait for a shard.
 
         Raises:
-            ChiefSilent, TaskUnknown: As they say.
+            ChiefSilent, TaskUnknown: See their documentation.
             UsageError: The chief has another dataset.
         """
         request = pb.LeaseRequest(
@@ -72,7 +72,7 @@ class ShardsClient:
         finished: Iterable[pb.FinishedShard],
         timeout_secs: float = CALL_TIMEOUT_SECS,
     ) -> set[int]:
-        """Says what is finished; returns which of the held leases are void.
+        """Reports finished leases; returns those of the held leases that are void.
 
         Raises:
             ChiefSilent, TaskUnknown, UsageError: As `lease`.
@@ -94,8 +94,8 @@ class ShardsClient:
         """Asks for the index of the input's files.
 
         Args:
-            query: Which files, as JSON.
-            index: What this task has counted, where it was told to; else empty.
+            query: The query for files, as JSON.
+            index: This task's index, if the chief told it to count; else empty.
             wait_secs: Seconds for which the chief may wait for the index.
 
         Raises:
@@ -150,7 +150,7 @@ class ShardsClient:
 
     @property
     def _stub(self) -> ShardsStub:
-        """The service of the chief there is now: one that follows may be at another address."""
+        """The service of the present chief; the next one may be at another address."""
         if self._client.address != self._address:
             self._channel.close()
             self._address = self._client.address

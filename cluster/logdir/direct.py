@@ -62,10 +62,10 @@ class DirectLogDirectory:
             raise
 
     def fetch(self, *names: str) -> None:
-        """They are there."""
+        """Does nothing: the files are there."""
 
     def publish(self, *names: str) -> None:
-        """They are there."""
+        """Does nothing: the files are there."""
 
     def release(self, *names: str) -> None:
         """They are the only ones."""

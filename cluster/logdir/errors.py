@@ -6,12 +6,12 @@ import errno
 
 import tensorflow as tf
 
-# What any operation on a log directory may raise.
+# Errors that any operation on a log directory may raise.
 LOGDIR_ERRORS = (tf.errors.OpError, OSError)
 
 
 def remedy_for(error: Exception) -> str:
-    """What helps against an error of a storage, to be put after its message; may be empty."""
+    """Returns a remedy for an error of a storage, to follow its message; may be empty."""
     code = getattr(error, "errno", None)
     if isinstance(error, tf.errors.ResourceExhaustedError) or code in (errno.ENOSPC, errno.EDQUOT):
         return " (free space there, or keep fewer checkpoints)"

@@ -14,8 +14,8 @@ class LogDirectory(Protocol):
     """A log directory.
 
     TensorFlow writes and reads under `directory`, which is the log directory itself or a place on
-    this machine; `publish` and `fetch` see to it that both have the same files. Every method may
-    raise one of `LOGDIR_ERRORS`.
+    this machine; `publish` and `fetch` keep both in step. Every method may raise one of
+    `LOGDIR_ERRORS`.
 
     Attributes:
         logdir: The log directory, as it was named.
@@ -25,7 +25,7 @@ class LogDirectory(Protocol):
 
     @property
     def directory(self) -> str:
-        """Where TensorFlow writes and reads in this process."""
+        """The directory in which TensorFlow writes and reads in this process."""
 
     def prepare(self) -> None:
         """Creates the log directory, if it is not there."""
@@ -52,7 +52,7 @@ class LogDirectory(Protocol):
         """`directory` need not keep these published files."""
 
     def remove(self, *names: str) -> None:
-        """Removes files or folders, in this order; one that does not exist is no error."""
+        """Removes files or folders, in this order; a missing one is no error."""
 
     def move(self, name: str, folder: str) -> None:
         """Moves a file into a folder of the log directory, which is created if need be."""
@@ -62,14 +62,14 @@ class LogDirectory(Protocol):
 
 
 def open_logdir(logdir: str | LogDirectory) -> LogDirectory:
-    """Returns the storage behind a path or a URL; a storage is returned as it is.
+    """Returns the log directory behind a path or a URL; a `LogDirectory` is returned unchanged.
 
     Args:
         logdir: A path, a URL of a file system that TensorFlow has (`gs://`), or a URL of one that
             fsspec has (`s3://`, `abfs://`, `sftp://`).
 
     Raises:
-        UsageError: Nobody knows the URL's scheme, or a package for it is not installed.
+        UsageError: The URL's scheme is unknown, or a package for it is not installed.
     """
     if not isinstance(logdir, str):
         return logdir

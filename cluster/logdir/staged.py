@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class StagedLogDirectory:
     """A log directory behind any URL that fsspec knows.
 
-    TensorFlow writes into a temporary directory of this machine, made at its first use; what is
-    whole there is copied. So nothing in the log directory is ever half a checkpoint.
+    TensorFlow writes into a temporary directory of this machine, made at its first use. Complete
+    files there are copied, so the log directory never has half a checkpoint.
 
     Args:
         logdir: The URL.
@@ -99,7 +99,7 @@ class StagedLogDirectory:
             self._published[name] = self._stamp(name)
 
     def publish(self, *names: str) -> None:
-        """Uploads those of the files that changed since."""
+        """Uploads the files that have changed since."""
         self.prepare()
         for name in names:
             stamp = self._stamp(name)

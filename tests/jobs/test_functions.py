@@ -93,5 +93,5 @@ def test_an_interpreter_and_a_notebook_have_no_file_to_import(filename, place):
 
 
 def test_a_file_that_is_gone_is_none(tmp_path):
-    with pytest.raises(UsageError, match="no file that is there"):
+    with pytest.raises(UsageError, match="no existing file"):
         reference_to(defined_in(str(tmp_path / "gone.py"), __file__=str(tmp_path / "gone.py")))

@@ -29,7 +29,7 @@ def run(model=build):
     Job(model, logdir="runs/job", max_steps=5, launcher="process").run()
 
 """
-REMEDY = 'put what starts the job under `if __name__ == "__main__":`'
+REMEDY = 'put the start of the job under `if __name__ == "__main__":`'
 
 
 @pytest.fixture
