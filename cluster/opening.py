@@ -37,13 +37,13 @@ def open_session(
         config: A `tf.compat.v1.ConfigProto`, or None.
         deadline: How long to wait for the peers.
         make: The kind of session.
-        is_needed: Asked between two attempts; false ends the wait, as when a peer was replaced.
+        is_needed: Called between two attempts; False ends the wait, as after a replacement.
 
     Returns:
         A session that has been in touch with all its peers.
 
     Raises:
-        tf.errors.DeadlineExceededError: The wait ran out; the message names who was silent.
+        tf.errors.DeadlineExceededError: The wait ran out; the message names the silent peers.
         tf.errors.AbortedError, tf.errors.UnavailableError: The session is no longer needed.
         tf.errors.OpError: The peers refused, for example the graph or the configuration.
     """
@@ -79,12 +79,12 @@ def open_ready_session(
         target: Master string, see `open_session`.
         graph: The graph to run.
         config: A `tf.compat.v1.ConfigProto`, or None.
-        make_ready: Called with each new session; what it raises closes that session.
+        make_ready: Called with each new session; its errors close that session.
         deadline: How long to wait.
 
     Raises:
         tf.errors.DeadlineExceededError: The wait ran out.
-        Exception: What `make_ready` raised, other than the loss of a peer.
+        Exception: The error of `make_ready`, other than the loss of a peer.
     """
     pauses = growing_pauses()
     while True:
@@ -111,7 +111,7 @@ def _contact(
     make: type[BoundedCloseSession],
     is_needed: Callable[[], bool],
 ) -> BoundedCloseSession:
-    """Opens a session and has it speak to its peers, which it otherwise does at its first run."""
+    """Opens a session and contacts its peers, which it would otherwise do at its first run."""
     session = make(target, graph, config)
     # Making a callable sends the graph. `list_devices` would do, but it holds the interpreter lock.
     call = call_in_background("session-opener", lambda: session.make_callable([]))

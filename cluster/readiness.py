@@ -22,12 +22,12 @@ def find_missing(session: tf.compat.v1.Session, ready_op: Any, deadline: Deadlin
 
     Args:
         session: The session to ask.
-        ready_op: Gives the names of what is not initialized, a string tensor of shape [n]; None is
+        ready_op: Gives the names of uninitialized variables, a string tensor of shape [n]; None is
             always ready.
         deadline: How long to wait for the answer.
 
     Returns:
-        What is missing, or None when nothing is.
+        The missing parts, or None if there are none.
 
     Raises:
         tf.errors.DeadlineExceededError: No answer came.
@@ -51,7 +51,7 @@ def find_missing(session: tf.compat.v1.Session, ready_op: Any, deadline: Deadlin
 
 
 def _describe_places(graph: tf.Graph, names: list[str]) -> str:
-    """Names variables and their devices: one that is not where the chief has it stays empty."""
+    """Names variables and their devices; one on another device than in the chief stays empty."""
     devices = {name: _device_of(graph, name) for name in names}
     if not any(devices.values()):
         return ", ".join(names)
@@ -72,7 +72,7 @@ def run_local_init(
     """Initializes this task's own variables and tables, if the shared ones are ready for it.
 
     Returns:
-        What is missing for it, or None when it was done.
+        The missing parts, or None when it is done.
     """
     if scaffold.local_init_op is None:
         return None
@@ -95,10 +95,10 @@ def wait_until_ready(
         session: A session of the same cluster.
         scaffold: The model's finalized scaffold.
         deadline: How long to wait.
-        poll_secs: Seconds between the first two looks; later ones are up to 1 s apart.
+        poll_secs: Seconds between the first two checks; later ones are up to 1 s apart.
 
     Raises:
-        tf.errors.DeadlineExceededError: The wait ran out; the message says what was missing.
+        tf.errors.DeadlineExceededError: The wait ran out; the message names the missing parts.
     """
 
     def poll(look: Callable[[], str | None]) -> None:
@@ -119,6 +119,6 @@ def _run_options(deadline: Deadline) -> Any:
     remaining_secs = deadline.remaining_secs()
     if math.isinf(remaining_secs):
         return None
-    # The last look comes when the wait is over, and has to have time for its answer all the same.
+    # The last check comes when the wait is over, and needs time for its answer as well.
     timeout_secs = max(remaining_secs, _MIN_ANSWER_SECS)
     return tf.compat.v1.RunOptions(timeout_in_ms=int(timeout_secs * 1000))
