@@ -86,6 +86,12 @@ class ChiefMetrics:
             "Tokens issued again for workers that left or were silent",
             registry=registry,
         )
+        self.loop_lag_seconds = Histogram(
+            "paramserve_control_loop_lag_seconds",
+            "Delay of the control server's event loop, four times a second",
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0),
+            registry=registry,
+        )
         self._examples_seen: int | None = None
         self._preemptions_seen: dict[str, int] = {}
         self.show_preemptions({"ps": 0, "worker": 0})
@@ -147,6 +153,10 @@ class ChiefMetrics:
     def show_resize(self, secs: float) -> None:
         """Counts how long steps stood still for a move."""
         self.resize_seconds.observe(secs)
+
+    def show_loop_lag(self, secs: float) -> None:
+        """Takes over by how much the control server is late."""
+        self.loop_lag_seconds.observe(secs)
 
     def show_saved(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint that was just written."""

@@ -167,6 +167,7 @@ class _Chief:
                 self._state.ledger, self._membership, self._state.holds, self._file_counts
             ),
             config.host,
+            on_beat=self._metrics.show_loop_lag,
         )
         self._server: TensorFlowServer = start_server(
             config.host, config.tensorflow_port, "--tensorflow-port"

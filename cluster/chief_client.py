@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from ..protos import membership_pb2 as pb
 from ..protos.membership_pb2_grpc import MembershipStub
 from .access import CHANNEL_OPTIONS
 from .address import parse_address
+from .applicant import Applicant
 from .spec import ClusterView, Member, Role, Task
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class MembershipClient:
     Example::
 
         client = MembershipClient("localhost:7077")
-        client.register(Role.WORKER, address=server.address, max_wait_secs=60.0)
+        applicant = Applicant(Role.WORKER, server.address, new_incarnation())
+        client.register(applicant, max_wait_secs=60.0)
         view = client.await_ready(min_generation=1, max_wait_secs=600.0)
     """
 
@@ -107,17 +109,7 @@ class MembershipClient:
         return self._registration
 
     def register(
-        self,
-        role: Role,
-        *,
-        address: str,
-        incarnation: str,
-        max_wait_secs: float,
-        index: int | None = None,
-        metrics_address: str = "",
-        pid: int = 0,
-        spare: bool = False,
-        stop: threading.Event | None = None,
+        self, applicant: Applicant, *, max_wait_secs: float, stop: threading.Event | None = None
     ) -> Registration:
         """Joins the job, waiting for the chief and for a place in it.
 
@@ -127,28 +119,16 @@ class MembershipClient:
             JobFailed: The chief refused.
             JobStopping: The job is ending, or `stop` was set meanwhile.
         """
-        request = pb.RegisterRequest(
-            role=role,
-            index=index,
-            address=address,
-            incarnation=incarnation,
-            metrics_address=metrics_address,
-            pid=pid,
-            spare=spare,
-        )
-        deadline = time.monotonic() + max_wait_secs
-        reply = self._register(request, deadline, max_wait_secs, stop or threading.Event())
+        request = pb.RegisterRequest(**asdict(applicant))
+        reply = self._register(request, max_wait_secs, stop or threading.Event())
         task = Task(Role(reply.task.role), reply.task.index)
-        self._registration = Registration(task, incarnation, reply.job)
+        self._registration = Registration(task, applicant.incarnation, reply.job)
         return self._registration
 
     def _register(
-        self,
-        request: pb.RegisterRequest,
-        deadline: float,
-        max_wait_secs: float,
-        stop: threading.Event,
+        self, request: pb.RegisterRequest, max_wait_secs: float, stop: threading.Event
     ) -> pb.RegisterResponse:
+        deadline = time.monotonic() + max_wait_secs
         last = "nothing listens there"
         while not stop.is_set():
             left = deadline - time.monotonic()

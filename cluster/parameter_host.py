@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from ..protos import membership_pb2 as pb
+from .applicant import Applicant
 from .chief_client import MembershipClient
 from .heartbeat import Heartbeat
 from .notice import leave_on_notice
@@ -47,15 +48,8 @@ class ParameterHost:
             JobFailed: The chief refused.
             JobStopping: The job is ending, or `stop` was set meanwhile.
         """
-        task = self._client.register(
-            Role.PS,
-            address=address,
-            incarnation=incarnation,
-            max_wait_secs=self._max_wait_secs,
-            index=index,
-            pid=os.getpid(),
-            stop=stop,
-        ).task
+        applicant = Applicant(Role.PS, address, incarnation, index=index, pid=os.getpid())
+        task = self._client.register(applicant, max_wait_secs=self._max_wait_secs, stop=stop).task
         self._heartbeat.start()
         log.info("%s is held here, on %s", task, address)
         return task

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from prometheus_client import Gauge
 
 from ..protos import membership_pb2 as pb
+from .applicant import Applicant
 from .chief_client import JobStopping, MembershipClient, new_incarnation
 from .heartbeat import Heartbeat
 from .metrics import MetricsServer, make_registry
@@ -67,17 +68,16 @@ def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -
     )
     client = MembershipClient(config.chief)
     try:
-        registration = client.register(
+        applicant = Applicant(
             Role.PS,
             address=server.address,
             incarnation=config.incarnation,
-            max_wait_secs=config.max_wait_secs,
             index=config.index,
             metrics_address=metrics.address,
             pid=os.getpid(),
             spare=config.spare,
-            stop=stop,
         )
+        registration = client.register(applicant, max_wait_secs=config.max_wait_secs, stop=stop)
     except JobStopping:
         return stop.is_set()
     log.info("%s serves on %s", registration.task, server.address)

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..cluster.applicant import Applicant
 from ..cluster.chief_client import JobStopping, MembershipClient, Registration, new_incarnation
 from ..cluster.heartbeat import Heartbeat
 from ..cluster.logdir.interface import is_direct
@@ -91,16 +92,15 @@ def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
     metrics_server = MetricsServer(metrics_registry, config.host, config.metrics_port)
     client = MembershipClient(config.chief)
     try:
-        registration = client.register(
+        applicant = Applicant(
             Role.WORKER,
             address=server.address,
             incarnation=config.incarnation,
-            max_wait_secs=config.max_wait_secs,
             index=config.index,
             metrics_address=metrics_server.address,
             pid=os.getpid(),
-            stop=stop,
         )
+        registration = client.register(applicant, max_wait_secs=config.max_wait_secs, stop=stop)
         metrics = WorkerMetrics(metrics_registry)
         worker = _Worker(build, config, client, registration, server, metrics, stop)
         worker.run()

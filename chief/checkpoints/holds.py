@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from ...cluster.spec import Task
+from ..changes import Changes
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ class Holds:
         self._workers = workers
         self._number = 0
         self._is_held = False
-        self._answers: dict[tuple[Task, str], int] = {}
         self._watching: Counter[tuple[Task, str]] = Counter()
+        self._unanswered: set[tuple[Task, str]] = set()
         self._one = threading.Lock()
-        self.changed = threading.Condition(threading.RLock())
+        self.changed = Changes()
 
     @property
     def is_held(self) -> bool:
@@ -70,6 +71,7 @@ class Holds:
                 with self.changed:
                     self._number += 1
                     self._is_held = True
+                    self._unanswered = set(self._watching)
                     self.changed.notify_all()
                     is_held = self._await_answers(timeout_secs, given_up)
                 yield is_held
@@ -78,42 +80,34 @@ class Holds:
                     self._is_held = False
                     self.changed.notify_all()
 
-    def watch(
-        self, task: Task, incarnation: str, is_active: Callable[[], bool], every_secs: float
-    ) -> Iterator[tuple[int, bool]]:
-        """Yields the number of the newest hold, and whether it lasts, at each change and beat.
+    def begin_watching(self, task: Task, incarnation: str) -> None:
+        """Notes that a worker hears of holds from now on, the one that lasts included."""
+        with self.changed:
+            self._watching[task, incarnation] += 1
+            self._unanswered.add((task, incarnation))
 
-        Args:
-            task: Who watches.
-            incarnation: Which life of it.
-            is_active: Whether it still does.
-            every_secs: Seconds between two when nothing changes.
-        """
+    def end_watching(self, task: Task, incarnation: str) -> None:
+        """Notes that a worker hears of holds no more."""
         life = (task, incarnation)
         with self.changed:
-            self._watching[life] += 1
-        try:
-            while is_active():
-                now = self._now
-                yield now
-                with self.changed:
-                    if self._now == now:
-                        self.changed.wait(every_secs)
-        finally:
-            with self.changed:
-                self._watching[life] -= 1
+            self._watching[life] -= 1
+            if self._watching[life] <= 0:
+                del self._watching[life]
+                self._unanswered.discard(life)
                 self.changed.notify_all()
 
     def answer(self, task: Task, incarnation: str, number: int) -> None:
         """Notes that a worker makes no step until a hold is over."""
         with self.changed:
-            self._answers[task, incarnation] = number
-            self.changed.notify_all()
+            if number == self._number:
+                self._unanswered.discard((task, incarnation))
+                if not self._unanswered:
+                    self.changed.notify_all()
 
     @property
-    def _now(self) -> tuple[int, bool]:
-        with self.changed:
-            return self._number, self._is_held
+    def now(self) -> tuple[int, bool]:
+        """The number of the newest hold, and whether it lasts."""
+        return self._number, self._is_held
 
     def _await_answers(self, timeout_secs: float, given_up: Callable[[], bool]) -> bool:
         """Whether all have answered; the lock is held."""
@@ -129,9 +123,5 @@ class Holds:
             self.changed.wait(min(left, LOOK_SECS))
         return True
 
-    def _late(self) -> list[tuple[Task, str]]:
-        return [
-            life
-            for life in self._workers()
-            if self._watching[life] > 0 and self._answers.get(life) != self._number
-        ]
+    def _late(self) -> set[tuple[Task, str]]:
+        return self._unanswered & self._workers() if self._unanswered else set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from ...errors import UsageError, WaitTimeout
 from ...model.input.file_access import NothingFound
 from ...model.input.file_index import FileIndex, FileQuery, count_files, describe_changes
 from ...reasons import reason_of
+from ..changes import Changes
 from ..membership.membership import Membership
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class FileCounts:
         self._indexes: dict[FileQuery, FileIndex] = {}
         # What workers have to count, and which of them does.
         self._counters: dict[FileQuery, tuple[Task, str] | None] = {}
-        self._changed = threading.Condition()
+        self.changed = Changes()
 
     def find(self, query: FileQuery) -> FileIndex:
         """The index of the files that all tasks train on.
@@ -64,7 +64,7 @@ class FileCounts:
             UsageError: There are none, one is damaged, or they are not those of the checkpoint.
             WaitTimeout: There are none here, and no worker has counted them in time.
         """
-        with self._changed:
+        with self.changed:
             if query in self._indexes:
                 return self._indexes[query]
         kept = self._read(query)
@@ -81,9 +81,9 @@ class FileCounts:
         if changes:
             log.warning("files have changed since they were counted: %s", changes)
         self._write(query, index)
-        with self._changed:
+        with self.changed:
             self._indexes[query] = index
-            self._changed.notify_all()
+            self.changed.notify_all()
         return index
 
     def find_here(self, query: FileQuery) -> FileIndex:
@@ -96,45 +96,39 @@ class FileCounts:
         self._write(query, index)
         return index
 
-    def answer(
-        self, query: FileQuery, task: Task, incarnation: str, wait_secs: float
-    ) -> FileIndex | bool:
+    def answer(self, query: FileQuery, task: Task, incarnation: str) -> FileIndex | bool:
         """Answers a worker: with the index, or whether it is to count.
 
         Args:
             query: What it asks for.
             task: Who asks.
             incarnation: Which life of it.
-            wait_secs: Seconds to wait for the index.
         """
-        deadline = time.monotonic() + wait_secs
-        with self._changed:
-            while query not in self._indexes:
-                if query in self._counters and not self._is_counted(query):
-                    self._counters[query] = (task, incarnation)
-                    return True
-                if (left := deadline - time.monotonic()) <= 0:
-                    return False
-                self._changed.wait(left)
-            return self._indexes[query]
+        with self.changed:
+            if query in self._indexes:
+                return self._indexes[query]
+            is_to_count = query in self._counters and not self._is_counted(query)
+            if is_to_count:
+                self._counters[query] = (task, incarnation)
+            return is_to_count
 
     def take(self, query: FileQuery, index: FileIndex) -> None:
         """Takes what a worker has counted."""
-        with self._changed:
+        with self.changed:
             self._indexes.setdefault(query, index)
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def _is_counted(self, query: FileQuery) -> bool:
         """Whether a worker that lives is counting."""
         counter = self._counters[query]
-        records = self._membership.records()
-        return any((r.task, r.incarnation) == counter and r.is_alive for r in records)
+        record = self._membership.find_life(*counter) if counter is not None else None
+        return record is not None and record.is_alive
 
     def _await_worker(self, query: FileQuery, missing: NothingFound) -> FileIndex:
         log.info("%s: a worker is to count the records", missing)
         self._say("no file of the input is on the chief's host: a worker counts the records")
         deadline = time.monotonic() + self._max_wait_secs
-        with self._changed:
+        with self.changed:
             self._counters[query] = None
             while query not in self._indexes:
                 if self._is_interrupted():
@@ -144,7 +138,7 @@ class FileCounts:
                         f"max_wait_secs={self._max_wait_secs:g} ran out: {missing}, and no worker "
                         "has counted the records of the input"
                     )
-                self._changed.wait(_LOOK_SECS)
+                self.changed.wait(_LOOK_SECS)
             self._say("")
             return self._indexes[query]
 

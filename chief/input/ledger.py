@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from ...cluster.spec import Task
 from ...errors import UsageError
 from ...model.input.shard_plan import InputPlan
+from ..changes import Changes
 from .closed_leases import Closed, ClosedLeases
 from .failures import Failures, SetAside
 from .leases import Finished, Grant, Held, LedgerProgress, NoDataset
@@ -84,7 +84,7 @@ class ShardLedger:
         self._readers = Readers(clock)
         self._adopt_until = -float("inf")
         self._repeated = 0
-        self.changed = threading.Condition(threading.RLock())
+        self.changed = Changes()
 
     # -- what the chief does
 
@@ -193,7 +193,6 @@ class ShardLedger:
         incarnation: str,
         *,
         held: Sequence[Grant] = (),
-        wait_secs: float = 0.0,
     ) -> Grant | None:
         """Gives a task a shard to read; None if there is none now, or none any more.
 
@@ -201,23 +200,17 @@ class ShardLedger:
             task: Who asks.
             incarnation: Which life of it.
             held: What it reads already.
-            wait_secs: Seconds to wait for one.
 
         Raises:
             NoDataset: Nothing was declared.
         """
-        deadline = time.monotonic() + wait_secs
         with self.changed:
             self._declared()
             self._adopt(task, incarnation, held)
             self._drop_unknown(task, incarnation, {each.lease for each in held})
-            while True:
-                grant = self._deal(task, incarnation)
-                self._readers.note_request(task, is_granted=grant is not None)
-                left = deadline - time.monotonic()
-                if grant is not None or left <= 0 or self.is_exhausted:
-                    return grant
-                self.changed.wait(left)
+            grant = self._deal(task, incarnation)
+            self._readers.note_request(task, is_granted=grant is not None)
+            return grant
 
     def starved(self, secs: float) -> set[Task]:
         """Tasks that read nothing, and have asked for a shard for so many seconds in vain.

@@ -1,4 +1,4 @@
-"""The generations of a job's tasks: views of the parameter servers, and readiness.
+"""Who trains when: readiness of the model, sessions of workers, and dismissals.
 
 Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -6,124 +6,80 @@ Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from ...cluster.spec import ClusterView, Member, Role, Task
+from ...cluster.spec import ClusterView, Role, Task
 from ...errors import WaitTimeout
-from .registry import JobClosed, Registry
+from .registry import JobClosed
 from .tasks import TaskRecord, TaskState
+from .views import Views
 
 _LEFT_WELL = (TaskState.DONE, TaskState.END_OF_INPUT)
 
 
-class Membership(Registry):
-    """The tasks of a job and the generation they are in; see `Registry`.
+@dataclass(frozen=True)
+class Wanted:
+    """The model that a task waits for.
 
-    Args:
-        num_ps: Places of parameter servers.
-        lease_secs: Seconds after which a silent task is taken as gone.
-        ps_on_workers: Whether workers hold the parameters, for the words of `missing`.
-        clock: Seconds from any origin.
-        stood_still_secs: Gives the seconds for which this process stood still so far.
+    Attributes:
+        min_generation: The oldest generation of use to the caller.
+        lost_generation: The generation in which the caller's session broke; 0: none did. If it
+            is this one, nothing is ready until the chief has looked (`cleared`).
+        before_ready: Whether to wait for the servers of a later generation only, and not until
+            the model is initialized there; the caller asks again for that.
+        task: Who asks, and has no session now.
     """
 
-    def __init__(
-        self,
-        *,
-        num_ps: int,
-        lease_secs: float,
-        ps_on_workers: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        stood_still_secs: Callable[[], float] = lambda: 0.0,
-    ) -> None:
-        super().__init__(
-            num_ps=num_ps, lease_secs=lease_secs, clock=clock, stood_still_secs=stood_still_secs
-        )
-        self._ps_on_workers = ps_on_workers
-        self._generation = 0
-        self._layout = 0
-        self._view: ClusterView | None = None
-        self._ready_generation = 0
-        self._suspected = False
-        self._over = 0
+    min_generation: int
+    lost_generation: int = 0
+    before_ready: bool = False
+    task: Task | None = None
+
+
+class Membership(Views):
+    """The tasks of a job, their generation, and who may train in it; see `Views`."""
+
+    _ready_generation = 0
+    _suspected = False
+    _dismissals = 0
 
     # -- what tasks ask for
 
-    def await_ready(
-        self,
-        min_generation: int,
-        timeout_secs: float,
-        *,
-        lost_generation: int = 0,
-        before_ready: bool = False,
-        task: Task | None = None,
-    ) -> ClusterView | None:
-        """Waits until a generation of at least `min_generation` is ready; None when time ran out.
+    def note_wanted(self, wanted: Wanted) -> None:
+        """Notes that a task begins to wait: it has no session, and may suspect a server."""
+        with self.changed:
+            if (record := self._waiting(wanted)) is not None:
+                record.session_generation = 0
+            if wanted.lost_generation and wanted.lost_generation == self._ready_generation:
+                self._suspected = True
+            self.changed.notify_all()
 
-        Args:
-            min_generation: The oldest generation of use to the caller.
-            timeout_secs: How long to wait.
-            lost_generation: The generation in which the caller's session broke; 0: none did. If it
-                is this one, nothing is ready until the chief has looked (`cleared`).
-            before_ready: Whether to wait for the servers of a later generation only, and not until
-                the model is initialized there; the caller asks again for that.
-            task: Who asks, and has no session now.
+    def find_ready(self, wanted: Wanted) -> ClusterView | None:
+        """Returns the view that a task waits for; None while there is none.
 
         Raises:
             JobClosed: The job is ending.
         """
         with self.changed:
-            record = self._places.get(task) if task is not None else None
-            if record is not None:
-                record.session_generation = 0
-            if lost_generation and lost_generation == self._ready_generation:
-                self._suspected = True
-            self.changed.notify_all()
-            early_generation = max(min_generation, lost_generation + 1)
-
-            def found() -> ClusterView | None:
-                if (
-                    before_ready
-                    and self._view is not None
-                    and self._view.generation >= early_generation
-                ):
-                    return self._view
-                return self._view if self._is_ready(min_generation) else None
-
-            self.changed.wait_for(
-                lambda: self._is_over_for(record) or found() is not None, timeout=timeout_secs
-            )
+            record = self._waiting(wanted)
             if self._is_over_for(record):
                 raise JobClosed("the job is ending")
-            if record is not None and not before_ready and found() is not None:
+            if self._is_early(wanted):
+                return self._view
+            if not self._is_ready(wanted.min_generation):
+                return None
+            if record is not None and not wanted.before_ready:
                 record.session_generation = self._generation
-            return found()
+            return self._view
 
-    def await_over(self, generation: int, timeout_secs: float) -> int:
-        """Waits until a generation above `generation` is over, and returns the newest that is."""
-        with self.changed:
-            self.changed.wait_for(lambda: self._over > generation, timeout=timeout_secs)
-            return self._over
+    @property
+    def readiness(self) -> object:
+        """A value that changes when the answer of `find_ready` may change."""
+        view, ready, stopping = self._view, self._ready_generation, tuple(self._stopping)
+        return view, ready, self._suspected, stopping, self._dismissals
 
     # -- what the chief does
-
-    def adopt(
-        self, generation: int, records: list[TaskRecord], num_ps: int | None = None, layout: int = 0
-    ) -> bool:
-        """Takes over the tasks of an earlier chief, with a whole lease each.
-
-        Returns:
-            Whether its generation continues: all parameter servers were there.
-        """
-        with self.changed:
-            self._places.num_ps, self._layout = num_ps or self.num_ps, layout
-            for record in records:
-                record.heard = self._clock()
-                record.session_generation = generation if record.task.role is Role.WORKER else 0
-                self._places.put(record)
-            self._generation = generation - 1
-            self._renew_view()
-            return self._view is not None
 
     def leave_session(self, task: Task, incarnation: str, number: int) -> None:
         """Makes a worker open a new session, if its session still has this number."""
@@ -194,42 +150,14 @@ class Membership(Registry):
             self.changed.wait_for(lambda: not late(), timeout=timeout_secs)
             return late()
 
-    def renew_generation(self) -> None:
-        """Starts a new generation with the same parameter servers, whose state is not used."""
-        with self.changed:
-            self._renew_view()
-
-    def candidates(self, num_ps: int) -> tuple[Member, ...] | None:
-        """The servers for another number of places: those of the view, then spares.
-
-        Returns:
-            The servers; None while there are too few of them, or one of the view is lost.
-        """
-        with self.changed:
-            if self._view is None:
-                return None
-            free = [Member(r.address, r.incarnation) for r in self._places.spares()]
-            servers = (*self._view.ps, *free)[:num_ps]
-            return servers if len(servers) == num_ps else None
-
-    def resize(self, servers: Sequence[Member]) -> None:
-        """Begins a generation in which the model is spread over other servers; see `candidates`.
-
-        A spare takes the place in which it is listed, and a server that is not listed any more is
-        dismissed. One that was lost meanwhile is missing in its place.
-        """
-        with self.changed:
-            self._places.resize(servers)
-            self._layout += 1
-            self._renew_view()
-            self._fill_places()
-
     def dismiss(self, role: Role, above: int) -> None:
         """Tells the tasks of a role from an index on to leave, while the job continues."""
         with self.changed:
             for record in self.up(role):
-                record.is_dismissed |= record.task.index >= above
-            self.changed.notify_all()
+                if record.task.index >= above and not record.is_dismissed:
+                    record.is_dismissed = True
+                    self._dismissals += 1
+                    self.changed.notify_all()
 
     def reopen(self) -> None:
         """Takes back that tasks were told to end: what they had made is lost, and needs them again.
@@ -242,30 +170,16 @@ class Membership(Registry):
                 if is_missed and record.state in _LEFT_WELL:
                     record.state = TaskState.LOST
                     record.error = "the model went back to an earlier point after it had left"
+                    self._places.note_gone(record)
             self._stopping.clear()
             self.changed.notify_all()
 
     # -- what is asked of it
 
-    @property
-    def generation(self) -> int:
-        """The newest generation; 0 before all parameter servers have come for the first time."""
-        return self._generation
-
-    @property
-    def view(self) -> ClusterView | None:
-        """The parameter servers of the newest generation; None while one is missing."""
-        return self._view
-
-    @property
-    def num_ps(self) -> int:
-        """Places of parameter servers."""
-        return self._places.num_ps
-
-    @property
-    def layout(self) -> int:
-        """Counts the changes of `num_ps`."""
-        return self._layout
+    def is_first_up(self, task: Task) -> bool:
+        """Whether no task of its role with a lower index is up, and it is."""
+        first = self._places.first_up(task.role)
+        return first is not None and first.task == task
 
     def session_to_leave(self, task: Task) -> int:
         """The number of the session that a worker should give up; 0: none."""
@@ -286,6 +200,18 @@ class Membership(Registry):
 
     # -- inner workings; the lock is held
 
+    def _waiting(self, wanted: Wanted) -> TaskRecord | None:
+        return self._places.get(wanted.task) if wanted.task is not None else None
+
+    def _is_early(self, wanted: Wanted) -> bool:
+        """Whether a caller that can do with servers alone has new ones."""
+        early_generation = max(wanted.min_generation, wanted.lost_generation + 1)
+        return (
+            wanted.before_ready
+            and self._view is not None
+            and self._view.generation >= early_generation
+        )
+
     def _is_over_for(self, record: TaskRecord | None) -> bool:
         return bool(self._stopping) or (record is not None and record.is_dismissed)
 
@@ -296,31 +222,3 @@ class Membership(Registry):
             and self._view.generation >= min_generation
             and not self._suspected
         )
-
-    def _joined(self, record: TaskRecord) -> None:
-        if record.state is TaskState.SPARE:
-            self._fill_places()
-        elif record.task.role is Role.PS:
-            self._renew_view()
-
-    def _gone(self, record: TaskRecord) -> None:
-        is_in_view = record.task.role is Role.PS and record.task.index < self.num_ps
-        if is_in_view and not self._stopping:
-            self._view = None
-            self._over = self._generation
-            self._fill_places()
-        super()._gone(record)
-
-    def _fill_places(self) -> None:
-        if self._places.fill():
-            self._renew_view()
-
-    def _renew_view(self) -> None:
-        servers = self.up(Role.PS)
-        if len(servers) < self.num_ps:
-            self._view = None
-            return
-        self._generation += 1
-        members = tuple(Member(r.address, r.incarnation) for r in servers)
-        self._view = ClusterView(self._generation, members, self._layout)
-        self.changed.notify_all()

@@ -59,12 +59,9 @@ class Notices:
                 self._deadlines[incarnation] = Deadline.after(grace_secs, self._clock)
                 self._membership.changed.notify_all()
 
-    def await_release(self, task: Task, incarnation: str, timeout_secs: float) -> bool:
-        """Waits until a task that gave notice is let go; false when time ran out."""
-        with self._membership.changed:
-            return self._membership.changed.wait_for(
-                lambda: self._find(task, incarnation) is None, timeout=timeout_secs
-            )
+    def is_released(self, task: Task, incarnation: str) -> bool:
+        """Whether a life of a task may go, or has gone."""
+        return self._find(task, incarnation) is None
 
     def pending(self) -> list[Notice]:
         """The parameter servers that are up, and have to go."""
@@ -87,8 +84,8 @@ class Notices:
 
     def _find(self, task: Task, incarnation: str) -> TaskRecord | None:
         """A life that is still in the job; a spare may be another task by now."""
-        same = (r for r in self._membership.alive(task.role) if r.incarnation == incarnation)
-        return next(same, None)
+        record = self._membership.find_life(task, incarnation)
+        return record if record is not None and record.is_alive else None
 
     def _holds_the_model(self, record: TaskRecord) -> bool:
         """Before the first generation there is no model."""

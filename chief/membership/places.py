@@ -6,6 +6,7 @@ the first `num_ps`, takes a place by being listed there.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 
 from ...cluster.spec import Member, Role, Task
@@ -43,6 +44,11 @@ class Places:
         self.num_ps = num_ps
         self._age = age
         self._tasks: dict[Task, TaskRecord] = {}
+        # What one process is in the job; and the tasks of each role, by index.
+        self._lives: dict[str, tuple[TaskRecord, ...]] = {}
+        self._ordered: dict[Role, list[TaskRecord]] = {role: [] for role in sorted(Role)}
+        # No lower index of a role is free.
+        self._lowest: dict[Role, int] = dict.fromkeys(Role, 0)
 
     def get(self, task: Task) -> TaskRecord | None:
         """The newest life of a task."""
@@ -50,11 +56,30 @@ class Places:
 
     def put(self, record: TaskRecord) -> None:
         """Gives a life its place; one that had it before is forgotten."""
+        self._drop(record.task)
         self._tasks[record.task] = record
+        self._lives[record.incarnation] = (*self._lives.get(record.incarnation, ()), record)
+        ordered = self._ordered[record.task.role]
+        ordered.insert(bisect_left(ordered, record.task.index, key=_index), record)
+
+    def note_gone(self, record: TaskRecord) -> None:
+        """Notes that the place of a task may be free."""
+        role, index = record.task.role, record.task.index
+        self._lowest[role] = min(self._lowest[role], index)
 
     def records(self, role: Role | None = None) -> list[TaskRecord]:
         """The newest life of every task, by role and index."""
-        return [r for t, r in sorted(self._tasks.items()) if role in (None, t.role)]
+        if role is not None:
+            return list(self._ordered[role])
+        return [record for ordered in self._ordered.values() for record in ordered]
+
+    def first_up(self, role: Role) -> TaskRecord | None:
+        """The task of a role that has the lowest index of those that are up."""
+        return next((r for r in self._ordered[role] if r.state is TaskState.UP), None)
+
+    def of_life(self, incarnation: str) -> tuple[TaskRecord, ...]:
+        """All that one process is in the job."""
+        return self._lives.get(incarnation, ())
 
     def up(self, role: Role | None = None) -> list[TaskRecord]:
         """The tasks that are up."""
@@ -66,7 +91,7 @@ class Places:
 
     def asking_again(self, role: Role, index: int | None, incarnation: str) -> TaskRecord | None:
         """The record of a task that asks again, because the answer to its first call was lost."""
-        same = (r for r in self.alive(role) if r.incarnation == incarnation)
+        same = (r for r in self.of_life(incarnation) if r.task.role is role and r.is_alive)
         return next((r for r in same if index in (None, r.task.index)), None)
 
     def life(self, task: Task, incarnation: str) -> TaskRecord | None:
@@ -74,7 +99,7 @@ class Places:
         record = self._tasks.get(task)
         if record is not None and record.incarnation == incarnation:
             return record
-        same = (r for r in self.records(task.role) if r.incarnation == incarnation)
+        same = (r for r in self.of_life(incarnation) if r.task.role is task.role)
         return next(same, None)
 
     def find_place(self, role: Role, index: int | None, incarnation: str) -> Task:
@@ -96,8 +121,10 @@ class Places:
                     [held],
                 )
             return Task(role, index)
-        taken = {r.task.index for r in self.records(role) if r.state not in _FREE_AGAIN}
-        free = next(i for i in range(len(taken) + 1) if i not in taken)
+        free = self._lowest[role]
+        while (held := self._tasks.get(Task(role, free))) and held.state not in _FREE_AGAIN:
+            free += 1
+        self._lowest[role] = free
         if role is Role.PS and free >= self.num_ps:
             raise TaskHeld(f"all {self.num_ps} parameter servers are there already", self.up(role))
         return Task(role, free)
@@ -121,7 +148,7 @@ class Places:
             if held is None or held.is_alive or not spares:
                 continue
             spare, has_filled = spares[0], True
-            del self._tasks[spare.task]
+            self._drop(spare.task)
             spare.task, spare.state = held.task, TaskState.UP
             self.put(spare)
         return has_filled
@@ -130,7 +157,8 @@ class Places:
         """Gives the places to other servers; those that have none any more are dismissed."""
         lives = {record.incarnation: record for record in self.records(Role.PS)}
         for record in lives.values():
-            del self._tasks[record.task]
+            self._drop(record.task)
+        self._lowest[Role.PS] = 0
         self.num_ps = len(servers)
         for index, member in enumerate(servers):
             record = lives.pop(member.incarnation)
@@ -155,7 +183,22 @@ class Places:
                 )
                 yield f"{name} ({place})"
 
+    def _drop(self, task: Task) -> None:
+        record = self._tasks.pop(task, None)
+        if record is None:
+            return
+        left = tuple(r for r in self._lives[record.incarnation] if r is not record)
+        self._lives[record.incarnation] = left
+        if not left:
+            del self._lives[record.incarnation]
+        ordered = self._ordered[task.role]
+        del ordered[bisect_left(ordered, task.index, key=_index)]
+
     def _check_index(self, role: Role, index: int) -> None:
         if index < 0 or (role is Role.PS and index >= self.num_ps):
             limit = f" below {self.num_ps} (--ps)" if role is Role.PS else ""
             raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")
+
+
+def _index(record: TaskRecord) -> int:
+    return record.task.index

@@ -5,13 +5,15 @@ Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a 
 
 from __future__ import annotations
 
-import threading
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
 
+from ...cluster.applicant import Applicant
 from ...cluster.spec import Role, Task
 from ...protos import membership_pb2 as pb
+from ..changes import Changes
 from .places import Places
 from .tasks import LEFT, TaskRecord, TaskState
 
@@ -28,7 +30,7 @@ class Registry:
     """The tasks of a job and their leases.
 
     Every method may be called from any thread. `changed` is notified whenever something that a
-    waiter may wait for has changed.
+    waiter may wait for has changed; a heartbeat changes nothing of that kind, and takes no lock.
 
     Args:
         num_ps: Places of parameter servers.
@@ -56,19 +58,11 @@ class Registry:
         self._forgiven_secs = 0.0
         self._stopping: set[Role] = set()
         self.preemptions: Counter[str] = Counter()
-        self.changed = threading.Condition(threading.RLock())
+        # No lease of those that are here now runs out before.
+        self._none_due_until = -math.inf
+        self.changed = Changes()
 
-    def register(
-        self,
-        role: Role,
-        *,
-        address: str,
-        incarnation: str,
-        index: int | None = None,
-        metrics_address: str = "",
-        pid: int = 0,
-        spare: bool = False,
-    ) -> Task:
+    def register(self, applicant: Applicant) -> Task:
         """Takes a task in; a spare parameter server takes the place of one that was lost, if any.
 
         Raises:
@@ -76,20 +70,27 @@ class Registry:
             JobClosed: The job is ending.
             UsageError: The index is out of range, or the role cannot register.
         """
+        role, index, incarnation = applicant.role, applicant.index, applicant.incarnation
         with self.changed:
             if self._stopping:
                 raise JobClosed("the job is ending")
             if (known := self._places.asking_again(role, index, incarnation)) is not None:
                 known.heard = self._clock()
                 return known.task
-            places = self._places
+            places, spare = self._places, applicant.spare
             task = (
                 places.find_spare_place() if spare else places.find_place(role, index, incarnation)
             )
-            record = TaskRecord(task, address, incarnation, metrics_address, pid, self._clock())
+            record = TaskRecord(
+                task=task,
+                address=applicant.address,
+                incarnation=incarnation,
+                metrics_address=applicant.metrics_address,
+                pid=applicant.pid,
+                heard=self._clock(),
+                state=TaskState.SPARE if spare else TaskState.UP,
+            )
             places.put(record)
-            if spare:
-                record.state = TaskState.SPARE
             self._joined(record)
             self.changed.notify_all()
             return record.task
@@ -103,20 +104,20 @@ class Registry:
         Raises:
             UnknownTask: This life of the task is not in the job (any more).
         """
-        with self.changed:
-            record = self._places.life(task, incarnation)
-            if record is None:
-                raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
-            if not record.is_alive:
+        record = self._places.life(task, incarnation)
+        if record is None:
+            raise UnknownTask(f"{task} with incarnation {incarnation} is not in this job")
+        if not record.is_alive:
+            with self.changed:
                 record.is_told = True
                 self.changed.notify_all()
-                raise UnknownTask(f"{task} was taken as gone: {record.error or record.state}")
-            for each in self.alive():
-                if each.incarnation == incarnation:
-                    each.heard = self._clock()
-            if report is not None:
-                record.report = report
-            return record.task
+            raise UnknownTask(f"{task} was taken as gone: {record.error or record.state}")
+        now = self._clock()
+        for each in self._places.of_life(incarnation):
+            each.heard = now
+        if report is not None:
+            record.report = report
+        return record.task
 
     def leave(
         self,
@@ -144,11 +145,16 @@ class Registry:
 
         Leases do not run while the chief stands still itself.
         """
+        self._forgive(self._stood_still_secs())
+        if self._clock() <= self._none_due_until:
+            return []
         with self.changed:
-            self._forgive(self._stood_still_secs())
-            late = [r for r in self.alive() if self._clock() - r.heard > self._lease_secs]
+            now, alive = self._clock(), self.alive()
+            late = [record for record in alive if now - record.heard > self._lease_secs]
             for record in late:
-                self._lose(record, f"not heard of for {self._clock() - record.heard:.1f} s")
+                self._lose(record, f"not heard of for {now - record.heard:.1f} s")
+            heard = min((record.heard for record in alive if record.is_alive), default=now)
+            self._none_due_until = heard + self._lease_secs
             return [record.task for record in late]
 
     def lose(self, incarnation: str, reason: str, role: Role | None = None) -> list[Task]:
@@ -165,7 +171,11 @@ class Registry:
             The tasks that it was until now.
         """
         with self.changed:
-            lives = [r for r in self.alive(role) if r.incarnation == incarnation]
+            lives = [
+                record
+                for record in self._places.of_life(incarnation)
+                if record.is_alive and role in (None, record.task.role)
+            ]
             for record in lives:
                 self._lose(record, reason)
             return [record.task for record in lives]
@@ -218,10 +228,10 @@ class Registry:
         return max(0.0, self._clock() - record.heard)
 
     def _forgive(self, stood_still_secs: float) -> None:
-        """Takes what the chief could not hear out of the silence of those that it did not hear."""
-        more, self._forgiven_secs = stood_still_secs - self._forgiven_secs, stood_still_secs
-        if more > 0:
-            for record in self.alive():
+        """Extends leases by the time for which this process was suspended."""
+        with self.changed:
+            more, self._forgiven_secs = stood_still_secs - self._forgiven_secs, stood_still_secs
+            for record in self.alive() if more > 0 else ():
                 record.heard = min(record.heard + more, self._clock())
 
     def _lose(self, record: TaskRecord, reason: str) -> None:
@@ -236,4 +246,5 @@ class Registry:
 
     def _gone(self, record: TaskRecord) -> None:
         """Called with each task that is gone."""
+        self._places.note_gone(record)
         self.changed.notify_all()

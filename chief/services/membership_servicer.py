@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeAlias
 
 import grpc
 
+from ...cluster.applicant import Applicant
 from ...cluster.spec import ClusterView, Role, Task
 from ...protos import membership_pb2 as pb
 from ...protos.membership_pb2_grpc import MembershipServicer as Base
+from ..membership.membership import Wanted
 from ..membership.places import TaskHeld
 from ..membership.registry import JobClosed
-from ..membership.tasks import TaskRecord, TaskState
+from ..membership.tasks import TaskRecord
 from ..recovery import PROCESS_GONE, is_refused
 from ..state import JobState
 from .status_codes import with_status_codes
+from .wakeups import Wakeups
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 # A waiter that asks for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 30.0
-# How often a watch looks whether its caller is still there.
-WATCH_SECS = 1.0
+# How long a watch waits before it looks again by itself.
+WATCH_SECS = 30.0
 
 
 class MembershipServicer(Base):
@@ -39,27 +46,28 @@ class MembershipServicer(Base):
         self._membership = state.membership
         self._config = config
         self._on_change = on_change
+        membership = state.membership
+        self._changes = Wakeups(membership.changed)
+        self._readiness = Wakeups(membership.changed, lambda: membership.readiness)
 
     @with_status_codes
-    def Register(
-        self, request: pb.RegisterRequest, context: grpc.ServicerContext
-    ) -> pb.RegisterResponse:
+    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
         """Takes a task in."""
         try:
             task = self._register(request)
         except TaskHeld as held:
-            if not self._lose_those_gone(held.holders, request.address):
+            if not await asyncio.to_thread(self._lose_those_gone, held.holders, request.address):
                 raise
             task = self._register(request)
-        self._on_change()
+        await asyncio.to_thread(self._on_change)
         job = pb.JobConfig()
         job.CopyFrom(self._config)
         job.num_ps, job.layout = self._membership.num_ps, self._membership.layout
         return pb.RegisterResponse(task=pb.TaskId(role=task.role, index=task.index), job=job)
 
     @with_status_codes
-    def Heartbeat(
-        self, request: pb.HeartbeatRequest, context: grpc.ServicerContext
+    async def Heartbeat(
+        self, request: pb.HeartbeatRequest, context: Context
     ) -> pb.HeartbeatResponse:
         """Renews a lease."""
         task = _task(request.task)
@@ -77,18 +85,21 @@ class MembershipServicer(Base):
         )
 
     @with_status_codes
-    def AwaitReady(
-        self, request: pb.AwaitReadyRequest, context: grpc.ServicerContext
+    async def AwaitReady(
+        self, request: pb.AwaitReadyRequest, context: Context
     ) -> pb.AwaitReadyResponse:
         """Waits for an initialized model."""
-        timeout = min(request.timeout_secs, MAX_WAIT_SECS)
+        wanted = Wanted(
+            request.min_generation,
+            lost_generation=request.lost_generation,
+            before_ready=request.before_ready,
+            task=_task(request.task),
+        )
+        timeout_secs = min(request.timeout_secs, MAX_WAIT_SECS)
+        self._membership.note_wanted(wanted)
         try:
-            view = self._membership.await_ready(
-                request.min_generation,
-                timeout,
-                lost_generation=request.lost_generation,
-                before_ready=request.before_ready,
-                task=_task(request.task),
+            view = await self._readiness.wait_for(
+                lambda: self._membership.find_ready(wanted), timeout_secs
             )
         except JobClosed:
             return pb.AwaitReadyResponse(stop=True)
@@ -96,43 +107,43 @@ class MembershipServicer(Base):
             return pb.AwaitReadyResponse(missing=self._membership.missing())
         return pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
 
-    def WatchGenerations(
-        self, request: pb.WatchGenerationsRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.GenerationOver]:
+    async def WatchGenerations(
+        self, request: pb.WatchGenerationsRequest, context: Context
+    ) -> AsyncIterator[pb.GenerationOver]:
         """Says when a generation is over."""
         told = 0
-        while context.is_active():
-            over = self._membership.await_over(told, WATCH_SECS)
-            if over > told:
-                told = over
-                yield pb.GenerationOver(generation=over)
+        while True:
+            if self._membership.over > told:
+                told = self._membership.over
+                yield pb.GenerationOver(generation=told)
+            await self._changes.wait_beyond(self._changes.count, WATCH_SECS)
 
     @with_status_codes
-    def GiveNotice(
-        self, request: pb.NoticeRequest, context: grpc.ServicerContext
-    ) -> pb.NoticeResponse:
+    async def GiveNotice(self, request: pb.NoticeRequest, context: Context) -> pb.NoticeResponse:
         """Keeps a task that has to go until what it holds is safe."""
         task, life = _task(request.task), request.incarnation
         self._state.notices.give(task, life, request.grace_secs)
-        timeout = min(request.timeout_secs, MAX_WAIT_SECS)
-        may_go = self._state.notices.await_release(task, life, timeout)
+        may_go = await self._changes.wait_for(
+            lambda: self._state.notices.is_released(task, life) or None,
+            min(request.timeout_secs, MAX_WAIT_SECS),
+        )
         if may_go:
-            self._on_change()
-        return pb.NoticeResponse(may_go=may_go)
+            await asyncio.to_thread(self._on_change)
+        return pb.NoticeResponse(may_go=bool(may_go))
 
     @with_status_codes
-    def Leave(self, request: pb.LeaveRequest, context: grpc.ServicerContext) -> pb.LeaveResponse:
+    async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
         """Lets a task go."""
         report = request.report if request.HasField("report") else None
         self._membership.leave(
             _task(request.task), request.incarnation, request.reason, request.error, report
         )
-        self._on_change()
+        await asyncio.to_thread(self._on_change)
         return pb.LeaveResponse()
 
     @with_status_codes
-    def WriteSummary(
-        self, request: pb.WriteSummaryRequest, context: grpc.ServicerContext
+    async def WriteSummary(
+        self, request: pb.WriteSummaryRequest, context: Context
     ) -> pb.WriteSummaryResponse:
         """Writes a worker's summaries."""
         if self._state.write_summary is not None:
@@ -140,7 +151,7 @@ class MembershipServicer(Base):
         return pb.WriteSummaryResponse()
 
     def _register(self, request: pb.RegisterRequest) -> Task:
-        return self._membership.register(
+        applicant = Applicant(
             Role.parse(request.role),
             address=request.address,
             incarnation=request.incarnation,
@@ -149,6 +160,7 @@ class MembershipServicer(Base):
             pid=request.pid,
             spare=request.spare,
         )
+        return self._membership.register(applicant)
 
     def _lose_those_gone(self, holders: Sequence[TaskRecord], address: str) -> list[Task]:
         """Marks silent tasks as lost whose address another process has now, or no process."""
@@ -163,8 +175,7 @@ class MembershipServicer(Base):
 
     def _writes_summaries(self, task: Task) -> bool:
         """One worker is enough: the first that is up."""
-        workers = self._membership.up(Role.WORKER)
-        return bool(workers) and workers[0].task == task and workers[0].state is TaskState.UP
+        return task.role is Role.WORKER and self._membership.is_first_up(task)
 
 
 def _task(task: pb.TaskId) -> Task:

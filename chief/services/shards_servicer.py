@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -17,6 +19,9 @@ from ..input.file_counts import FileCounts
 from ..input.ledger import Finished, Grant, ShardLedger
 from ..membership.membership import Membership
 from .status_codes import with_status_codes
+from .wakeups import Wakeups
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 # A worker that waits for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 1.0
@@ -41,27 +46,23 @@ class ShardsServicer(Base):
         self._membership = membership
         self._holds = holds
         self._files = files
+        self._dealt = Wakeups(ledger.changed)
+        self._counted = Wakeups(files.changed)
+        self._held = Wakeups(holds.changed)
 
     @with_status_codes
-    def Lease(self, request: pb.LeaseRequest, context: grpc.ServicerContext) -> pb.LeaseResponse:
+    async def Lease(self, request: pb.LeaseRequest, context: Context) -> pb.LeaseResponse:
         """Gives a worker a shard."""
         task = self._take_in(request)
-        grant = self._ledger.lease(
-            task,
-            request.incarnation,
-            held=[_grant(each) for each in request.held],
-            wait_secs=min(request.wait_secs, MAX_WAIT_SECS),
+        held = [_grant(each) for each in request.held]
+        grant = await self._dealt.wait_for(
+            lambda: self._deal(task, request.incarnation, held),
+            min(request.wait_secs, MAX_WAIT_SECS),
         )
-        if grant is not None:
-            held = pb.HeldShard(lease=grant.lease, shard=grant.shard, epoch=grant.epoch)
-            lease = pb.ShardLease(held=held, batches=grant.batches, fills=grant.fills)
-            return pb.LeaseResponse(lease=lease)
-        if self._ledger.is_exhausted:
-            return pb.LeaseResponse(end=True)
-        return pb.LeaseResponse(wait=True)
+        return grant if grant is not None else pb.LeaseResponse(wait=True)
 
     @with_status_codes
-    def Report(self, request: pb.ReportRequest, context: grpc.ServicerContext) -> pb.ReportResponse:
+    async def Report(self, request: pb.ReportRequest, context: Context) -> pb.ReportResponse:
         """Takes back what a worker is done with."""
         task = self._take_in(request)
         held = [_grant(each) for each in request.held]
@@ -69,37 +70,54 @@ class ShardsServicer(Base):
         return pb.ReportResponse(void_leases=void)
 
     @with_status_codes
-    def FindFiles(
-        self, request: pb.FindFilesRequest, context: grpc.ServicerContext
+    async def FindFiles(
+        self, request: pb.FindFilesRequest, context: Context
     ) -> pb.FindFilesResponse:
         """Gives a worker the index of the input's files."""
         task = self._membership.heartbeat(_task(request.task), request.incarnation, None)
         query = FileQuery.from_json(request.query)
         if request.index:
-            self._files.take(query, FileIndex.from_bytes(request.index))
-        wait_secs = min(request.wait_secs, MAX_WAIT_SECS)
-        answer = self._files.answer(query, task, request.incarnation, wait_secs)
-        if isinstance(answer, FileIndex):
-            return pb.FindFilesResponse(index=answer.to_bytes())
-        return pb.FindFilesResponse(count=answer, wait=not answer)
-
-    def WatchHolds(
-        self, request: pb.WatchHoldsRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.Hold]:
-        """Says when a worker is to make no step."""
-        watched = self._holds.watch(
-            _task(request.task), request.incarnation, context.is_active, HOLD_BEAT_SECS
+            index = await asyncio.to_thread(FileIndex.from_bytes, request.index)
+            self._files.take(query, index)
+        answer = await self._counted.wait_for(
+            lambda: self._files.answer(query, task, request.incarnation) or None,
+            min(request.wait_secs, MAX_WAIT_SECS),
         )
-        for number, held in watched:
-            yield pb.Hold(number=number, held=held)
+        if isinstance(answer, FileIndex):
+            return pb.FindFilesResponse(index=await asyncio.to_thread(answer.to_bytes))
+        return pb.FindFilesResponse(count=bool(answer), wait=not answer)
+
+    async def WatchHolds(
+        self, request: pb.WatchHoldsRequest, context: Context
+    ) -> AsyncIterator[pb.Hold]:
+        """Says when a worker is to make no step."""
+        life = _task(request.task), request.incarnation
+        self._holds.begin_watching(*life)
+        try:
+            while True:
+                count = self._held.count
+                number, held = self._holds.now
+                yield pb.Hold(number=number, held=held)
+                await self._held.wait_beyond(count, HOLD_BEAT_SECS)
+        finally:
+            self._holds.end_watching(*life)
 
     @with_status_codes
-    def AnswerHold(
-        self, request: pb.AnswerHoldRequest, context: grpc.ServicerContext
+    async def AnswerHold(
+        self, request: pb.AnswerHoldRequest, context: Context
     ) -> pb.AnswerHoldResponse:
         """Notes that a worker makes no step."""
         self._holds.answer(_task(request.task), request.incarnation, request.number)
         return pb.AnswerHoldResponse()
+
+    def _deal(self, task: Task, incarnation: str, held: Sequence[Grant]) -> pb.LeaseResponse | None:
+        """Answers a request for a shard; None: there is none now."""
+        grant = self._ledger.lease(task, incarnation, held=held)
+        if grant is None:
+            return pb.LeaseResponse(end=True) if self._ledger.is_exhausted else None
+        shard = pb.HeldShard(lease=grant.lease, shard=grant.shard, epoch=grant.epoch)
+        lease = pb.ShardLease(held=shard, batches=grant.batches, fills=grant.fills)
+        return pb.LeaseResponse(lease=lease)
 
     def _take_in(self, request: pb.LeaseRequest | pb.ReportRequest) -> Task:
         """What both kinds of request begin with."""

@@ -41,16 +41,16 @@ def status_code(error: Exception) -> grpc.StatusCode:
 
 
 def with_status_codes(method: Method) -> Method:
-    """Makes a servicer's method answer exceptions with their status."""
+    """Makes a servicer's coroutine answer exceptions with their status."""
 
     @functools.wraps(method)
-    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+    async def answer(self: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            return method(self, request, context)
+            return await method(self, request, context)
         except Exception as error:
             code = status_code(error)
             if code is grpc.StatusCode.INTERNAL:
                 log.exception("%s failed", method.__name__)
-            return context.abort(code, reason_of(error))
+            await context.abort(code, reason_of(error))
 
     return answer  # type: ignore[return-value]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -14,8 +16,14 @@ from ..recovery import PROCESS_GONE
 from ..state import JobState
 from .job_status import job_status
 from .status_codes import with_status_codes
+from .wakeups import Wakeups
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 log = logging.getLogger(__name__)
+
+# Between two statuses for one watcher.
+SOONEST_SECS = 0.1
 
 
 class StatusServicer(Base):
@@ -29,59 +37,62 @@ class StatusServicer(Base):
     def __init__(self, state: JobState, on_change: Callable[[], None] = lambda: None) -> None:
         self._state = state
         self._on_change = on_change
+        self._changes = Wakeups(state.membership.changed)
 
     @with_status_codes
-    def GetStatus(
-        self, request: pb.GetStatusRequest, context: grpc.ServicerContext
-    ) -> pb.JobStatus:
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.JobStatus:
         """The status now."""
         return job_status(self._state)
 
-    def WatchStatus(
-        self, request: pb.WatchStatusRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.JobStatus]:
+    async def WatchStatus(
+        self, request: pb.WatchStatusRequest, context: Context
+    ) -> AsyncIterator[pb.JobStatus]:
         """The status now and at each interval."""
         interval = max(0.05, request.interval_secs or 1.0)
-        changed = self._state.membership.changed
-        while context.is_active():
+        while True:
             status = job_status(self._state)
             yield status
             if Phase(status.phase).is_final:
                 return
-            with changed:
-                changed.wait(interval)
+            await self._await_news(interval)
+
+    async def _await_news(self, interval: float) -> None:
+        """Waits for a change, at least for a moment; the end of the job ends every wait."""
+        count, soonest = self._changes.count, min(interval, SOONEST_SECS)
+        await self._changes.wait_for(lambda: self._state.phase.is_final or None, soonest)
+        await self._changes.wait_beyond(count, interval - soonest)
 
     @with_status_codes
-    def SaveCheckpoint(
-        self, request: pb.SaveCheckpointRequest, context: grpc.ServicerContext
+    async def SaveCheckpoint(
+        self, request: pb.SaveCheckpointRequest, context: Context
     ) -> pb.SaveCheckpointResponse:
         """Writes a checkpoint."""
-        checkpoint = self._state.save_now()
+        checkpoint = await asyncio.to_thread(self._state.save_now)
         return pb.SaveCheckpointResponse(path=checkpoint.path, global_step=checkpoint.global_step)
 
     @with_status_codes
-    def Stop(self, request: pb.StopRequest, context: grpc.ServicerContext) -> pb.StopResponse:
+    async def Stop(self, request: pb.StopRequest, context: Context) -> pb.StopResponse:
         """Ends the job."""
         self._state.request_stop(request.error)
         return pb.StopResponse()
 
     @with_status_codes
-    def Scale(self, request: pb.ScaleRequest, context: grpc.ServicerContext) -> pb.ScaleResponse:
+    async def Scale(self, request: pb.ScaleRequest, context: Context) -> pb.ScaleResponse:
         """Asks for another number of workers or parameter servers."""
         self._state.plan.ask(
             workers=request.workers if request.HasField("workers") else None,
             ps=request.ps if request.HasField("ps") else None,
         )
-        self._on_change()
+        await asyncio.to_thread(self._on_change)
         return pb.ScaleResponse()
 
     @with_status_codes
-    def ReportEnded(
-        self, request: pb.ReportEndedRequest, context: grpc.ServicerContext
+    async def ReportEnded(
+        self, request: pb.ReportEndedRequest, context: Context
     ) -> pb.ReportEndedResponse:
         """Takes tasks as lost whose process has ended."""
         for incarnation in request.incarnations:
             for task in self._state.membership.lose(incarnation, PROCESS_GONE):
                 log.warning("%s is lost: its process has ended", task)
-        self._on_change()
+        await asyncio.to_thread(self._on_change)
         return pb.ReportEndedResponse()

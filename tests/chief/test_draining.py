@@ -10,6 +10,7 @@ from paramserve.chief.membership.tasks import TaskState
 from paramserve.chief.state import JobState
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import JobFailed
+from support.membership import ask_ready, register
 
 PS, WORKER = Role.PS, Role.WORKER
 
@@ -21,12 +22,12 @@ def state(make_state) -> JobState:
     for role, life in ((PS, "a"), (PS, "b"), (WORKER, "w")):
         join(state, role, life)
     state.membership.mark_ready(1)
-    state.membership.await_ready(1, 0.0, task=Task(WORKER, 0))
+    ask_ready(state.membership, 1, task=Task(WORKER, 0))
     return state
 
 
 def join(state, role, life, **more):
-    state.membership.register(role, address=f"{life}.host:2222", incarnation=life, **more)
+    register(state.membership, role, address=f"{life}.host:2222", incarnation=life, **more)
 
 
 def give_notice(state, index, secs=600.0):
@@ -140,7 +141,7 @@ def test_workers_that_cannot_be_held_lose_their_sessions_first(state, make):
     """They make no step between the save and the end of the generation."""
     give_notice(state, 1, secs=1.0)
     over = []
-    make(held=False).drain(lambda: over.append(state.membership.await_over(0, 0.0)))
+    make(held=False).drain(lambda: over.append(state.membership.over))
     assert over == [1]
 
 

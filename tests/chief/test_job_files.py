@@ -14,6 +14,7 @@ from paramserve.cluster.status_client import find_chief
 from paramserve.errors import JobFailed, UsageError
 from paramserve.jobs.options import JobResult
 from paramserve.protos import membership_pb2 as pb
+from support.membership import register
 
 RESULT = JobResult(7, 0.5, 70, 1.0, 7.0, {}, "model.ckpt-7", 2, 1, True, "max_steps", "runs/x")
 
@@ -33,8 +34,12 @@ def files(logdir):
 def make_membership(*tasks, num_ps=1):
     membership = Membership(num_ps=num_ps, lease_secs=10.0)
     for role, life, metrics_address in tasks:
-        membership.register(
-            role, address=f"{life}.host:1", incarnation=life, metrics_address=metrics_address
+        register(
+            membership,
+            role,
+            address=f"{life}.host:1",
+            incarnation=life,
+            metrics_address=metrics_address,
         )
     return membership
 
@@ -119,8 +124,8 @@ def test_what_prometheus_should_scrape(files, logdir):
     membership = make_membership(
         (Role.PS, "p", "p.host:9"), (Role.WORKER, "a", "a.host:9"), (Role.WORKER, "b", "")
     )
-    gone = membership.register(
-        Role.WORKER, address="c.host:1", incarnation="c", metrics_address="c.host:9"
+    gone = register(
+        membership, Role.WORKER, address="c.host:1", incarnation="c", metrics_address="c.host:9"
     )
     membership.leave(gone, "c", pb.LeaveRequest.DONE)
     files.write_targets("job-1", "chief.host:9", membership)

@@ -9,6 +9,7 @@ from paramserve.chief.lease_watch import LeaseWatch
 from paramserve.chief.membership.membership import Membership
 from paramserve.cluster.leavable_session import LeavableSession
 from paramserve.cluster.spec import Role
+from support.membership import register
 
 v1 = tf.compat.v1
 LEASE_SECS = 10.0
@@ -22,7 +23,7 @@ def now():
 @pytest.fixture
 def membership(now):
     membership = Membership(num_ps=1, lease_secs=LEASE_SECS, clock=lambda: now[0])
-    membership.register(Role.PS, address="a:1", incarnation="first")
+    register(membership, Role.PS, address="a:1", incarnation="first")
     return membership
 
 
@@ -47,7 +48,7 @@ def test_a_call_fails_when_the_lease_of_a_server_runs_out(membership, session, n
 
 def test_a_call_fails_when_a_spare_has_taken_the_place_already(membership, session):
     with LeaseWatch(membership, membership.view, session):
-        membership.register(Role.PS, address="b:1", incarnation="other", spare=True)
+        register(membership, Role.PS, address="b:1", incarnation="other", spare=True)
         timer = threading.Timer(
             0.3, lambda: membership.lose(membership.view.ps[0].incarnation, "it is gone")
         )

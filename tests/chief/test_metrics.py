@@ -38,6 +38,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_preemptions({"worker": 3})
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     metrics.checkpoint_failures.inc()
+    metrics.show_loop_lag(0.003)
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for family in registry.collect()
@@ -75,6 +76,8 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_checkpoint_failures_total",): 1,
         ("paramserve_checkpoint_step",): 40,
         ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,
+        ("paramserve_control_loop_lag_seconds_count",): 1,
+        ("paramserve_control_loop_lag_seconds_sum",): 0.003,
         ("paramserve_checkpoint_seconds_count",): 1,
         ("paramserve_checkpoint_seconds_sum",): 0.25,
     }

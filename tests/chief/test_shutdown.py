@@ -10,6 +10,7 @@ from paramserve.chief.membership.registry import JobClosed, UnknownTask
 from paramserve.chief.shutdown import MARGIN_SECS, dismiss_all
 from paramserve.cluster.spec import Role
 from paramserve.protos import membership_pb2 as pb
+from support.membership import register
 
 LEASE_SECS = 3.0
 WAIT_SECS = 30.0
@@ -35,7 +36,7 @@ def deserted():
 
 
 def join(membership, address, life, spare=False):
-    return membership.register(Role.PS, address=address, incarnation=life, spare=spare)
+    return register(membership, Role.PS, address=address, incarnation=life, spare=spare)
 
 
 def run_out(membership, clock):

@@ -10,6 +10,7 @@ from paramserve.chief.takeover import adopt, to_json
 from paramserve.cluster.spec import Role, Task
 from paramserve.jobs.options import JobOptions
 from paramserve.protos import membership_pb2 as pb
+from support.membership import ask_ready, register
 
 LEASE_SECS = 10.0
 
@@ -23,7 +24,7 @@ def plan():
 
 
 def join(membership, role, life, **more):
-    return membership.register(role, address=f"{life}.host:2222", incarnation=life, pid=7, **more)
+    return register(membership, role, address=f"{life}.host:2222", incarnation=life, pid=7, **more)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_a_worker_whose_input_had_ended_is_not_waited_for(left):
 def test_nobody_trains_before_the_model_was_looked_at(left):
     after = make()
     adopt(left[0], "job-1", after, plan())
-    assert after.await_ready(1, 0.0) is None
+    assert ask_ready(after, 1) is None
 
 
 @pytest.mark.parametrize(

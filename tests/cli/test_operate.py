@@ -12,6 +12,7 @@ from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.traffic import Traffic
 from paramserve.errors import JobFailed
 from paramserve.protos import membership_pb2 as pb, status_pb2
+from support.membership import register
 from support.ports import free_addresses
 
 
@@ -24,9 +25,13 @@ def dead_address():
 def training(job):
     """A job in the midst of training."""
     membership = job.state.membership
-    membership.register(Role.PS, address="p.host:2222", incarnation="p", pid=5)
-    worker = membership.register(
-        Role.WORKER, address="a.host:2222", incarnation="a", metrics_address="a.host:9100"
+    register(membership, Role.PS, address="p.host:2222", incarnation="p", pid=5)
+    worker = register(
+        membership,
+        Role.WORKER,
+        address="a.host:2222",
+        incarnation="a",
+        metrics_address="a.host:9100",
     )
     membership.heartbeat(worker, "a", pb.WorkerReport(local_steps=1234, examples=9, loss=0.25))
     reports = [record.report for record in membership.up(Role.WORKER)]

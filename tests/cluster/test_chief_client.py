@@ -12,11 +12,13 @@ from paramserve.chief.services.server import ControlServer
 from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
 from paramserve.cluster import chief_client
+from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.chief_client import JobStopping, MembershipClient
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import JobFailed, WaitTimeout
 from paramserve.jobs.options import JobOptions
 from paramserve.protos import membership_pb2 as pb
+from support.membership import register
 from support.ports import free_port
 
 
@@ -52,17 +54,16 @@ def client_of():
         client.close()
 
 
-def register(client, life="life", role=Role.WORKER, max_wait_secs=60.0, **more):
-    return client.register(
-        role, address=f"{life}.host:1", incarnation=life, max_wait_secs=max_wait_secs, **more
-    )
+def join(client, life="life", role=Role.WORKER, max_wait_secs=60.0, stop=None, **more):
+    applicant = Applicant(role, f"{life}.host:1", life, **more)
+    return client.register(applicant, max_wait_secs=max_wait_secs, stop=stop)
 
 
 def test_without_a_chief_the_wait_is_bounded_and_names_the_address(client_of):
     port = free_port()
     began = time.monotonic()
     with pytest.raises(WaitTimeout) as caught:
-        register(client_of(port), max_wait_secs=0.6)
+        join(client_of(port), max_wait_secs=0.6)
     assert 0.6 <= time.monotonic() - began < 30
     message = str(caught.value)
     assert message.startswith(f"max_wait_secs=0.6 ran out: the chief at 127.0.0.1:{port} did not")
@@ -80,7 +81,7 @@ def test_a_chief_that_comes_up_late_is_found_at_once(client_of, start_chief):
 
     timer = threading.Timer(1.5, start)
     timer.start()
-    registration = register(client_of(port), max_wait_secs=300.0)
+    registration = join(client_of(port), max_wait_secs=300.0)
     joined = time.monotonic()
     timer.join()
     assert registration.task == Task(Role.WORKER, 0)
@@ -89,10 +90,10 @@ def test_a_chief_that_comes_up_late_is_found_at_once(client_of, start_chief):
 
 def test_a_task_waits_for_its_place_until_it_is_free(client_of, start_chief):
     membership, server = start_chief()
-    ps = membership.register(Role.PS, address="old.host:1", incarnation="old")
+    ps = register(membership, Role.PS, address="old.host:1", incarnation="old")
     timer = threading.Timer(0.5, membership.leave, [ps, "old", pb.LeaveRequest.DONE])
     timer.start()
-    registration = register(client_of(server.port), role=Role.PS)
+    registration = join(client_of(server.port), role=Role.PS)
     timer.join()
     assert registration.task == ps
     assert [r.incarnation for r in membership.up(Role.PS)] == ["life"]
@@ -100,16 +101,16 @@ def test_a_task_waits_for_its_place_until_it_is_free(client_of, start_chief):
 
 def test_who_holds_the_place_is_said_when_the_wait_runs_out(client_of, start_chief):
     membership, server = start_chief()
-    membership.register(Role.WORKER, address="old.host:1", incarnation="old")
+    register(membership, Role.WORKER, address="old.host:1", incarnation="old")
     with pytest.raises(WaitTimeout, match=r"worker:0 is held by old\.host:1"):
-        register(client_of(server.port), index=0, max_wait_secs=0.6)
+        join(client_of(server.port), index=0, max_wait_secs=0.6)
 
 
 def test_a_job_that_is_ending_takes_nobody(client_of, start_chief):
     membership, server = start_chief()
     membership.begin_stop(Role.WORKER)
     with pytest.raises((JobFailed, JobStopping)):
-        register(client_of(server.port))
+        join(client_of(server.port))
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_wait_for_the_chief_can_be_called_off(client_of, short_polls):
     timer = threading.Timer(0.3, stop.set)
     timer.start()
     with pytest.raises(JobStopping):
-        register(client_of(free_port()), max_wait_secs=300.0, stop=stop)
+        join(client_of(free_port()), max_wait_secs=300.0, stop=stop)
     timer.join()
 
 
@@ -141,9 +142,9 @@ def test_asking_before_registering_is_a_mistake_of_the_caller(client_of):
 def test_waiting_to_be_ready_survives_a_chief_that_is_away(client_of, start_chief):
     port = free_port()
     membership, server = start_chief(port)
-    membership.register(Role.PS, address="p.host:1", incarnation="p")
+    register(membership, Role.PS, address="p.host:1", incarnation="p")
     client = client_of(port)
-    register(client)
+    join(client)
     results = []
     waiter = threading.Thread(
         target=lambda: results.append(client.await_ready(min_generation=1, max_wait_secs=300.0))
@@ -151,7 +152,7 @@ def test_waiting_to_be_ready_survives_a_chief_that_is_away(client_of, start_chie
     waiter.start()
     server.stop(0.0)
     again, _ = start_chief(port)
-    again.register(Role.PS, address="p.host:1", incarnation="p")
+    register(again, Role.PS, address="p.host:1", incarnation="p")
     again.mark_ready(1)
     waiter.join(60)
     assert [view.ps[0].incarnation for view in results] == ["p"]
@@ -160,7 +161,7 @@ def test_waiting_to_be_ready_survives_a_chief_that_is_away(client_of, start_chie
 def test_waiting_to_be_ready_says_when_it_is_the_chief_that_is_missing(client_of, start_chief):
     _, server = start_chief()
     client = client_of(server.port)
-    register(client)
+    join(client)
     server.stop(0.0)
     with pytest.raises(WaitTimeout, match=rf"max_wait_secs=0\.5 .*chief at {client.address}"):
         client.await_ready(min_generation=1, max_wait_secs=0.5)
@@ -169,7 +170,7 @@ def test_waiting_to_be_ready_says_when_it_is_the_chief_that_is_missing(client_of
 def test_waiting_to_be_ready_can_be_called_off(client_of, start_chief, short_polls):
     _, server = start_chief()
     client = client_of(server.port)
-    register(client)
+    join(client)
     looks = iter([False, True])
     began = time.monotonic()
     with pytest.raises(JobStopping):
@@ -180,6 +181,6 @@ def test_waiting_to_be_ready_can_be_called_off(client_of, start_chief, short_pol
 def test_leaving_a_chief_that_is_gone_is_no_error(client_of, start_chief):
     _, server = start_chief()
     client = client_of(server.port)
-    register(client)
+    join(client)
     server.stop(0.0)
     client.leave(pb.LeaveRequest.DONE)

@@ -22,6 +22,7 @@ from paramserve.cluster.spec import ClusterView, Member, Role, Task
 from paramserve.data_plane.options import DataPlane
 from paramserve.data_plane.placement import on_cluster
 from paramserve.errors import UsageError
+from support.membership import register
 from support.ports import free_addresses
 
 from .conftest import MODELS, PATIENCE_SECS
@@ -240,7 +241,7 @@ def test_what_a_process_is_in_a_job_shares_one_lease():
     membership = Membership(num_ps=1, lease_secs=10.0, ps_on_workers=True, clock=lambda: now[0])
     assert "ps:0 on worker:0 (never heard of)" in membership.missing()
     for role in (Role.WORKER, Role.PS):
-        membership.register(role, address="w:1", incarnation="life", index=0)
+        register(membership, role, address="w:1", incarnation="life", index=0)
     now[0] = 9.0
     membership.heartbeat(Task(Role.WORKER, 0), "life", None)
     now[0] = 18.0

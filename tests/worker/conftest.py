@@ -15,6 +15,7 @@ from paramserve.chief.services.server import ControlServer
 from paramserve.chief.services.shards_servicer import ShardsServicer
 from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
+from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.chief_client import MembershipClient
 from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.cluster.spec import Role
@@ -74,13 +75,8 @@ def join():
 
     def start(chief, life, *, index=None, lease_secs=10.0, **more):
         client = MembershipClient(chief.address)
-        client.register(
-            Role.WORKER,
-            address=f"{life}.host:1",
-            incarnation=life,
-            index=index,
-            max_wait_secs=30.0,
-        )
+        applicant = Applicant(Role.WORKER, f"{life}.host:1", life, index=index)
+        client.register(applicant, max_wait_secs=30.0)
         more = {"max_wait_secs": 30.0, **more}
         source = LeasedInput(ShardsClient(client), lease_secs=lease_secs, **more)
         started.append((source, client))

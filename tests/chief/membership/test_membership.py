@@ -1,7 +1,6 @@
 """Membership: places, leases, generations and readiness, with a clock that the test turns."""
 
 import threading
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from paramserve.chief.membership.tasks import TaskState
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import UsageError, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
+from support.membership import ask_ready, register
 
 PS, WORKER = Role.PS, Role.WORKER
 LEASE_SECS = 10.0
@@ -29,7 +29,7 @@ def membership(make):
 
 def join(membership, role, life, index=None):
     """Registers one life of a task, whose address tells lives apart."""
-    return membership.register(role, address=f"{life}.host:2222", incarnation=life, index=index)
+    return register(membership, role, address=f"{life}.host:2222", incarnation=life, index=index)
 
 
 def lives(view):
@@ -267,9 +267,8 @@ def test_an_generation_can_be_renewed_with_the_same_servers(membership):
     membership.renew_generation()
     assert membership.generation == 2
     assert lives(membership.view) == ["p"]
-    assert (
-        membership.await_ready(1, 0.0) is None
-    )  # Its parameters are not initialized for generation 2.
+    # Its parameters are not initialized for generation 2.
+    assert ask_ready(membership, 1) is None
 
 
 # Waiting
@@ -289,29 +288,38 @@ def in_thread(call):
     return result
 
 
-def test_waiters_wake_when_the_model_is_ready(membership):
-    waiters = [in_thread(lambda: membership.await_ready(1, 300.0)) for _ in range(3)]
+def test_whatever_makes_the_model_ready_is_news_to_those_that_wait(membership):
+    told = []
+
+    def note():
+        if membership.readiness not in told:
+            told.append(membership.readiness)
+
+    membership.changed.listen(note)
+    join(membership, WORKER, "a")
+    assert len(told) == 1, "what every task hears of is no news to those that wait for the model"
+    join(membership, WORKER, "b")
+    assert len(told) == 1
     join(membership, PS, "p")
-    marked = time.monotonic()
     membership.mark_ready(1)
-    assert [waiter().generation for waiter in waiters] == [1, 1, 1]
-    assert time.monotonic() - marked < 20  # Of the 300 s that they were ready to wait.
+    assert len(told) == 3
+    assert ask_ready(membership, 1).generation == 1
 
 
 def test_ready_means_the_newest_generation(membership, clock):
     join(membership, PS, "p")
     membership.mark_ready(1)
-    assert membership.await_ready(1, 0.0).generation == 1
-    assert membership.await_ready(2, 0.0) is None
+    assert ask_ready(membership, 1).generation == 1
+    assert ask_ready(membership, 2) is None
     clock.advance(LEASE_SECS + 1)
     membership.expire()
-    assert membership.await_ready(1, 0.0) is None
+    assert ask_ready(membership, 1) is None
     join(membership, PS, "q")
-    assert membership.await_ready(1, 0.0) is None
+    assert ask_ready(membership, 1) is None
     membership.mark_ready(1)  # A chief that is late with the old generation.
-    assert membership.await_ready(1, 0.0) is None
+    assert ask_ready(membership, 1) is None
     membership.mark_ready(2)
-    assert lives(membership.await_ready(1, 0.0)) == ["q"]
+    assert lives(ask_ready(membership, 1)) == ["q"]
 
 
 def test_the_chief_waits_for_a_whole_set_of_servers(make):
@@ -372,15 +380,12 @@ def test_when_the_end_has_begun_nobody_can_join(membership):
     assert membership.records(WORKER)[0].report.local_steps == 3
 
 
-def test_the_end_wakes_who_waits_for_a_ready_model(membership):
-    def wait():
-        with pytest.raises(JobClosed):
-            membership.await_ready(1, 300.0)
-        return True
-
-    waiter = in_thread(wait)
+def test_the_end_is_news_to_who_waits_for_a_ready_model(membership):
+    before = membership.readiness
     membership.begin_stop(WORKER)
-    assert waiter()
+    assert membership.readiness != before
+    with pytest.raises(JobClosed):
+        ask_ready(membership, 1)
 
 
 def test_the_chief_waits_until_all_workers_are_gone(membership):

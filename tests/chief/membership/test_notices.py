@@ -1,7 +1,5 @@
 """Tasks with a preemption notice: the ones to keep, and the fate of their places."""
 
-import threading
-
 import pytest
 
 from paramserve.chief.membership.membership import Membership
@@ -9,6 +7,7 @@ from paramserve.chief.membership.notices import Notices
 from paramserve.chief.membership.tasks import TaskState
 from paramserve.cluster.spec import Role, Task
 from paramserve.protos import membership_pb2 as pb
+from support.membership import register
 
 PS, WORKER = Role.PS, Role.WORKER
 A = Task(PS, 0)
@@ -29,7 +28,7 @@ def notices(membership, clock):
 
 
 def join(membership, role, life, **more):
-    return membership.register(role, address=f"{life}.host:2222", incarnation=life, **more)
+    return register(membership, role, address=f"{life}.host:2222", incarnation=life, **more)
 
 
 def pending(notices):
@@ -43,20 +42,22 @@ def test_a_server_that_gave_notice_is_in_the_job_until_it_is_let_go(membership, 
     assert pending(notices) == [(A, 20.0)]
     assert notices.remaining_secs(membership.up(PS)[0]) == 20.0
     assert membership.view == view
-    assert not notices.await_release(A, "a", 0.0)
+    assert not notices.is_released(A, "a")
 
     notices.release(notices.pending())
-    assert notices.await_release(A, "a", 0.0)
+    assert notices.is_released(A, "a")
     assert pending(notices) == []
     assert membership.view is None
-    assert membership.await_over(0, 0.0) == view.generation
+    assert membership.over == view.generation
     assert membership.records(PS)[0].state is TaskState.PREEMPTED
 
 
-def test_who_waits_to_be_let_go_learns_it_at_once(notices):
+def test_that_a_server_may_go_is_news_at_once(membership, notices):
     notices.give(A, "a", 30.0)
-    threading.Timer(0.05, lambda: notices.release(notices.pending())).start()
-    assert notices.await_release(A, "a", 30.0)
+    told = []
+    membership.changed.listen(lambda: told.append(notices.is_released(A, "a")))
+    notices.release(notices.pending())
+    assert told[-1]
 
 
 def test_of_two_notices_the_first_counts(notices, clock):
@@ -73,7 +74,7 @@ def test_a_spare_takes_the_place_of_who_was_let_go(membership, notices):
     notices.release(notices.pending())
     assert [m.incarnation for m in membership.view.ps] == ["s", "b"]
     assert membership.generation == generation + 1
-    assert notices.await_release(A, "a", 0.0), "the place is held again, but not by this life"
+    assert notices.is_released(A, "a"), "the place is held again, but not by this life"
     assert pending(notices) == []
     notices.give(A, "a", 30.0)  # It asks again, because the answer was lost.
     assert pending(notices) == []
@@ -90,7 +91,7 @@ def test_who_holds_nothing_may_go_at_once(membership, notices):
     spare = join(membership, PS, "s", spare=True)
     for task, life in ((spare, "s"), (Task(WORKER, 0), "w")):
         notices.give(task, life, 30.0)
-        assert notices.await_release(task, life, 0.0)
+        assert notices.is_released(task, life)
     assert pending(notices) == []
     assert membership.view is not None
 
@@ -100,12 +101,12 @@ def test_before_there_is_a_model_a_server_may_go_at_once(clock):
     notices = Notices(membership, clock)
     join(membership, PS, "a")
     notices.give(A, "a", 30.0)
-    assert notices.await_release(A, "a", 0.0)
+    assert notices.is_released(A, "a")
 
 
 def test_a_life_that_is_not_in_the_job_may_go(notices):
     notices.give(A, "of yesterday", 30.0)
-    assert notices.await_release(A, "of yesterday", 0.0)
+    assert notices.is_released(A, "of yesterday")
     assert pending(notices) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 from paramserve.chief.membership.membership import Membership
 from paramserve.chief.membership.pause_detector import PauseDetector
 from paramserve.cluster.spec import Role
+from support.membership import register
 
 LEASE_SECS = 10.0
 
@@ -30,7 +31,7 @@ def test_leases_do_not_run_while_the_chief_stands_still(clock, standstill):
     membership = Membership(
         num_ps=1, lease_secs=LEASE_SECS, clock=clock, stood_still_secs=standstill.total_secs
     )
-    task = membership.register(Role.PS, address="a:1", incarnation="a")
+    task = register(membership, Role.PS, address="a:1", incarnation="a")
     for _ in range(16):
         clock.advance(0.5)
         assert membership.expire() == []

@@ -11,6 +11,7 @@ from paramserve.chief.membership.tasks import TaskState
 from paramserve.chief.recovery import find_lost
 from paramserve.cluster.spec import Role, Task
 from paramserve.protos import membership_pb2 as pb
+from support.membership import ask_ready, register
 
 LEASE_SECS = 10.0
 
@@ -27,7 +28,7 @@ def membership(clock):
 
 
 def join(membership, life, role=Role.PS, **more):
-    return membership.register(role, address=f"{life}.host:2222", incarnation=life, **more)
+    return register(membership, role, address=f"{life}.host:2222", incarnation=life, **more)
 
 
 def lose(membership, life):
@@ -112,16 +113,16 @@ def test_losing_the_same_life_twice_does_not_touch_the_next_one(membership):
 def test_a_worker_whose_session_broke_has_the_chief_look_first(membership):
     worker = Task(Role.WORKER, 0)
     generation = membership.generation
-    assert membership.await_ready(1, 0.0, task=worker) is not None
-    assert membership.await_ready(generation, 0.0, lost_generation=generation, task=worker) is None
+    assert ask_ready(membership, 1, task=worker) is not None
+    assert ask_ready(membership, generation, lost_generation=generation, task=worker) is None
     assert membership.is_suspected
     membership.cleared()
-    assert membership.await_ready(generation, 0.0, task=worker).generation == generation
+    assert ask_ready(membership, generation, task=worker).generation == generation
 
 
 def test_a_worker_may_open_its_session_while_the_chief_restores(membership):
     worker, lost = Task(Role.WORKER, 0), membership.generation
-    ask = functools.partial(membership.await_ready, lost, 0.0, lost_generation=lost, task=worker)
+    ask = functools.partial(ask_ready, membership, lost, lost_generation=lost, task=worker)
     assert ask(before_ready=True) is None, "these are the servers that it has lost"
     join(membership, "s", spare=True)
     lose(membership, "b")
@@ -141,16 +142,16 @@ def test_the_loss_of_an_older_generation_is_no_news(membership):
     lost = membership.generation
     membership.renew_generation()
     membership.mark_ready(membership.generation)
-    assert membership.await_ready(1, 0.0, lost_generation=lost) is not None
+    assert ask_ready(membership, 1, lost_generation=lost) is not None
     assert not membership.is_suspected
 
 
 def test_the_chief_waits_until_every_worker_has_dropped_its_session(membership):
     worker = Task(Role.WORKER, 0)
-    membership.await_ready(1, 0.0, task=worker)
+    ask_ready(membership, 1, task=worker)
     membership.mark_unready()
     assert membership.await_no_sessions(0.0) == [worker]
-    asks = threading.Timer(0.05, membership.await_ready, (1, 0.0), {"task": worker})
+    asks = threading.Timer(0.05, ask_ready, (membership, 1), {"task": worker})
     asks.start()
     assert membership.await_no_sessions(30.0) == []
     asks.join()
@@ -163,11 +164,11 @@ def test_the_generation_that_a_spare_has_begun_is_not_over(membership):
     lose(membership, "b")
     find_lost(membership, lost, 0.0, lambda: False)
     assert membership.view.generation == lost.generation + 1
-    assert membership.await_over(0, 0.0) == lost.generation
+    assert membership.over == lost.generation
 
 
 def test_nobody_waits_for_a_worker_that_is_gone(membership, clock):
-    membership.await_ready(1, 0.0, task=Task(Role.WORKER, 0))
+    ask_ready(membership, 1, task=Task(Role.WORKER, 0))
     membership.mark_unready()
     clock.now += LEASE_SECS + 1
     membership.expire()
@@ -177,9 +178,11 @@ def test_nobody_waits_for_a_worker_that_is_gone(membership, clock):
 
 def test_the_end_of_an_generation_is_news_at_once(membership):
     generation = membership.generation
-    assert membership.await_over(0, 0.0) == 0
-    threading.Timer(0.05, lose, (membership, "a")).start()
-    assert membership.await_over(0, 30.0) == generation
+    assert membership.over == 0
+    told = []
+    membership.changed.listen(lambda: told.append(membership.over))
+    lose(membership, "a")
+    assert told[0] == generation
 
 
 def test_spares_take_the_places_that_a_job_gets_beside_the_others(membership):
@@ -226,8 +229,8 @@ def test_workers_beyond_those_wanted_are_told_to_leave_and_the_job_goes_on(membe
     assert not membership.is_stopping(Task(Role.WORKER, 0))
     assert membership.is_stopping(Task(Role.WORKER, 1))
     with pytest.raises(JobClosed):
-        membership.await_ready(1, 0.0, task=Task(Role.WORKER, 1))
-    assert membership.await_ready(1, 0.0, task=Task(Role.WORKER, 0)) == membership.view
+        ask_ready(membership, 1, task=Task(Role.WORKER, 1))
+    assert ask_ready(membership, 1, task=Task(Role.WORKER, 0)) == membership.view
 
 
 def test_an_generation_that_begins_at_once_is_not_over_with_the_one_before(membership):
@@ -235,7 +238,7 @@ def test_an_generation_that_begins_at_once_is_not_over_with_the_one_before(membe
     before = membership.generation
     membership.renew_generation()
     membership.mark_unready(before)
-    assert membership.await_over(0, 0.0) == before
+    assert membership.over == before
 
 
 def test_a_server_that_is_lost_after_the_end_of_training_calls_the_workers_back(membership):

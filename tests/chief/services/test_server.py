@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from paramserve.chief.checkpoints.checkpoints import Checkpoint
 from paramserve.chief.phases import Phase
+from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.chief_client import JobStopping, LeaseLost, MembershipClient
 from paramserve.cluster.heartbeat import Heartbeat
 from paramserve.cluster.spec import Role, Task
@@ -37,8 +38,9 @@ def join():
     def join(job, role, life, **more):
         client = MembershipClient(job.address)
         clients.append(client)
-        more = {"address": f"{life}.host:2222", "max_wait_secs": 30.0, **more}
-        client.register(role, incarnation=life, **more)
+        max_wait_secs = more.pop("max_wait_secs", 30.0)
+        more = {"address": f"{life}.host:2222", **more}
+        client.register(Applicant(role, incarnation=life, **more), max_wait_secs=max_wait_secs)
         return client
 
     yield join
@@ -430,3 +432,23 @@ def test_a_port_in_use_is_refused(serve):
         serve(port=first.server.port)
     with StatusClient(first.address) as client:
         assert client.status().job_id == "job-1"
+
+
+def test_more_tasks_wait_than_any_pool_has_threads_and_heartbeats_are_answered(serve, join):
+    job = serve(num_ps=1)
+    clients = [join(job, Role.WORKER, f"w{i}") for i in range(8)]
+    results = queue.Queue()
+
+    def wait(client):
+        results.put(client.await_ready(min_generation=1, max_wait_secs=60.0))
+
+    threads = [threading.Thread(target=wait, args=(clients[i % 8],)) for i in range(300)]
+    for thread in threads:
+        thread.start()
+    for client in clients:
+        assert client.heartbeat(None).generation == 0
+    join(job, Role.PS, "p")
+    job.membership.mark_ready(1)
+    assert {results.get(timeout=30).generation for _ in threads} == {1}
+    for thread in threads:
+        thread.join(30)

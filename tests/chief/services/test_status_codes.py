@@ -1,5 +1,6 @@
 """The table from exceptions to gRPC statuses is total."""
 
+import asyncio
 import inspect
 
 import grpc
@@ -68,7 +69,7 @@ class Aborted(Exception):
 
 
 class Context:
-    def abort(self, code, details):
+    async def abort(self, code, details):
         raise Aborted(code, details)
 
 
@@ -77,25 +78,25 @@ class Servicer:
         self._error = error
 
     @with_status_codes
-    def Call(self, request, context):
+    async def Call(self, request, context):
         if self._error is not None:
             raise self._error
         return request * 2
 
 
 def test_a_method_that_raises_nothing_answers_as_it_would():
-    assert Servicer().Call(21, Context()) == 42
+    assert asyncio.run(Servicer().Call(21, Context())) == 42
 
 
 def test_the_message_reaches_the_caller():
     with pytest.raises(Aborted) as caught:
-        Servicer(places.TaskHeld("ps:0 is held by a:1")).Call(1, Context())
+        asyncio.run(Servicer(places.TaskHeld("ps:0 is held by a:1")).Call(1, Context()))
     assert caught.value.args == (grpc.StatusCode.ALREADY_EXISTS, "ps:0 is held by a:1")
 
 
 def test_an_exception_without_a_message_is_named_and_a_bug_is_logged(caplog):
     with pytest.raises(Aborted) as caught:
-        Servicer(RuntimeError()).Call(1, Context())
+        asyncio.run(Servicer(RuntimeError()).Call(1, Context()))
     assert caught.value.args == (grpc.StatusCode.INTERNAL, "RuntimeError")
     assert "Call failed" in caplog.text
     assert "Traceback" in caplog.text
