@@ -60,19 +60,19 @@ class Access:
             "`paramserve certs` makes both. To serve all who reach it, give --insecure"
         )
 
-    def open_channel(self, address: str, right: Right) -> grpc.Channel:
+    def open_channel(self, address: str, *rights: Right) -> grpc.Channel:
         """Returns a channel to a service of this project; connects when first used.
 
         Args:
             address: `host:port`.
-            right: What its calls need.
+            *rights: Of them the first that the token has is that of its calls.
 
         Raises:
             ValueError: The address is malformed.
-            UsageError: The token has another right, or would cross unencrypted.
+            UsageError: The token has none of the rights, or would cross unencrypted.
         """
         host = parse_address(address, "chief address").host
-        token = self.token.for_right(right) if self.token else None
+        token = self.token.for_first(rights) if self.token else None
         if self.tls is not None:
             return grpc.intercept_channel(_RenewedChannel(address, self.tls), _Tokens(token))
         if token and not self.is_insecure and not _is_surely_loopback(host):
@@ -84,9 +84,9 @@ class Access:
         return grpc.intercept_channel(channel, _Tokens(token)) if token else channel
 
 
-def sent_token(header: str | None) -> str:
+def sent_token(header: str | bytes | None) -> str:
     """Returns the token of an `authorization` header; "" without one."""
-    text = header or ""
+    text = header if isinstance(header, str) else ""
     return text.removeprefix(_BEARER).strip() if text.startswith(_BEARER) else ""
 
 

@@ -10,7 +10,8 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +112,18 @@ class Token:
             f"the token is one to {self.right}, and {describe(right)} needs another: give the "
             f"token of the job, or its {right} token, by --token-file or {TOKEN_VARIABLE}"
         )
+
+    def for_first(self, rights: Sequence[Right]) -> str:
+        """Returns the text of the first of some rights that this token has.
+
+        Raises:
+            UsageError: It has none of them.
+        """
+        *others, last = rights
+        for right in others:
+            with suppress(UsageError):
+                return self.for_right(right)
+        return self.for_right(last)
 
     def right_of(self, text: str) -> Right | None:
         """Returns the right of a text that a caller sent; None: it is no token of this job."""
