@@ -290,7 +290,7 @@ class _Chief:
             sync=options.sync,
             reason=str(reason),
             logdir=options.logdir,
-            bad_records=self._state.ledger.bad_records,
+            bad_records=self._state.ledger.failures.records,
             set_aside=self._state.newest_set_aside(),
             error=error,
             job_id=self._config.job_id,

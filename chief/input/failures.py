@@ -54,6 +54,25 @@ class SetAside:
         return {**{name: getattr(self, name) for name in names}, "reason": self.error}
 
 
+@dataclass(frozen=True)
+class ShardFailure:
+    """One reading of a shard that failed.
+
+    Attributes:
+        shard: The shard.
+        epoch: The epoch for which it was read.
+        batches: Its batches that failed, by their numbers within it.
+        error: Why, for people.
+        reader: The task that read it.
+    """
+
+    shard: int
+    epoch: int
+    batches: tuple[int, ...]
+    error: str
+    reader: Task
+
+
 @dataclass
 class _Trouble:
     """A shard that failed: where, how often there, in whose hands, and whether it is read alone."""
@@ -102,41 +121,31 @@ class Failures:
         return sum(each.records for each in self.set_aside)
 
     def note(
-        self,
-        plan: InputPlan,
-        shard: int,
-        epoch: int,
-        failed: list[int],
-        error: str,
-        reader: Task,
-        is_only_reader: bool = True,
+        self, plan: InputPlan, failure: ShardFailure, *, is_only_reader: bool = True
     ) -> SetAside | None:
         """Counts a failure of a shard; at the last one, these batches are set aside, if they may.
 
         Args:
-            plan: What is read.
-            shard: The shard.
-            epoch: Which time it was read.
-            failed: Its batches that failed, by their numbers within it.
-            error: Why, for people.
-            reader: Who read it.
-            is_only_reader: Whether nobody else could read it.
+            plan: The dataset.
+            failure: The failure.
+            is_only_reader: Whether no other task could read the shard.
         """
+        shard, epoch, failed = failure.shard, failure.epoch, failure.batches
         before = self._troubles.get(shard)
         is_same = before is not None and before.batch == failed[0]
         times = before.times + 1 if before is not None and is_same else 1
         alone = times > 1 or (before is not None and before.alone)
-        readers = {reader} | (before.readers if before is not None and is_same else set())
+        readers = {failure.reader} | (before.readers if before is not None and is_same else set())
         self._troubles[shard] = _Trouble(failed[0], times, alone, readers)
         what = plan.describe(shard, epoch, failed)
-        log.warning("%s: failure %d of %d: %s", what, times, self._max_failures, error)
+        log.warning("%s: failure %d of %d: %s", what, times, self._max_failures, failure.error)
         if times < self._max_failures or (len(readers) == 1 and not is_only_reader):
             return None
         starts = plan.batch_size * np.array(failed)
         records = int(np.minimum(plan.batch_size, plan.sizes[shard] - starts).sum())
-        reason = f"failed {times} times, at last because {error}"
+        reason = f"failed {times} times, at last because {failure.error}"
         aside = SetAside(
-            *(shard, tuple(failed), records, epoch, plan.is_fixed, what, reason),
+            *(shard, failed, records, epoch, plan.is_fixed, what, reason),
             *plan.span(shard, epoch, failed),
         )
         if self._max_bad_records is not None and self.records + records > self._max_bad_records:

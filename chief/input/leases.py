@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...cluster.spec import Task
 from .failures import SetAside
 
 
@@ -81,18 +80,3 @@ class LedgerProgress:
             newest = self.set_aside[-1]
             text += f"; {self.records_set_aside} records set aside, at last {newest.describe()}"
         return text
-
-
-@dataclass
-class Held:
-    """A lease and who holds it.
-
-    Attributes:
-        grant: The lease.
-        task: Its holder.
-        incarnation: Which life of it.
-    """
-
-    grant: Grant
-    task: Task
-    incarnation: str

@@ -11,7 +11,6 @@ Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a 
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,8 +21,10 @@ from ...errors import UsageError
 from ...model.input.shard_plan import InputPlan
 from ..changes import Changes
 from .closed_leases import Closed, ClosedLeases
-from .failures import Failures, SetAside
-from .leases import Finished, Grant, Held, LedgerProgress, NoDataset
+from .dealing import ShardDealer
+from .failures import Failures, ShardFailure
+from .held_leases import HeldLeases
+from .leases import Finished, Grant, LedgerProgress, NoDataset
 from .readers import Readers
 from .shard_table import ShardTable
 
@@ -59,6 +60,10 @@ class ShardLedger:
         settle_secs: Seconds after a lease's end for which its updates may still come.
         clock: Seconds from any origin.
         first_lease: Number of the first lease.
+
+    Attributes:
+        failures: What failed of the input, and what is set aside.
+        changed: See above; holds the lock of this object.
     """
 
     def __init__(
@@ -72,17 +77,14 @@ class ShardLedger:
         first_lease: int | None = None,
     ) -> None:
         self._sync = sync
-        self._clock = clock
-        # A new chief must not take a lease of the one before for one of its own.
-        self._numbers = itertools.count(time.time_ns() if first_lease is None else first_lease)
         self._table: ShardTable | None = None
-        self._failures = Failures(max_failures, max_bad_records)
-        self._held: dict[int, Held] = {}
+        self.failures = Failures(max_failures, max_bad_records)
+        self._held = HeldLeases(clock)
         self._closed = ClosedLeases(sync=sync, settle_secs=settle_secs, clock=clock)
-        # Shards whose batches wait for others to make up a step: in which epoch, and which.
-        self._fills: dict[int, tuple[int, list[int]]] = {}
         self._readers = Readers(clock)
-        self._adopt_until = -float("inf")
+        # A new chief must not take a lease of the one before for one of its own.
+        first = time.time_ns() if first_lease is None else first_lease
+        self._dealer = ShardDealer(self._held, self.failures, self._readers, first)
         self._repeated = 0
         self.changed = Changes()
 
@@ -96,7 +98,7 @@ class ShardLedger:
         """
         with self.changed:
             if self._table is None:
-                self._table = ShardTable(plan, self._failures, sync=self._sync)
+                self._table = ShardTable(plan, self.failures, sync=self._sync)
                 return
             before = self._table.plan
             if (before.digest, before.epochs) != (plan.digest, plan.epochs):
@@ -124,11 +126,10 @@ class ShardLedger:
         """
         with self.changed:
             self._declared().restore(saved, applied)
-            self._held.clear()
+            self._held.void(adopt_secs)
             self._closed.clear()
-            self._fills.clear()
+            self._dealer.clear()
             self._readers.end_waits()
-            self._adopt_until = self._clock() + adopt_secs
             self.changed.notify_all()
 
     def snapshot(self) -> dict[str, Any]:
@@ -146,7 +147,7 @@ class ShardLedger:
         """
         with self.changed:
             self._readers.remove(task)
-            for held in [h for h in self._held.values() if h.task == task]:
+            for held in self._held.of(task):
                 if incarnation in (None, held.incarnation):
                     self._readers.end_wait(task)
                     error = f"{task} was lost while reading it" if failed else ""
@@ -178,11 +179,13 @@ class ShardLedger:
                 first = int(table.plan.first_batches[shard])
                 wait = [batch for batch in missing if first + batch in waiting]
                 closed.quiet = 0 if wait else closed.quiet + 1
+                is_last = wait and not self._held and self._closed.has_waited(closed)
                 if not missing or self._closed.is_settled(closed):
                     self._settle_one(closed, missing)
-                elif wait and self._has_to_fill(closed):
+                elif is_last and not table.has_free:
+                    # At the end, fewer gradients are left than make a step.
                     self._settle_one(closed, missing)
-                    self._fills[shard] = closed.grant.epoch, wait
+                    self._dealer.note_waiting(shard, closed.grant.epoch, wait)
             self.changed.notify_all()
 
     # -- what workers ask for
@@ -205,10 +208,15 @@ class ShardLedger:
             NoDataset: Nothing was declared.
         """
         with self.changed:
-            self._declared()
+            table = self._declared()
             self._adopt(task, incarnation, held)
-            self._drop_unknown(task, incarnation, {each.lease for each in held})
-            grant = self._deal(task, incarnation)
+            known = {each.lease for each in held}
+            for each in self._held.of(task):
+                if each.grant.lease not in known:  # The answer with it was lost.
+                    # In this incarnation, nothing was ever read of it.
+                    self._close(each.grant, orderly=each.incarnation == incarnation)
+            if (grant := self._dealer.deal(table, task)) is not None:
+                self._hold(grant, task, incarnation)
             self._readers.note_request(task, is_granted=grant is not None)
             return grant
 
@@ -218,24 +226,23 @@ class ShardLedger:
         In sync mode nobody should wait for their gradients.
         """
         with self.changed:
-            return self._readers.waiting(secs) - {held.task for held in self._held.values()}
+            return self._readers.waiting(secs) - {task for task, _ in self._held.holders}
 
     def finish(self, task: Task, incarnation: str, finished: Iterable[Finished]) -> None:
         """Ends leases of a task; what is no lease of its own is passed over."""
         with self.changed:
             for each in finished:
                 self._adopt(task, incarnation, [each.held])
-                if self._owns(task, incarnation, each.held):
+                if self._held.owns(task, incarnation, each.held):
                     error = each.error or "it never came to a step" if each.missed else ""
-                    grant = self._held[each.held.lease].grant
-                    self._close(grant, orderly=not each.broken_off, error=error)
+                    self._close(each.held, orderly=not each.broken_off, error=error)
             self.changed.notify_all()
 
     def find_void(self, task: Task, incarnation: str, held: Sequence[Grant]) -> list[int]:
         """Which of the leases a task says it holds are not its own (any more)."""
         with self.changed:
             self._adopt(task, incarnation, held)
-            return [each.lease for each in held if not self._owns(task, incarnation, each)]
+            return [each.lease for each in held if not self._held.owns(task, incarnation, each)]
 
     # -- what is asked of it
 
@@ -249,29 +256,10 @@ class ShardLedger:
         return self._declared().plan
 
     @property
-    def is_declared(self) -> bool:
-        """Whether the job reads leased input at all."""
-        return self._table is not None
-
-    @property
     def holders(self) -> set[tuple[Task, str]]:
         """The tasks that read something, and in which life."""
         with self.changed:
-            return {(held.task, held.incarnation) for held in self._held.values()}
-
-    @property
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """What is not read any more, oldest first."""
-        return self._failures.set_aside
-
-    @property
-    def bad_records(self) -> int:
-        """How many records that are."""
-        return self._failures.records
-
-    def check_failures(self) -> None:
-        """Raises JobFailed if more records fail than may be set aside."""
-        self._failures.check()
+            return self._held.holders
 
     @property
     def is_exhausted(self) -> bool:
@@ -290,8 +278,8 @@ class ShardLedger:
                 done=int((table.done > table.epoch).sum()),
                 shards=table.plan.num_shards,
                 leased=len(self._held),
-                set_aside=self._failures.set_aside,
-                records_set_aside=self.bad_records,
+                set_aside=self.failures.set_aside,
+                records_set_aside=self.failures.records,
                 repeated=self._repeated,
             )
 
@@ -302,70 +290,20 @@ class ShardLedger:
             raise NoDataset("the model reads no leased input: call task.shards() to build it")
         return self._table
 
-    def _deal(self, task: Task, incarnation: str) -> Grant | None:
-        if self._clock() < self._adopt_until:
-            return None
-        if (choice := self._choose(task)) is None:
-            return None
-        shard, epoch = choice
-        of_epoch, wait = self._fills.pop(shard, (epoch, []))
-        missing = self._declared().missing(shard, epoch)
-        batches = [batch for batch in missing if of_epoch != epoch or batch not in wait]
-        fills = bool(missing) and not batches
-        if fills or self._failures.is_troubled(shard):
-            # One by one, so that what fails is known, and nothing else is set aside with it; and
-            # no more than needed is read again.
-            batches = (batches or missing)[:1]
-        grant = Grant(next(self._numbers), shard, epoch, tuple(batches), fills)
-        self._hold(grant, task, incarnation)
-        return grant
-
-    def _choose(self, task: Task) -> tuple[int, int] | None:
-        """A shard for a task, and its epoch.
-
-        What has failed is read alone: a worker that it ends takes no other shard with it.
-        """
-        reads = [held.grant.shard for held in self._held.values() if held.task == task]
-        if any(self._failures.is_troubled(shard) for shard in reads):
-            return None
-        without = self._failures.troubled if reads else []
-        if not self._readers.is_only(task):
-            without = [*without, *self._failures.kept_from(task)]
-        return self._declared().find_free(without=without)
-
     def _hold(self, grant: Grant, task: Task, incarnation: str) -> None:
-        self._held[grant.lease] = Held(grant, task, incarnation)
+        self._held.add(grant, task, incarnation)
         self._declared().busy[grant.shard] = True
-
-    def _owns(self, task: Task, incarnation: str, grant: Grant) -> bool:
-        held = self._held.get(grant.lease)
-        return held is not None and (held.task, held.incarnation) == (task, incarnation)
 
     def _adopt(self, task: Task, incarnation: str, grants: Iterable[Grant]) -> None:
         """Takes over leases of an earlier chief, whose parameter servers live."""
-        if self._clock() >= self._adopt_until:
-            return
         table = self._declared()
-        for grant in grants:
-            if not 0 <= grant.shard < len(table.busy) or table.busy[grant.shard]:
-                continue
-            if grant.epoch == table.done[grant.shard]:
+        for grant in grants if self._held.is_adopting else ():
+            if table.is_due(grant.shard, grant.epoch):
                 self._hold(grant, task, incarnation)
 
-    def _drop_unknown(self, task: Task, incarnation: str, known: set[int]) -> None:
-        """Takes back what a task does not know of: the answer with the lease was lost."""
-        unknown = [h for n, h in self._held.items() if h.task == task and n not in known]
-        for held in unknown:
-            # Of this life, nothing was ever read of it.
-            self._close(held.grant, orderly=held.incarnation == incarnation, error="")
-
-    def _close(self, grant: Grant, *, orderly: bool, error: str) -> None:
-        self._closed.add(grant, self._held.pop(grant.lease).task, orderly=orderly, error=error)
-
-    def _has_to_fill(self, closed: Closed) -> bool:
-        """Whether fewer gradients are left, at the end, than make a step."""
-        is_last = not self._held and not self._declared().has_free
-        return is_last and self._closed.has_waited(closed)
+    def _close(self, grant: Grant, *, orderly: bool, error: str = "") -> None:
+        held = self._held.take(grant.lease)
+        self._closed.add(held.grant, held.task, orderly=orderly, error=error)
 
     def _settle_one(self, closed: Closed, missing: list[int]) -> None:
         grant, table = closed.grant, self._declared()
@@ -374,11 +312,13 @@ class ShardLedger:
             self._repeated += repeated
             log.warning("shard %d: %d batches were applied twice", grant.shard, repeated)
         if closed.error and (failed := [b for b in missing if b in (grant.batches or missing)]):
+            failure = ShardFailure(
+                grant.shard, grant.epoch, tuple(failed), closed.error, closed.reader
+            )
             is_only = self._readers.is_only(closed.reader)
-            where = (table.plan, grant.shard, grant.epoch)
-            aside = self._failures.note(*where, failed, closed.error, closed.reader, is_only)
+            aside = self.failures.note(table.plan, failure, is_only_reader=is_only)
             if aside is not None:
                 table.excuse(aside)
         elif not missing:
-            self._failures.forget(grant.shard)
+            self.failures.forget(grant.shard)
         table.recount(grant.shard)

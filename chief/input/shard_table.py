@@ -78,6 +78,11 @@ class ShardTable:
         """What has to be applied for a shard to be done in an epoch, by numbers within it."""
         return self._counts.missing(shard, epoch, self._failures.batches_aside(shard))
 
+    def is_due(self, shard: int, epoch: int) -> bool:
+        """Whether there is such a shard, which is not read now and lacks that epoch next."""
+        is_free = 0 <= shard < len(self.busy) and not self.busy[shard]
+        return bool(is_free and self.done[shard] == epoch)
+
     def release(self, shard: int, epoch: int) -> int:
         """Ends the reading of a shard; returns how many of its batches were applied twice."""
         self.busy[shard] = False

@@ -90,7 +90,7 @@ class ShardWatch:
             self._read_at = time.monotonic()
             applied, waiting = self._read([self._counts.applied, self._waiting])
             self._ledger.settle(ended, applied, {int(each) for some in waiting for each in some})
-            self._ledger.check_failures()
+            self._ledger.failures.check()
 
     def _release_gone(self) -> None:
         lives = {(r.task, r.incarnation): r for r in self._membership.records()}

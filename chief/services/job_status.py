@@ -48,7 +48,7 @@ def job_status(state: JobState) -> pb.JobStatus:
         preemptions=state.membership.preemptions,
         stalls=state.stalls.count,
         secs_since_step=state.stalls.secs_since_step,
-        bad_records=state.ledger.bad_records,
+        bad_records=state.ledger.failures.records,
         set_aside=[pb.SetAside(**each) for each in state.newest_set_aside()],
     )
     if state.checkpoint is not None:

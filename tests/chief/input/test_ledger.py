@@ -402,16 +402,16 @@ def test_more_bad_records_than_are_allowed_end_the_job_and_stay_to_be_read(start
     """A run that resumes from its checkpoint finds the input mended."""
     job = start(shuffle=False, max_bad_records=15)
     fail_often(job)
-    job.ledger.check_failures()
-    assert job.ledger.bad_records == 10
+    job.ledger.failures.check()
+    assert job.ledger.failures.records == 10
     fail_often(job)
     with pytest.raises(JobFailed, match=r"15: records 10 to 19 .* \(10, 20 in all"):
-        job.ledger.check_failures()
-    assert job.ledger.bad_records == 10
+        job.ledger.failures.check()
+    assert job.ledger.failures.records == 10
 
     later = start(shuffle=False, max_bad_records=15)
     later.roll_back(job.save())
-    later.ledger.check_failures()
+    later.ledger.failures.check()
     while later.read(A):
         pass
     assert later.applied.tolist() == [0] + [2] * 20
@@ -635,7 +635,6 @@ def test_a_new_chief_adopts_the_leases_of_workers_that_train_on(job, start, cloc
 
 def test_nothing_can_be_asked_before_it_is_declared():
     ledger = ShardLedger()
-    assert not ledger.is_declared
     with pytest.raises(NoDataset, match=r"call task\.shards\(\)"):
         ledger.lease(A, "life")
 
