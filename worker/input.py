@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ..cluster.chief_client import JobStopping
@@ -22,6 +21,7 @@ from ..model.input.shard_plan import InputPlan
 from ..model.input.source import Lease
 from ..protos import shards_pb2 as pb
 from .holds import HoldWatch
+from .open_leases import LeaseReport, OpenLeases
 from .shards_client import ChiefSilent, ShardsClient, TaskUnknown
 
 log = logging.getLogger(__name__)
@@ -34,24 +34,6 @@ REPORT_TIMEOUT_SECS = 10.0
 RETRY_SECS = 0.2
 # For the question whether leases still hold, which keeps a step waiting.
 CHECK_SECS = 5.0
-# After so many seconds without a step, and so many times the longest step, a batch that has not
-# come to a step will not come any more.
-IDLE_SECS = 60.0
-IDLE_STEPS = 10
-
-# The error, for people, of batches that never came to a step.
-LOST = "it was lost on the way to a step"
-
-
-@dataclass
-class _Open:
-    """A lease that has not ended, and its batches that have not come to a step."""
-
-    held: pb.HeldShard
-    batches: frozenset[int]
-    left: set[int]
-    missed: int = 0
-    error: str = ""
 
 
 class LeasedInput:
@@ -99,18 +81,13 @@ class LeasedInput:
         self._clock = clock
         self.failure: UsageError | None = None
         self._dataset: pb.Dataset | None = None
-        self._lock = threading.RLock()
-        self._asking = threading.Lock()
-        self._open: dict[int, _Open] = {}
-        self._finished: list[pb.FinishedShard] = []
-        self._next_number = self._valid_from = 0
-        self._must_discard = False
-        self._heard = self._progressed = clock()
-        self._longest_step = 0.0
-        self._holds = HoldWatch(
-            client, is_idle=lambda: not self._open, cancelled=cancelled, is_left=is_left
-        )
+        self._starting, self._asking = threading.Lock(), threading.Lock()
         self._wake = threading.Event()
+        self._leases = OpenLeases(self._wake.set, clock)
+        self._heard = clock()
+        self._holds = HoldWatch(
+            client, is_idle=lambda: not self._leases, cancelled=cancelled, is_left=is_left
+        )
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -164,20 +141,14 @@ class LeasedInput:
         Raises:
             UsageError: The input does not fit its description; `failure` is the same.
         """
-        if number < self._valid_from or self._cancelled() or self._ended.is_set():
+        if number < self._leases.valid_from or self._cancelled() or self._ended.is_set():
             return  # It was broken off.
         try:
             error = explain()
         except UsageError as failure:
             self.failure = failure
             raise
-        with self._lock:
-            if (opened := self._open.get(number)) is None:
-                return
-            opened.missed, opened.error = len(batches), error
-            opened.left.difference_update(batches)
-            if not opened.left:
-                self._finish(number)
+        self._leases.miss(number, batches, error)
 
     # -- the steps' side
 
@@ -196,25 +167,11 @@ class LeasedInput:
             positions: As the dataset has yielded them: batch, epoch and lease.
             step_secs: Seconds that the step took.
         """
-        with self._lock:
-            self._progressed = self._clock()
-            self._longest_step = max(self._longest_step, step_secs)
-            for batch, _, number in positions:
-                if number in self._open:
-                    self._open[number].left.discard(batch)
-                    if not self._open[number].left:
-                        self._finish(number)
-                # Batches come nearly in order: a batch two leases behind was lost on the way.
-                for behind in [n for n in self._open if n <= number - 2]:
-                    self._lose(behind)
+        self._leases.complete(positions, step_secs)
 
     def void(self) -> None:
         """Returns all leases, because a step of them may have been lost."""
-        with self._lock:
-            self._valid_from = self._next_number
-            self._must_discard |= bool(self._open)
-            for number in list(self._open):
-                self._finish(number, broken_off=True)
+        self._leases.void()
 
     def check(self) -> bool:
         """Returns whether the next step's batches may be trained on, as far as is known.
@@ -222,9 +179,9 @@ class LeasedInput:
         The chief is asked only when its last answer is so old that it may have declared this worker
         lost: a process that was suspended learns that before its next step.
         """
-        if self._open and self._clock() - self._heard > self._lease_secs:
+        if self._leases and self._clock() - self._heard > self._lease_secs:
             self._report(CHECK_SECS)
-        return not self._must_discard
+        return not self._leases.must_discard
 
     def discard_void(self, next_positions: Callable[[], Sequence[Sequence[int]]]) -> None:
         """Discards the batches of leases that were given back.
@@ -235,12 +192,10 @@ class LeasedInput:
             next_positions: Takes the next batch, or batches, out of the input.
         """
         thrown = 0
-        while self._must_discard:
+        while self._leases.must_discard:
             positions = next_positions()
             thrown += len(positions)
-            if all(number >= self._valid_from for _, _, number in positions):
-                self._must_discard = False
-                self.complete(positions)
+            self._leases.discard(positions)
         log.info("%d batches of leases that are void were thrown away", thrown)
 
     def stop(self) -> None:
@@ -257,7 +212,7 @@ class LeasedInput:
     # -- inner workings
 
     def _start(self, plan: InputPlan) -> None:
-        with self._lock:
+        with self._starting:
             self._dataset = plan.to_proto()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="input-reports", daemon=True)
@@ -276,58 +231,20 @@ class LeasedInput:
                 continue
             if isinstance(reply, Lease) or reply is None:
                 return reply
-            self._give_up_idle()
+            self._leases.lose_idle()
         return None
 
     def _ask(self, plan: InputPlan) -> Lease | Literal["wait"] | None:
         """Asks the chief once; None: there are no more shards."""
         with self._asking:
-            with self._lock:
-                valid_from, finished = self._valid_from, list(self._finished)
-                held = [opened.held for opened in self._open.values()]
-            reply = self._client.lease(plan.to_proto(), held, finished, WAIT_SECS)
-            with self._lock:
-                self._note_answer(finished)
-                if reply.end:
-                    return None
-                if not reply.HasField("lease"):
-                    return "wait"
-                lease = self._take(plan, reply.lease)
-                if self._valid_from != valid_from:
-                    self._finish(lease.number)  # Was dealt before all of it was given back.
-                    return "wait"
-                return lease
-
-    def _take(self, plan: InputPlan, lease: pb.ShardLease) -> Lease:
-        held, number = lease.held, self._next_number
-        self._next_number += 1
-        first = int(plan.first_batches[held.shard])
-        batches = frozenset(first + batch for batch in lease.batches)
-        self._open[number] = _Open(held, batches, set(batches))
-        return Lease(number, held.shard, held.epoch, tuple(lease.batches), lease.fills)
-
-    def _finish(self, number: int, *, broken_off: bool = False) -> None:
-        opened = self._open.pop(number)
-        self._finished.append(
-            pb.FinishedShard(
-                held=opened.held, missed=opened.missed, error=opened.error, broken_off=broken_off
-            )
-        )
-        self._wake.set()
-
-    def _lose(self, number: int) -> None:
-        opened = self._open[number]
-        opened.missed, opened.error = opened.missed + len(opened.left), opened.error or LOST
-        self._finish(number, broken_off=True)
-
-    def _give_up_idle(self) -> None:
-        """Ends leases whose batches cannot be on their way any more: the input waits for others."""
-        patience = max(IDLE_SECS, IDLE_STEPS * self._longest_step)
-        with self._lock:
-            if self._clock() - self._progressed < patience:
-                return
-            for number in list(self._open):
-                self._lose(number)
+            report = self._leases.report()
+            reply = self._client.lease(plan.to_proto(), report.held, report.finished, WAIT_SECS)
+            self._note_answer(report)
+            if reply.end:
+                return None
+            if not reply.HasField("lease"):
+                return "wait"
+            return self._leases.take(plan, reply.lease, report.valid_from) or "wait"
 
     def _check_silence(self, heard: float, error: Exception) -> None:
         if (silence := self._clock() - heard) > self._max_wait_secs:
@@ -344,14 +261,12 @@ class LeasedInput:
 
     def _report(self, timeout_secs: float) -> None:
         """Reports finished batches to the chief, and drops the leases that are void there."""
-        with self._lock:
-            finished = list(self._finished)
-            held = [opened.held for opened in self._open.values()]
-            if self._dataset is None or not (finished or held):
-                self._heard = self._clock()
-                return
+        report = self._leases.report()
+        if self._dataset is None or not (report.finished or report.held):
+            self._heard = self._clock()
+            return
         try:
-            void = self._client.report(self._dataset, held, finished, timeout_secs)
+            void = self._client.report(self._dataset, report.held, report.finished, timeout_secs)
         except TaskUnknown:
             self.void()
             self._heard = self._clock()
@@ -359,13 +274,11 @@ class LeasedInput:
         except (ChiefSilent, UsageError) as error:
             log.debug("the chief did not take the report of the input: %s", error)
             return
-        with self._lock:
-            self._note_answer(finished)
-            if any(opened.held.lease in void for opened in self._open.values()):
-                log.warning("the chief has dealt shards of this worker to others")
-                self.void()
+        self._note_answer(report)
+        if self._leases.holds_any(void):
+            log.warning("the chief has dealt shards of this worker to others")
+            self.void()
 
-    def _note_answer(self, finished: Sequence[pb.FinishedShard]) -> None:
+    def _note_answer(self, report: LeaseReport) -> None:
         self._heard = self._clock()
-        told = {each.held.lease for each in finished}
-        self._finished = [each for each in self._finished if each.held.lease not in told]
+        self._leases.note_told(report)
