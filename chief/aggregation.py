@@ -28,7 +28,7 @@ _ANSWER_TIMEOUT_MS = 10_000
 
 
 class Aggregator:
-    """The chief's thread of synchronous steps, and what issues the tokens that the dealer names.
+    """The chief's thread of synchronous steps, which also issues the dealer's tokens.
 
     Args:
         ops: The graph's sync operations.
@@ -53,8 +53,8 @@ class Aggregator:
         )
         self._reissued = 0
         self._before: SyncCounters | None = None
-        # What each worker had pushed before this generation, and when it last did in an earlier
-        # one.
+        # Each worker's pushes before this generation, and the time of its last one in an earlier
+        # generation.
         self._pushed_before: dict[int, tuple[int, int]] = {}
         self._lost_tokens = LostTokens()
 
@@ -63,10 +63,9 @@ class Aggregator:
 
         Args:
             num_workers: Workers that may still wait for a token in a session of an earlier
-                generation. If the queue's parameter server lives on they do so unharmed, and would
-                take a token of this generation with them when that session ends at last.
-            workers: The workers that tokens are for, as in `set_workers`; None: those that were
-                planned.
+                generation. If the queue's parameter server lives on, they continue to wait, and
+                would take a token of this generation with them when that session ends at last.
+            workers: The workers that tokens are for, as in `set_workers`; None: the planned ones.
         """
         self._session.run(self._ops.start)
         if num_workers:
@@ -82,34 +81,34 @@ class Aggregator:
         self._thread.start()
 
     def stop(self) -> None:
-        """Starts no further step. One that waits for gradients ends with the session."""
+        """Starts no further step. A step that waits for gradients ends with the session."""
         self._ended.set()
 
     @property
     def is_held(self) -> bool:
-        """Whether training is held between two steps."""
+        """True while training is held between two steps."""
         return self._hold.is_set()
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     @property
     def rounds(self) -> int:
-        """Means that the optimizer was given in this generation, whatever it made of them."""
+        """Means given to the optimizer in this generation, whether or not it applied them."""
         return self._rounds
 
     def check(self) -> None:
-        """Raises what ended the thread, if anything did."""
+        """Raises the error that ended the thread, if there was one."""
         if self._error is not None:
             raise self._error
 
     def set_workers(self, workers: Mapping[int, str]) -> None:
-        """Deals the tokens to the workers that are there, see `TokenDealer.set_workers`.
+        """Deals the tokens to the present workers, see `TokenDealer.set_workers`.
 
         Args:
-            workers: A life of each worker, by its index; "" for one that is expected.
+            workers: A life of each worker, by its index; "" for an expected one.
         """
         before = self._dealer.shares
         counts = self._dealer.set_workers(workers, self._rounds)
@@ -136,14 +135,14 @@ class Aggregator:
         dealer.stalls.restart()
 
     def supply(self, waiting: Mapping[int, NewSession]) -> None:
-        """Issues tokens to those who need one for a new session: theirs went with an earlier one.
+        """Issues tokens to workers whose tokens were lost with an earlier session.
 
         Args:
-            waiting: The workers, by index, that have said that they wait for the first token of a
+            waiting: The workers, by index, that have reported to wait for the first token of a
                 session.
         """
         if self._ops.queues == 1:
-            return  # A shared queue does not tell whose token is missing; `watch` issues some.
+            return  # In a shared queue a missing token has no owner; `watch` issues some.
         mine = {i: each for i, each in waiting.items() if i in self._dealer.workers}
         if not self._lost_tokens.is_any_new(mine):
             return
@@ -152,17 +151,17 @@ class Aggregator:
         empty = {index for index, queue in queues.items() if not sizes[queue]}
         counts = [0] * self._ops.queues
         for index in self._lost_tokens.find(mine, empty):
-            log.info("worker:%d gets another token: it lost the one before with its session", index)
+            log.info("worker:%d gets another token: it lost the former one with its session", index)
             counts[queues[index]] += 1
         self._reissue(counts)
 
     def sight(self) -> StepObservation:
-        """Which gradients of the step under way are there; asks the parameter server."""
+        """Asks the parameter server for the present gradients of the step under way."""
         look = self._look()
         return StepObservation(look.step, look.waiting, look.replicas, look.given)
 
     def counters(self) -> SyncCounters:
-        """What became of the gradients in this generation; asks the parameter server."""
+        """Asks the parameter server for the counts of gradients in this generation."""
         (_, rows), waiting = self._call([self._ops.ledger, self._ops.waiting])
         now, before = count_up(rows, int(waiting)), self._before or SyncCounters(0, 0, 0)
         return SyncCounters(
@@ -173,17 +172,17 @@ class Aggregator:
     def paused(
         self, timeout_secs: float, *, given_up: Callable[[], bool] = lambda: False
     ) -> Iterator[bool]:
-        """Holds training between two global steps; yields whether it got there in time.
+        """Holds training between two global steps; yields whether that was reached in time.
 
-        Workers go on computing gradients; they are applied afterwards. When no gradients come at
-        all, the step under way cannot end, and nothing is applied either.
+        Workers continue to compute gradients, which are applied afterwards. If no gradients come,
+        the step under way cannot end, and nothing is applied either.
 
         Args:
             timeout_secs: Seconds to wait for the step under way.
-            given_up: Asked meanwhile: whether there is nothing left to be held.
+            given_up: Called meanwhile; returns whether there is nothing left to be held.
 
         Raises:
-            tf.errors.CancelledError: It was given up.
+            tf.errors.CancelledError: The hold was given up.
         """
         self._hold.set()
         held = False
@@ -233,7 +232,7 @@ class Aggregator:
         for drop in (*left, *self._ops.clear_tokens):
             with suppress(tf.errors.DeadlineExceededError):
                 self._session.run(drop, options=options)
-        self._session.run(self._ops.start)  # What was dropped counted as a step.
+        self._session.run(self._ops.start)  # Dropped gradients counted as a step.
 
     def _run(self) -> None:
         try:

@@ -13,13 +13,13 @@ from .summaries import SummaryService
 
 @dataclass(frozen=True)
 class Tenure:
-    """How long this chief stays, and what follows.
+    """The end of this chief's stay, and the next chief.
 
     Attributes:
-        is_supervised: Whether a supervisor starts tasks again that are gone, the chief too.
-        grace_secs: How long this process can stay once it is asked to end.
-        is_interrupted: Says whether the job is to end, or this process.
-        is_handing_over: Says whether this process has to go, and another chief follows.
+        is_supervised: True if a supervisor restarts lost tasks, the chief too.
+        grace_secs: Seconds that this process can stay once it is asked to end.
+        is_interrupted: Returns whether the job is to end, or this process.
+        is_handing_over: Returns whether this process has to leave, and another chief follows.
     """
 
     is_supervised: bool
@@ -34,10 +34,10 @@ class JobContext:
 
     Attributes:
         state: The job.
-        tenure: How long this chief stays.
+        tenure: The end of this chief's stay.
         storage: The log directory.
-        summaries: Where events go.
-        metrics: What Prometheus sees.
+        summaries: The events of the job.
+        metrics: Metrics for Prometheus.
     """
 
     state: JobState

@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 # Of a notice: how long a replacement gets to come. The rest is for the restore point.
 REPLACEMENT_SHARE = 0.5
-# Of what is left of a notice: what the restore point may take of it.
+# Share of the rest of a notice for the restore point.
 _SAVE_SHARE = 0.9
 
 
 class HandedOver(Exception):
-    """This chief goes, and the tasks of its job wait for the one that follows it."""
+    """This chief leaves, and the tasks of its job wait for the next one."""
 
 
 class Draining:
@@ -43,9 +43,9 @@ class Draining:
         state: The job.
         checkpoints: Saves the model, if it is not mirrored.
         mirrors: Restore points in memory, if there are any.
-        paused: Makes a context in which no step is applied, given how long to wait for it; None:
+        paused: Makes a context in which no step is applied, given the seconds to wait for it; None:
             workers are not held, and are told instead that their generation is over.
-        awaits_replacement: Whether somebody starts another server as soon as one gave notice.
+        awaits_replacement: True if a supervisor starts another server as soon as one gave notice.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Draining:
         self._awaits_replacement = awaits_replacement
 
     def is_due(self) -> bool:
-        """Whether a server has given notice, and there is nothing left to wait for."""
+        """Returns whether a server has given notice, and there is nothing left to wait for."""
         pending = self._state.notices.pending()
         if not pending or not self._awaits_replacement:
             return bool(pending)

@@ -1,4 +1,4 @@
-"""The end of training on the chief: workers leave, and what was trained is saved."""
+"""The end of training on the chief: workers leave, and the model is saved."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .phases import Phase
 
 log = logging.getLogger(__name__)
 
-# How long workers may take to finish their step once they are told to stop.
+# Seconds that workers may take to finish their step once they are told to stop.
 WIND_DOWN_SECS = 30.0
-# Of the notice of a chief that hands the job over: what its checkpoint may take.
+# Share of the notice for the checkpoint of a chief that hands the job over.
 HAND_OVER_SHARE = 0.8
 _TICK_SECS = 0.1
-# A worker that was told to stop gets so long before it gets a token for it.
+# A worker that was told to stop has so many seconds before it gets a token for its step.
 _TOKENLESS_SECS = 0.3
 
 
@@ -53,7 +53,7 @@ class Ending:
         self._read_progress = read_progress
 
     def release_workers(self) -> None:
-        """Lets every worker finish its step and leave."""
+        """Tells every worker to finish its step and leave."""
         self._state.enter(Phase.STOPPING)
         membership = self._state.membership
         membership.begin_stop(Role.WORKER)
@@ -75,7 +75,7 @@ class Ending:
         self._job.summaries.write_progress(self._state.progress.snapshot, force=True)
 
     def save_after_failure(self) -> None:
-        """Saves what was trained until a task failed; a second error is only logged."""
+        """Saves the model as trained until a task failed; a second error is only logged."""
         try:
             self._stop_steps()
             if math.isnan(self._state.progress.snapshot.loss or 0.0):

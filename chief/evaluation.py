@@ -33,7 +33,7 @@ def evaluate(
         spec: The trained model's spec; its `evaluate` builds the graph.
         checkpoint: Path of a checkpoint.
         context: Context of the evaluator.
-        saver: What has written the checkpoint; None: its names are the usual ones.
+        saver: The saver that wrote the checkpoint; None: its names are the usual ones.
         on_batch: Called after each batch with their number so far.
 
     Returns:

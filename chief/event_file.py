@@ -18,10 +18,10 @@ PREFIX = "events.out.tfevents."
 
 
 class EventFiles:
-    """Writes events into a file of a log directory, and into a new one after an error.
+    """Event files of a log directory: one, and a new one after each error.
 
-    TensorFlow's own writer drops what a full disk or a lost directory does not take, without a
-    word, and leaves half an event, behind which no reader goes. Here both raise; the next event
+    TensorFlow's own writer silently drops events that do not fit on a full disk or in a lost
+    directory. It also leaves half an event, at which readers stop. Here both raise; the next event
     begins a new file, which readers take for the continuation.
 
     Args:
@@ -57,10 +57,10 @@ class EventFiles:
             self._writer.write(event.SerializeToString())
 
     def flush(self) -> None:
-        """Has everything in the log directory that was written.
+        """Writes all pending events to the log directory.
 
         Raises:
-            One of `LOGDIR_ERRORS`: Something was lost; what it was is not known.
+            One of `LOGDIR_ERRORS`: Events were lost; which ones is not known.
         """
         if self._writer is None:
             return

@@ -170,7 +170,7 @@ class Generations:
         if self._membership.has_ended(Role.WORKER) and not is_interrupted():
             self._call_workers_back(view)
         find_lost(self._membership, view, look_secs, is_interrupted)
-        # What a worker still adds to the old model must not end up in the one that is restored.
+        # A worker's last update of the old model must not end up in the restored one.
         for task in self._membership.await_no_sessions(self._options.lease_secs):
             log.warning("%s has not given up its step over generation %d", task, view.generation)
 
@@ -185,7 +185,7 @@ class Generations:
 
 
 def _premise_after(lost: Lost, premise: Premise) -> Premise:
-    """What the servers hold after a loss, given what they were believed to hold before."""
+    """Returns the servers' expected contents after a loss, given those before it."""
     if lost.is_stall:
         return Premise(Held.OWN)
     is_untouched = not lost.is_begun and premise.held is not Held.OWN

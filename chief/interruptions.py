@@ -32,7 +32,7 @@ class Interruptions:
 
     @property
     def is_awaiting_step(self) -> bool:
-        """Whether the first step after a loss or a move is awaited."""
+        """True while the first step after a loss or a move is awaited."""
         return self._lost_at is not None or self._moved_at is not None
 
     def begin_recovery(self) -> None:

@@ -1,4 +1,4 @@
-"""The job's own files in the log directory: where the chief is, what to scrape, the result."""
+"""The job's own files in the log directory: the chief's address, metrics targets, the result."""
 
 from __future__ import annotations
 
@@ -61,22 +61,22 @@ class JobFiles:
         self._write(JOB_FILE, job)
 
     def write_members(self, text: str) -> None:
-        """Writes who is in the job, for a chief that follows this one."""
+        """Writes the members of the job, for the next chief."""
         self._storage.write_text(MEMBERS_FILE, text + "\n")
 
     def read_members(self) -> str | None:
-        """What an earlier chief wrote with `write_members`; None if it ended as it should."""
+        """Returns an earlier chief's `write_members`; None if that chief ended normally."""
         return self._storage.read_text(MEMBERS_FILE)
 
     def withdraw(self) -> None:
-        """Takes back what was said of a running job: nothing runs any more."""
+        """Removes the files of a running job: nothing runs any more."""
         try:
             self._storage.remove(JOB_FILE, TARGETS_FILE, MEMBERS_FILE)
         except LOGDIR_ERRORS as error:
             log.warning("%s stays in %s: %s", JOB_FILE, self._storage.logdir, reason_of(error))
 
     def write_targets(self, job_id: str, chief: str, membership: Membership) -> None:
-        """Lists what to scrape, in the format of Prometheus's file service discovery."""
+        """Lists the metrics targets, in the format of Prometheus's file service discovery."""
         addresses = [("chief", 0, chief)] + [
             (str(record.task.role), record.task.index, record.metrics_address)
             for record in (*membership.up(Role.PS), *membership.up(Role.WORKER))

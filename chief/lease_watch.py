@@ -1,4 +1,4 @@
-"""Has the chief let go of parameter servers that are gone, whatever it waits for from them."""
+"""The release of the chief's session from lost parameter servers, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _END_SECS = 5.0
 
 
 class LeaseWatch:
-    """A thread that sees leases run out, and has calls of the chief's session fail with them.
+    """A thread that checks leases, and makes calls of the chief's session fail with a lost server.
 
-    A call that needs a frozen server would keep the chief waiting, and nobody would look at leases
-    meanwhile. A context manager, for as long as the session is used.
+    A call that needs a frozen server would keep the chief waiting, while no thread checks the
+    leases. A context manager, for as long as the session is used.
 
     Args:
         membership: The tasks of the job.
         view: The parameter servers of the session.
-        session: Is left as soon as they are not the servers of the job any more.
+        session: Abandoned as soon as the view's servers are not those of the job any more.
     """
 
     def __init__(self, membership: Membership, view: ClusterView, session: LeavableSession) -> None:
@@ -53,7 +53,7 @@ class LeaseWatch:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def _run(self) -> None:

@@ -14,7 +14,7 @@ from .progress import Snapshot
 
 
 class ChiefMetrics:
-    """What the chief shows of the job as a whole."""
+    """The chief's metrics of the job as a whole."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
@@ -108,7 +108,7 @@ class ChiefMetrics:
         self._examples_seen = progress.examples
 
     def count_gradients(self, more: SyncCounters) -> None:
-        """Adds what became of gradients since the last time."""
+        """Adds the counts of gradients since the last call."""
         self.gradients.labels(outcome="applied").inc(max(0, more.applied))
         self.gradients.labels(outcome="dropped").inc(max(0, more.dropped))
         self.tokens_reissued.inc(max(0, more.reissued))
@@ -143,7 +143,7 @@ class ChiefMetrics:
         self.records_set_aside.set(records)
 
     def show_restore_step(self, step: int) -> None:
-        """Takes over what a loss now would go back to."""
+        """Takes over the global step to which a loss now would return."""
         self.restore_step.set(step)
 
     def show_recovery(self, secs: float) -> None:

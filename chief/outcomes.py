@@ -41,7 +41,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Handover:
-    """This chief leaves the job to the next one; workers and servers stay as they are."""
+    """This chief leaves the job to the next one; workers and servers stay unchanged."""
 
 
 @dataclass(frozen=True)

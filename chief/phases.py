@@ -42,7 +42,7 @@ class Phase(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job has ended."""
+        """True if the job has ended."""
         return self in (Phase.DONE, Phase.FAILED)
 
 

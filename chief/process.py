@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ChiefConfig:
-    """What the chief is told.
+    """The configuration of the chief.
 
     Attributes:
         options: The job.
@@ -60,9 +60,9 @@ class ChiefConfig:
         tensorflow_port: Port of its TensorFlow server; 0 takes a free one.
         metrics_port: Port of its metrics; 0 takes a free one.
         train: For `chief_trains`: runs a worker in this process, given the chief's address.
-        supervised: Whether whoever started this chief starts tasks again that are gone, the chief
-            too, with the same `job_id` and port.
-        grace_secs: How long this process can stay once it is asked to end.
+        supervised: True if a supervisor restarts lost tasks, the chief too, with the same `job_id`
+            and port.
+        grace_secs: Seconds that this process can stay once it is asked to end.
     """
 
     options: JobOptions
@@ -80,13 +80,13 @@ def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
     """Runs a job to its end: load, start up, train, shut down.
 
     Args:
-        config: What to run and where.
-        stop: Set from outside to end the job with a checkpoint; or, if this chief is supervised,
-            to leave the job to the chief that follows, after a checkpoint.
+        config: The configuration.
+        stop: Set from outside to end the job with a checkpoint; or, if this chief is supervised, to
+            leave the job to the next chief, after a checkpoint.
 
     Raises:
         ParamserveError: The job failed; every task has been told to end.
-        HandedOver: It goes on under another chief.
+        HandedOver: The job continues under another chief.
     """
     storage = open_logdir(config.options.logdir)
     files = JobFiles(storage)
@@ -213,7 +213,7 @@ class _Chief:
         return result
 
     def end(self, phase: Phase, detail: str = "") -> None:
-        """Tells everyone that it is over, and lets them go."""
+        """Tells all tasks that the job is over, and releases them."""
         self._state.detail = detail
         self._state.enter(phase)
         options = self._config.options
@@ -221,7 +221,7 @@ class _Chief:
 
     def shut_down(self) -> None:
         self._control.stop()
-        if not self.is_followed:  # Else the next chief reads there who is in the job.
+        if not self.is_followed:  # Otherwise the next chief reads the members there.
             self._files.withdraw()
         self._metrics_server.stop()
         self._pause_detector.stop()
@@ -242,7 +242,7 @@ class _Chief:
         return build_layout(self._build, self._config.options, num_ps, number, task, source)
 
     def _say(self, text: str) -> None:
-        """Shows what this process does before the job begins."""
+        """Shows the activity of this process before the job begins."""
         self._state.detail = text
 
     def _is_interrupted(self) -> bool:
@@ -268,13 +268,13 @@ class _Chief:
         return metrics
 
     def _note_evaluated(self, batches: int) -> None:
-        """Says how far the evaluation is, which may run for long, or forever on endless input."""
+        """Reports the progress of the evaluation, which lasts forever on endless input."""
         self._state.detail = f"{batches:,} batches evaluated, until the input ends"
 
     def result(
         self, reason: str, metrics: Mapping[str, float] | None = None, error: str = ""
     ) -> JobResult:
-        """How the job ended, with its figures so far."""
+        """Makes the result of the job, with its figures so far."""
         options, progress = self._config.options, self._state.progress
         seconds, steps = progress.trained()
         return JobResult(
@@ -314,7 +314,7 @@ def _first_limit(*limits: int | None) -> int | None:
 
 
 def job_config(options: JobOptions, job_id: str, start_step: int = 0) -> pb.JobConfig:
-    """What every task of the job has to agree on."""
+    """Returns the settings that every task of the job has to agree on."""
     return pb.JobConfig(
         job_id=job_id,
         sync=options.sync,

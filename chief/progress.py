@@ -1,4 +1,4 @@
-"""How far training is and how fast it goes."""
+"""The progress of training and its speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the chief does when a parameter server is gone: finds out which, and puts the model back."""
+"""The chief's handling of a lost parameter server: finding it, and restoring the model."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def find_lost(
 ) -> None:
     """Returns when the parameter servers of a view are no longer those of the job.
 
-    A server whose process is gone refuses connections, and is taken as gone at once; one that is
-    frozen or cut off is taken as gone when its lease runs out. If all of them live, only sessions
-    broke; then a generation of the same servers begins.
+    A server whose process is gone refuses connections, and is lost at once. A server that is frozen
+    or cut off is lost when its lease runs out. If all of them live, only sessions broke; then a
+    generation of the same servers begins.
 
     Args:
         membership: The tasks of the job.
         view: The parameter servers whose sessions broke.
-        lease_secs: Seconds after which a silent server is taken as gone.
-        interrupted: Whether to give up.
+        lease_secs: Seconds after which a silent server counts as lost.
+        interrupted: Returns whether to give up.
     """
     membership.mark_unready(view.generation)
     deadline = time.monotonic() + lease_secs + 1.0
@@ -60,7 +60,7 @@ def find_lost(
 
 
 def is_refused(address: str) -> bool:
-    """Whether the host at an address says that nobody listens there."""
+    """Returns whether the host at an address refuses connections, because no process listens."""
     peer = parse_address(address)
     try:
         socket.create_connection((peer.host, peer.port), _PROBE_SECS).close()
@@ -72,12 +72,12 @@ def is_refused(address: str) -> bool:
 
 
 def is_whole(built: TrainGraph, session: Any) -> bool:
-    """Whether the model is initialized, and no step of sync mode is applied to a part of it alone.
+    """Returns whether the model is initialized, and no step of sync mode is partly applied.
 
-    To be called when nobody has a session that could apply anything. A step of sync mode takes its
-    gradients out of every accumulator, so if it has begun, some have fewer of them, or all have
-    none though workers have given theirs. An async worker's step that ends half-way is no more than
-    a worker that dies: the others have trained on beside it in any case.
+    Call it when no other session could apply anything. A step of sync mode takes its gradients out
+    of every accumulator. If it has begun, some have fewer of them, or all have none though workers
+    have given theirs. An async worker's step that ends half-way is no worse than a worker that
+    dies: the others have trained on beside it in any case.
     """
     if session.run(built.uninitialized).size:
         return False
@@ -101,11 +101,11 @@ class Held(enum.Enum):
 
 @dataclass(frozen=True)
 class Premise:
-    """What the start of a generation is told of the model.
+    """The state of the model, as far as known before the start of a generation.
 
     Attributes:
-        held: Which model the servers should hold. Whether it is whole, `Restorer` finds out.
-        point: Where it stands, if it was moved.
+        held: The model that the servers should hold. `Restorer` finds out whether it is whole.
+        point: Its training state, if it was moved.
     """
 
     held: Held = Held.NOTHING
@@ -117,12 +117,12 @@ NO_PREMISE = Premise()
 
 @dataclass(frozen=True)
 class Restored:
-    """What became of the model at the start of a generation.
+    """The outcome of a restore at the start of a generation.
 
     Attributes:
-        source: Where its values are from: a checkpoint or a restore point; None for a fresh start.
-            If it was kept where it was, the newest checkpoint, or None.
-        kept: Which model of those that the servers held was kept; NOTHING: it was restored.
+        source: Source of its values: a checkpoint or a restore point; None for a fresh start. If
+            the model was kept, the newest checkpoint, or None.
+        kept: The kept one of the models that the servers held; NOTHING: it was restored.
     """
 
     source: Checkpoint | RestorePoint | None
@@ -130,13 +130,13 @@ class Restored:
 
 
 class Restorer:
-    """Gives the model its values at the start of each generation.
+    """Restorer of the model's values at the start of each generation.
 
     Args:
         built: The chief's graph.
-        logdir: Where checkpoints are: a path, a URL or an open storage.
+        logdir: Place of the checkpoints: a path, a URL or an open log directory.
         mirrors: Restore points in memory, if there are any.
-        recovery: "rollback": all servers go back to one point; "partial": only those that are new.
+        recovery: "rollback": all servers return to one point; "partial": only the new ones.
         on_passed_over: See `initialize`.
     """
 
@@ -166,7 +166,7 @@ class Restorer:
         Args:
             session: The chief's session over them.
             view: The parameter servers.
-            premise: What they should hold already. It is kept if it is whole.
+            premise: The expected state. The model is kept if it is whole.
 
         Raises:
             JobFailed: See `initialize`.
@@ -175,7 +175,7 @@ class Restorer:
         lost = self._lost(view)
         if self._is_there(session, premise.held, lost):
             session.run(self._built.local_init_op)
-            log.info("the model is there: nothing is restored")
+            log.info("the model is whole: nothing is restored")
             checkpoint = adopt(self._built, self._logdir)
             restored = Restored(premise.point or checkpoint, premise.held)
         else:

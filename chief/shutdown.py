@@ -1,4 +1,4 @@
-"""The end of a job for its tasks: each hears of it, also one that was cut off."""
+"""The end of a job for its tasks: each is told of it, also after a network cut."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from ..cluster.spec import Role
 from .membership.membership import Membership
 from .recovery import is_refused
 
-# Beyond what heartbeats and leases allow for.
+# Seconds beyond those of heartbeats and leases.
 MARGIN_SECS = 5.0
 _LOOK_SECS = 0.2
 
 
 def dismiss_all(membership: Membership, heartbeat_secs: float, lease_secs: float) -> None:
-    """Tells all tasks that the job is over, and returns once they have gone, or cannot hear it.
+    """Tells all tasks that the job is over; returns once they have left, or cannot be reached.
 
-    One that is cut off or frozen hears of it when it is back, and else would look for a chief.
+    A task that is cut off or frozen is told when it is back; otherwise it would look for a chief.
 
     Args:
         membership: The tasks of the job.
-        heartbeat_secs: Seconds between two signs of life.
-        lease_secs: Seconds after which a silent task is taken as gone. Who is silent for twice as
-            long, and the margin, is not waited for.
+        heartbeat_secs: Seconds between two heartbeats.
+        lease_secs: Seconds after which a silent task counts as lost. A task that is silent for
+            twice as long, and the margin, is not waited for.
     """
     membership.begin_stop(Role.WORKER)
     membership.await_gone(Role.WORKER, 2 * heartbeat_secs + MARGIN_SECS)
@@ -33,7 +33,7 @@ def dismiss_all(membership: Membership, heartbeat_secs: float, lease_secs: float
 
 
 def _may_be_back(membership: Membership, patience_secs: float) -> bool:
-    """Whether someone whose lease ran out has a process still, as far as can be seen."""
+    """Returns whether a task whose lease ran out may still have a process, as far as visible."""
     return any(
         membership.heartbeat_age(record) < patience_secs and not is_refused(record.address)
         for record in membership.unaware()

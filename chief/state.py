@@ -31,37 +31,37 @@ MOST_SET_ASIDE = 100
 
 
 class NotTraining(Exception):
-    """What was asked for needs an initialized model, and there is none now."""
+    """A request that needs an initialized model, while there is none."""
 
 
 @dataclass
 class JobState:
-    """One job, as people and programs may ask about it.
+    """One job, in the form that people and programs may ask about.
 
     The phase changes by `enter` alone, and only as `Phase` draws it.
 
     Attributes:
-        options: What the job was asked to do.
+        options: The options of the job.
         job_id: Unique to this run.
         membership: Its tasks.
         progress: Its figures.
         interruptions: Its losses and moves.
         stalls: Its newest step and its stalls.
-        gradients: Sync mode: what became of the workers' gradients in this run.
+        gradients: Sync mode: the counts of the workers' gradients in this run.
         ledger: Its input, if that is read in shards.
         holds: Holds its workers, in async mode, while the model is saved or moved.
-        plan: How many workers and parameter servers are wanted.
-        notices: Parameter servers that have to go soon.
-        stall_watch: Finds out that no step is made, over all generations.
+        plan: The wanted numbers of workers and parameter servers.
+        notices: Parameter servers that have to leave soon.
+        stall_watch: Detects stalls, over all generations.
         last_step: Global step at which training ends; None: when the input does.
-        detail: For people: what it waits for, or why it failed.
+        detail: For people: the awaited tasks, or the reason of a failure.
         checkpoint: The newest one written or restored in this run.
-        checkpoint_trouble: Why the newest one was not written or restored; empty when it was.
+        checkpoint_trouble: The error of the newest save or restore; empty if it succeeded.
         save_checkpoint: Writes a checkpoint; set while the model is initialized.
         write_summary: Writes a worker's summaries, given those and their global step.
-        restore_step: Gives the global step that a loss now would go back to.
-        loads: What each parameter server holds, by its index.
-        traffic: What crosses between it and a worker in a step, by its index.
+        restore_step: Returns the global step to which a loss now would return.
+        loads: The load of each parameter server, by its index.
+        traffic: Traffic between it and a worker in a step, by its index.
     """
 
     options: JobOptions
@@ -104,7 +104,7 @@ class JobState:
 
     @property
     def phase(self) -> Phase:
-        """Where the job is."""
+        """The phase of the job."""
         return self._phase
 
     def enter(self, phase: Phase) -> None:
@@ -116,20 +116,21 @@ class JobState:
         self._phase = self._phase.enter(phase)
 
     def request_stop(self, error: str = "") -> None:
-        """Asks the job to end; the first reason given stays.
+        """Requests the end of the job; the first reason given stays.
 
         Args:
-            error: Why it should end as failed; empty for a plain stop.
+            error: The reason of a failure; empty for a plain stop.
         """
         if not self._stop_requested.is_set():
             self._stop_error = error
             self._stop_requested.set()
 
     def raise_if_failed(self) -> None:
-        """Raises why the job has to end as failed, if it has to.
+        """Raises the reason if the job has to end as failed.
 
         Raises:
-            JobFailed: A task said that the job cannot go on, or someone stopped it as failed.
+            JobFailed: A task reported that the job cannot continue, or the job was stopped as
+                failed.
         """
         for record in self.membership.failures():
             raise JobFailed(f"{record.task} failed: {record.error}")
@@ -138,7 +139,7 @@ class JobState:
 
     @property
     def is_ending(self) -> bool:
-        """Whether someone asked for the end, or a task failed."""
+        """True if the end was requested, or a task failed."""
         return self._stop_requested.is_set() or bool(self.membership.failures())
 
     def save_now(self) -> Checkpoint:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 v1 = tf.compat.v1
 
-# How many events wait for a slow disk; what comes when there are more is dropped.
+# Number of events that may wait for a slow disk; further ones are dropped.
 MAX_WAITING = 1000
 # Seconds between two times that events are brought to where readers find them.
 FLUSH_SECS = 30.0
@@ -32,13 +32,13 @@ RETRY_SECS = 10.0
 
 
 class SummaryService:
-    """Writes event files into the log directory. Methods may be called from any thread.
+    """Writer of event files in the log directory. Methods may be called from any thread.
 
-    A thread of its own writes. When the log directory takes nothing, or only slowly, events are
-    dropped: training neither stops nor waits for them.
+    A thread of its own writes. If the log directory is full or slow, events are dropped: training
+    neither stops nor waits for them.
 
     Args:
-        logdir: Where TensorBoard looks: a path, a URL or an open storage.
+        logdir: TensorBoard's directory: a path, a URL or an open log directory.
         graph: The training graph, shown by TensorBoard.
         every_steps: Global steps between two of the job's own scalars; 0 writes none.
         retry_secs: Seconds in which events are dropped after an error.
@@ -67,7 +67,7 @@ class SummaryService:
         self._put(self._files.open)
 
     def start_session(self, global_step: int) -> None:
-        """Marks where a run starts; TensorBoard drops what an earlier run wrote beyond it."""
+        """Marks the start of a run; TensorBoard drops events of earlier runs beyond it."""
         self._write(global_step, session_log=v1.SessionLog(status=v1.SessionLog.START))
 
     def write_progress(self, progress: Snapshot, *, force: bool = False) -> None:
@@ -87,7 +87,7 @@ class SummaryService:
         self._write(step, summary=_summary(scalars))
 
     def write_model_summary(self, summary: bytes, global_step: int) -> None:
-        """Writes what a worker evaluated: a serialized `tf.Summary`."""
+        """Writes a worker's summary: a serialized `tf.Summary`."""
         self._write(global_step, summary=v1.Summary.FromString(summary))
 
     def write_evaluation(self, metrics: dict[str, float], global_step: int) -> None:
@@ -95,7 +95,7 @@ class SummaryService:
         self._write(global_step, summary=_summary({f"eval/{k}": v for k, v in metrics.items()}))
 
     def flush(self) -> None:
-        """Brings to disk what was written, or gives up waiting for it."""
+        """Writes pending events to disk, or gives up waiting for it."""
         is_flushed = threading.Event()
 
         def flush() -> None:
@@ -110,7 +110,7 @@ class SummaryService:
             log.warning("events for %s wait for a slow disk", self._storage.logdir)
 
     def close(self) -> None:
-        """Flushes and closes the event file; what waits for a slow disk is given up."""
+        """Flushes and closes the event file; events that wait for a slow disk are given up."""
         if not self._thread.is_alive():
             return
         if self._put(self._files.close) and self._put(None):
@@ -150,7 +150,7 @@ class SummaryService:
         except LOGDIR_ERRORS as error:
             if self._retry_at is None:
                 log.warning(
-                    "events are not written to %s: %s%s; training goes on without",
+                    "events are not written to %s: %s%s; training continues without them",
                     *(self._storage.logdir, reason_of(error), remedy_for(error)),
                 )
             self._retry_at = time.monotonic() + self._retry_secs

@@ -1,7 +1,7 @@
-"""What a chief leaves behind for the one that follows it: who is in the job, in the log directory.
+"""The takeover of a job by its next chief: the job's members, kept in the log directory.
 
-Parameter servers and workers outlive their chief. One that is started again with the same job's
-identifier finds them there, and goes on with the model that they hold.
+Parameter servers and workers outlive their chief. A chief that is restarted with the same job's
+identifier finds them there, and continues with the model that they hold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .resize.plan import ScaleTarget
 
 
 def to_json(job_id: str, membership: Membership, plan: ScaleTarget) -> str:
-    """Who is in a job, and how many workers it should have, for `adopt`."""
+    """Returns the members of a job, and its wanted number of workers, for `adopt`."""
     with membership.changed:
         tasks = [
             {
@@ -45,13 +45,13 @@ def adopt(text: str | None, job_id: str, membership: Membership, plan: ScaleTarg
     """Takes over the tasks that an earlier chief of the same job had.
 
     Args:
-        text: What `to_json` gave; None if there is nothing.
+        text: The result of `to_json`; None if there is none.
         job_id: The job's identifier.
-        membership: Where they are put; nobody is in it yet.
-        plan: Is told what was asked of the earlier chief.
+        membership: Receives the tasks; empty before.
+        plan: Receives the numbers requested of the earlier chief.
 
     Returns:
-        Whether there was a job to take over: it had parameter servers, all of them.
+        True if there was a job to take over: it had all of its parameter servers.
     """
     left = _read(text)
     if left.get("job_id") != job_id:

@@ -1,4 +1,4 @@
-"""One generation of a job on the chief: from an initialized model until training ends or breaks."""
+"""One generation of a job on the chief: from the initialized model to the end of training."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ LAST_SAVE_SECS = 0.5
 
 
 class Training:
-    """What the chief does with the parameter servers of one view.
+    """The chief's work with the parameter servers of one view.
 
     Args:
         job: The job.
-        layout: The chief's graph, and what belongs to it.
+        layout: The chief's graph, with the state around it.
         session: The chief's session over `view`.
         view: The parameter servers.
-        restorer: Gives the model its values.
-        resizing: Says when there can be another number of parameter servers.
+        restorer: Restores the model.
+        resizing: Prepares another number of parameter servers.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Training:
         self._held: Callable[[float], AbstractContextManager[Any]] = functools.partial(
             (self._aggregator or state.holds).paused, given_up=self._is_lost.is_set
         )
-        # Without leased input, nobody could say what a saved model has seen.
+        # Without leased input, the input behind a saved model is not known.
         paused = self._held if self._aggregator or built.input is not None else _not_paused
         self._mirrors = (
             MirrorService(layout.mirrors, session, options.mirror_secs or 0.0, paused, snapshot)
@@ -133,7 +133,7 @@ class Training:
             premise: What the parameter servers hold already.
 
         Raises:
-            JobFailed: A task failed, or someone stopped the job as failed.
+            JobFailed: A task failed, or the job was stopped as failed.
             WaitTimeout: No worker was there for too long.
             ServerLost, Stalled, tf.errors.OpError: The generation is lost, see `LOST_ERRORS`.
         """
@@ -170,7 +170,7 @@ class Training:
             saved = (source.sidecar or {}).get("input")
         if restored.kept is Held.OWN:
             saved = self._shards.snapshot()
-        # Workers that train on without a chief say what they read, within a lease.
+        # Workers that train on without a chief report their leases within a lease.
         is_adopted = restored.kept is Held.EARLIER_CHIEFS
         adopt_secs = self._state.options.lease_secs if is_adopted else 0.0
         self._shards.restore(saved, adopt_secs=adopt_secs)
@@ -243,7 +243,7 @@ class Training:
         """Stops all workers between two steps, for a move, and takes back their sessions.
 
         Returns:
-            What is to come; None if it cannot come now.
+            The move to make; None if it is not possible now.
         """
         membership = self._state.membership
         try:
@@ -315,16 +315,16 @@ class Training:
         self._metrics.show_preemptions(membership.preemptions)
 
     def _token_holders(self) -> dict[int, str]:
-        """The workers that are up; at the start also those that were planned and never came.
+        """Returns the workers that are up; at the start also planned ones that never came.
 
-        They get a lease to come in: steps are then of gradients of all from the first one on.
+        They have a lease to join in: steps then take gradients of all from the first one on.
         """
         membership, options = self._state.membership, self._state.options
         starved = self._state.ledger.starved(STARVED_SECS)
         holders = {
             r.task.index: r.incarnation
             for r in membership.up(Role.WORKER)
-            if r.task not in starved  # Nobody is to wait for the gradient of one that waits.
+            if r.task not in starved  # No step should wait for a starved worker.
         }
         if time.monotonic() - self._began < options.lease_secs:
             known = {record.task.index for record in membership.records(Role.WORKER)}
@@ -342,7 +342,7 @@ class Training:
         self._read_at = time.monotonic()
         self._count_gradients()
         membership = self._state.membership
-        # At the end nobody is up, and what they last said is the newest there is.
+        # At the end no worker is up, and the last reports are the newest ones.
         workers = membership.up(Role.WORKER) or membership.records(Role.WORKER)
         reports = [record.report for record in workers]
         snapshot = self._state.progress.update(self._read_at, int(step), int(examples), reports)

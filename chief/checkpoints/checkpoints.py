@@ -36,10 +36,10 @@ from .schedule import SaveSchedule
 
 log = logging.getLogger(__name__)
 
-# How long a checkpoint, or a move, waits for the step under way, so that it falls between two.
+# Seconds for which a checkpoint, or a move, waits for the step under way, to fall between two.
 PAUSE_SECS = 5.0
-# How long steps are held for a checkpoint. TensorFlow has read every value before it writes the
-# first byte, so what takes longer is a disk, and no reason to stop training.
+# Seconds for which steps are held for a checkpoint. TensorFlow has read every value before it
+# writes the first byte. A longer hold means a slow disk, which is no reason to stop training.
 HOLD_SECS = 30.0
 
 
@@ -48,16 +48,16 @@ class CheckpointService:
 
     TensorFlow writes the parts under temporary names and renames them, the index last, so a
     checkpoint that was cut off is never taken for a whole one. A save that fails or hangs is
-    reported and tried again; training goes on meanwhile.
+    reported and tried again; training continues meanwhile.
 
     Args:
         built: The graph and its saver.
         session: The chief's session.
-        logdir: Where checkpoints go: a path, a URL or an open storage.
-        schedule: When checkpoints are due, and how long one may take.
+        logdir: Place of the checkpoints: a path, a URL or an open log directory.
+        schedule: The times of checkpoints, and the limit of their duration.
         paused: Makes a context in which no step is applied (sync mode).
-        sidecar: Gives what is kept beside the model, for JSON. Called for each checkpoint, while no
-            step is applied; None keeps nothing.
+        sidecar: Returns the state kept beside the model, for JSON. Called for each checkpoint,
+            while no step is applied; None keeps nothing.
         on_saved: Called with each new checkpoint, by any thread.
         on_failed: Called with the error of each save that failed, by any thread.
     """
@@ -108,7 +108,7 @@ class CheckpointService:
 
     @property
     def is_running(self) -> bool:
-        """Whether the timer thread lives."""
+        """True if the timer thread lives."""
         return self._thread.is_alive()
 
     def save(self, *, quiet: bool = False, max_wait_secs: float | None = None) -> Checkpoint:
@@ -128,7 +128,7 @@ class CheckpointService:
         try:
             return self._save(quiet, deadline)
         except (*PREEMPTION_ERRORS, tf.errors.CancelledError):
-            raise  # A parameter server or the session is gone: for whoever recovers from that.
+            raise  # A parameter server or the session is gone: the main loop recovers from that.
         except (*LOGDIR_ERRORS, ValueError, TypeError) as error:
             failure = self._failure(error)
             self._schedule.note_failure()
@@ -139,12 +139,12 @@ class CheckpointService:
 
     def _save(self, quiet: bool, deadline: Deadline) -> Checkpoint:
         if self._abandoned is not None and not self._abandoned.done():
-            raise TimeoutError("the one before it has not ended yet")
+            raise TimeoutError("the former one has not ended yet")
         is_written = threading.Event()
         with nullcontext() if quiet else self._paused(PAUSE_SECS):
             call = call_in_background("checkpoint-writer", lambda: self._write(is_written))
             if not is_written.wait(min(HOLD_SECS, deadline.remaining_secs())):
-                log.warning("a checkpoint takes long; training goes on, if it was held for that")
+                log.warning("a checkpoint takes long; training continues, if it was held for that")
         if not has_ended(call, deadline.remaining_secs()):
             self._abandoned = call
             raise _too_slow(deadline.max_wait_secs)
@@ -166,7 +166,7 @@ class CheckpointService:
         publish(self._storage, step)
         dropped = before - set(saver.last_checkpoints)
         if next_kept_checkpoint(saver) != next_for_good:
-            dropped.clear()  # The model's saver keeps one for good every few hours: this one.
+            dropped.clear()  # The model's saver keeps one permanently every few hours: this one.
         drop(self._storage, [step_of(path) for path in dropped if not self._is_here(step_of(path))])
         path = str(tf.io.gfile.join(self._storage.logdir, name_of(step)))
         return self._note(Checkpoint(path, step, time.time(), time.monotonic() - started, sidecar))
@@ -180,7 +180,7 @@ class CheckpointService:
             tf.io.gfile.remove(f"{local_path(self._storage, step)}.index")
         try:
             if sidecar is not None:
-                write_sidecar(directory, step, sidecar)  # First: what has an index is whole.
+                write_sidecar(directory, step, sidecar)  # First: an index marks a whole one.
             prefix = tf.io.gfile.join(directory.logdir, BASENAME)
             with self._built.graph.as_default():  # Else the saver would save eagerly.
                 self._built.saver.save(

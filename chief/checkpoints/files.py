@@ -1,4 +1,4 @@
-"""The files of checkpoints: their names, which are whole, and what goes with them."""
+"""The files of checkpoints: their names, their completeness, and the files beside them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATE_FILE = "checkpoint"
 CORRUPT_FOLDER = "corrupt"
 
 _NAME = re.compile(re.escape(BASENAME) + r"-(\d+)\.(.+)$")
-# As TensorFlow and `temporary_name` call what is not in its place yet.
+# Name patterns, of TensorFlow and `temporary_name`, of files that are not in their place yet.
 _TEMPORARY = re.compile(
     rf"{re.escape(BASENAME)}-\d+(\..+\.tempstate\d+|_temp.*)$"
     rf"|{STATE_FILE}\.tmp[0-9a-f]{{32}}$"
@@ -36,14 +36,14 @@ _PART = re.compile(r"data-\d{5}-of-\d{5}$|job\.json$")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that is whole.
+    """A whole checkpoint.
 
     Attributes:
         path: Its prefix in the log directory.
         global_step: The step it was taken at.
         written: Unix time in seconds.
-        seconds: How long it took to write; 0 for one that was restored.
-        sidecar: The job's state at that step, beside the model; None where none was kept.
+        seconds: Time that the write took; 0 for a restored one.
+        sidecar: The job's state at that step, beside the model; None if none was kept.
     """
 
     path: str
@@ -58,10 +58,10 @@ class CorruptFile(ValueError):
 
 
 def find_checkpoints(logdir: str | LogDirectory) -> list[tuple[int, str]]:
-    """`(global step, path)` of the checkpoints in a log directory, newest first.
+    """Returns `(global step, path)` of the checkpoints in a log directory, newest first.
 
-    A checkpoint's index is written last, and is renamed or copied into place, so what has an index
-    was written to its end.
+    A checkpoint's index is written last, and is renamed or copied into place. So a checkpoint with
+    an index was written to its end.
     """
     storage = open_logdir(logdir)
     found = (_NAME.match(name) for name in storage.names())
@@ -70,7 +70,7 @@ def find_checkpoints(logdir: str | LogDirectory) -> list[tuple[int, str]]:
 
 
 def name_of(step: int) -> str:
-    """A checkpoint's name: what the names of its files begin with."""
+    """Returns a checkpoint's name, with which the names of its files begin."""
     return f"{BASENAME}-{step}"
 
 
@@ -80,12 +80,12 @@ def step_of(path: str) -> int:
 
 
 def local_path(storage: LogDirectory, step: int) -> str:
-    """Where TensorFlow's readers and writers have a checkpoint in this process."""
+    """Returns a checkpoint's path for TensorFlow's readers and writers in this process."""
     return str(tf.io.gfile.join(storage.directory, name_of(step)))
 
 
 def files_of(step: int, names: list[str]) -> list[str]:
-    """Those of `names` that belong to a checkpoint, its index last."""
+    """Returns those of `names` that belong to a checkpoint, its index last."""
     files = [name for name in names if (found := _NAME.match(name)) and int(found[1]) == step]
     files = [name for name in files if not _TEMPORARY.match(name)]
     return sorted(files, key=lambda name: (name.endswith(".index"), name))
@@ -118,9 +118,9 @@ def read_sidecar(storage: LogDirectory, step: int) -> Mapping[str, Any] | None:
 
 
 def publish(storage: LogDirectory, step: int) -> None:
-    """Has a checkpoint that was just written in the log directory, its index last.
+    """Publishes a checkpoint that was just written in the log directory, its index last.
 
-    Those before it need no place on this machine any more.
+    Earlier ones need no place on this machine any more.
     """
     here = DirectLogDirectory(storage.directory).names()
     files = files_of(step, here)
@@ -139,10 +139,10 @@ def drop(storage: LogDirectory, steps: list[int]) -> None:
 
 
 def remove_leftovers(storage: LogDirectory) -> list[str]:
-    """Removes what saves that were cut off have left, and returns the names.
+    """Removes leftovers of broken saves, and returns their names.
 
-    To be called while nobody else writes into the directory. What cannot be removed stays: it is
-    never taken for a checkpoint.
+    Call it while no other process writes into the directory. A file that cannot be removed stays:
+    it is never taken for a checkpoint.
     """
     try:
         names = storage.names()
@@ -153,7 +153,7 @@ def remove_leftovers(storage: LogDirectory) -> list[str]:
         log.warning("leftovers in %s were not removed: %s", storage.logdir, reason_of(error))
         return []
     if left:
-        log.info("removed what saves that were cut off have left: %s", ", ".join(sorted(left)))
+        log.info("removed leftovers of broken saves: %s", ", ".join(sorted(left)))
     return left
 
 

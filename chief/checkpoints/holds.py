@@ -1,8 +1,8 @@
-"""Holds the workers of an async job between two steps, so that what is saved is of one moment.
+"""Holds the workers of an async job between two steps, so that a save is of one moment.
 
-Workers apply their updates by themselves, and nothing on the parameter servers could stop them
-without stopping those for ever whose chief dies. So they are asked: each watches for a hold,
-finishes its step, answers, and goes on when the hold is over, or when the chief is silent.
+Workers apply their updates by themselves. The parameter servers could stop them only in a way that
+stops them forever if the chief dies. So the chief asks: each worker watches for a hold, finishes
+its step and answers. It continues when the hold is over, or when the chief is silent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK_SECS = 0.05
 
 
 def given_up_error() -> tf.errors.CancelledError:
-    """The error of a hold whose model was lost while it waited for a step to end."""
+    """Makes the error of a hold whose model was lost while it waited for a step to end."""
     return tf.errors.CancelledError(None, None, "the hold was given up: the model is lost")
 
 
@@ -48,7 +48,7 @@ class Holds:
 
     @property
     def is_held(self) -> bool:
-        """Whether a hold lasts."""
+        """True while a hold lasts."""
         return self._is_held
 
     @contextmanager
@@ -57,14 +57,14 @@ class Holds:
     ) -> Iterator[bool]:
         """Holds all workers; yields whether every one has answered in time.
 
-        One that does not watch for holds is not waited for: it has not begun to train.
+        A worker that does not watch for holds is not waited for: it has not begun to train.
 
         Args:
             timeout_secs: Seconds to wait for them.
-            given_up: Asked meanwhile: whether there is nothing left to be held.
+            given_up: Called meanwhile; returns whether there is nothing left to be held.
 
         Raises:
-            tf.errors.CancelledError: It was given up.
+            tf.errors.CancelledError: The hold was given up.
         """
         with self._one:
             try:
@@ -110,7 +110,7 @@ class Holds:
         return self._number, self._is_held
 
     def _await_answers(self, timeout_secs: float, given_up: Callable[[], bool]) -> bool:
-        """Whether all have answered; the lock is held."""
+        """Returns whether all have answered; the lock is held."""
         deadline = time.monotonic() + timeout_secs
         while late := self._late():
             if given_up():

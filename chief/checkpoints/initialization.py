@@ -34,7 +34,7 @@ from .files import (
 
 log = logging.getLogger(__name__)
 
-# A saver keeps a checkpoint for good every so many hours, or more: it keeps none so.
+# A saver keeps a checkpoint permanently every so many hours, or more: so it keeps none.
 _NEVER_HOURS = 10_000
 
 
@@ -67,12 +67,12 @@ def initialize(
     Args:
         built: The graph.
         session: The chief's session.
-        logdir: Where checkpoints are: a path, a URL or an open storage.
-        on_passed_over: Called with a sentence for people if the newest checkpoint is not the one
-            that was restored.
+        logdir: Place of the checkpoints: a path, a URL or an open log directory.
+        on_passed_over: Called with a sentence for people if the restored checkpoint is not the
+            newest one.
 
     Returns:
-        The checkpoint that was restored; None for a fresh start.
+        The restored checkpoint; None for a fresh start.
 
     Raises:
         JobFailed: There are checkpoints, but none fits or none is whole; or a variable is left
@@ -94,11 +94,11 @@ def initialize(
 def adopt(built: TrainGraph, logdir: str | LogDirectory) -> Checkpoint | None:
     """Takes over the checkpoints of an earlier chief whose model is still there.
 
-    Nothing is restored; the saver learns which checkpoints there are, to delete old ones in turn.
+    Nothing is restored; the saver learns of the existing checkpoints, to delete old ones in turn.
 
     Args:
         built: The graph.
-        logdir: Where checkpoints are: a path, a URL or an open storage.
+        logdir: Place of the checkpoints: a path, a URL or an open log directory.
 
     Returns:
         The newest checkpoint, if there is one. Whether it can be read is not known.
@@ -116,7 +116,7 @@ def adopt(built: TrainGraph, logdir: str | LogDirectory) -> Checkpoint | None:
 def _initialize_afresh(built: TrainGraph, session: Any) -> None:
     scaffold = built.loop.scaffold
     session.run(built.init_op, feed_dict=scaffold.init_feed_dict)
-    # An init op of the model's own knows nothing of what was made after it.
+    # An init op of the model's own does not cover variables made after it.
     left = [name.decode() for name in session.run(built.uninitialized)]
     session.run([built.init_own[name] for name in left if name in built.init_own])
     if scaffold.init_fn is not None:
@@ -134,7 +134,8 @@ def _restore_newest(
         except PREEMPTION_ERRORS:
             raise  # A parameter server is gone; the checkpoint is not to blame.
         except (*LOGDIR_ERRORS, ValueError) as error:
-            # What it may have assigned already, the next one overwrites: it has every variable.
+            # Variables that it may have assigned already are overwritten by the next one, which has
+            # them all.
             reason = reason_of(error)
             log.warning("checkpoint %s cannot be used: %s", path, reason)
             passed_over.append(_PassedOver(step, path, reason, _is_corrupt(error)))
@@ -178,13 +179,13 @@ def _settle(
 
 
 def _tell_saver(built: TrainGraph, storage: LogDirectory, steps: list[int]) -> None:
-    """Has the saver count checkpoints, oldest first, among those that it keeps.
+    """Makes the saver count checkpoints, oldest first, among those that it keeps.
 
-    It deletes one for each that it writes, so what an earlier run kept beyond that is deleted now.
+    It deletes one for each that it writes. So checkpoints beyond its limit are deleted now.
     """
     limits = built.saver.saver_def
     if limits.keep_checkpoint_every_n_hours < _NEVER_HOURS:
-        # Others stay for good, where some of them do.
+        # Others stay permanently, if the saver keeps some.
         counted = storage.read_text(STATE_FILE) or ""
         steps = [step for step in steps if f'"{name_of(step)}"' in counted]
     if limits.max_to_keep and len(steps) > limits.max_to_keep:
@@ -197,7 +198,7 @@ def _tell_saver(built: TrainGraph, storage: LogDirectory, steps: list[int]) -> N
 
 
 def _is_corrupt(error: Exception) -> bool:
-    """Whether an error says that a checkpoint's files are damaged, or gone in part."""
+    """Returns whether an error means that a checkpoint's files are damaged, or partly missing."""
     if isinstance(error, tf.errors.NotFoundError):
         return "not found in checkpoint" not in str(error)  # That would be a variable.
     damaged = (CorruptFile, tf.errors.DataLossError, tf.errors.OutOfRangeError)
@@ -236,5 +237,5 @@ def _check_fit(built: TrainGraph, path: str) -> None:
 
 
 def _name_and_shape(variable: Any) -> tuple[str, list[int]]:
-    """As they are in a checkpoint, where the pieces of a partitioned variable are one tensor."""
+    """Returns both as in a checkpoint, where partitions of a variable are one tensor."""
     return whole_variable(variable) or (variable.op.name, variable.shape.as_list())

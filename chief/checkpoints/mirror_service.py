@@ -17,22 +17,22 @@ from .mirrors import Mirrors, RestorePoint
 
 log = logging.getLogger(__name__)
 
-# How long a restore point waits for the step under way, so that it falls between two steps.
+# Seconds for which a restore point waits for the step under way, so that it falls between two.
 PAUSE_SECS = 5.0
 # A server that is new has no copies of its neighbour's variables: they are made soon.
 _SOON_SECS = 0.05
 # Of how many restore points the slowest says how long the next one may take.
 _REMEMBERED = 8
 _LEAST_SHARE = 0.25
-# Of the seconds that are asked for: a step under way, or a copy that is slower yet, come on top.
+# Share of the requested seconds: a step under way, or a slower copy, is added to it.
 _PLANNED_SHARE = 0.9
 
 
 class Pace:
-    """Says how long to pause, so that a loss costs no more steps than were made in some seconds.
+    """The pauses between restore points, so that a loss costs no more than some seconds of steps.
 
-    A loss goes back to the newest point that is whole. Just before the next one is, that is as old
-    as the pause between them and what both of them took.
+    A loss returns to the newest whole point. Just before the next one is whole, that point is as
+    old as the pause between them and the duration of both.
 
     Args:
         every_secs: Seconds of steps that a loss may cost. At least a quarter of them is paused.
@@ -57,11 +57,11 @@ class MirrorService:
     """A thread that takes restore points.
 
     Args:
-        mirrors: What takes them.
+        mirrors: Takes the restore points.
         session: The chief's session.
         every_secs: Seconds of steps that a loss may cost, see `Pace`.
         paused: Makes a context in which no step is applied, given how long to wait for it.
-        extra: What else belongs to a restore point, see `Mirrors.take`.
+        extra: Returns the rest of a restore point, see `Mirrors.take`.
     """
 
     def __init__(
@@ -105,12 +105,12 @@ class MirrorService:
         return self._mirrors.take(self._session, nullcontext, self._extra)
 
     def would_survive(self, lost: Set[int]) -> bool:
-        """Whether a restore point of now would outlive the loss of some servers at once."""
+        """Returns whether a restore point of now would survive the loss of some servers at once."""
         return self._mirrors.would_survive(lost)
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
@@ -123,7 +123,7 @@ class MirrorService:
                 self._pace.note(time.monotonic() - began)
                 log.debug("restore point at step %d", point.global_step)
             except (tf.errors.OpError, RuntimeError) as error:
-                # Whoever recovers makes a new session, and another one of these.
+                # The recovery makes a new session, and another of these services.
                 if not self._ended.is_set():
                     log.warning("no restore point: %s", reason_of(error))
                 return

@@ -1,12 +1,12 @@
 """Restore points in memory: each parameter server keeps a copy of its neighbour's variables.
 
-A restore point is taken in two moves. First each server notes its own variables under another
-name, which copies nothing yet: TensorFlow copies a value that somebody holds when it is written
-next. Then the notes cross to the neighbours, while training goes on. Only then the point counts;
-until then the one before does, so there are two of each.
+A restore point is taken in two moves. First each server notes its own variables under another name,
+which copies nothing yet: TensorFlow copies a value in use only when it is written next. Then the
+notes cross to the neighbours while training continues. Only then the point counts. Until then the
+former one does, so there are two of each.
 
-A lost server's variables come back from its neighbour. What the others hold is of a later step by
-then, and goes back to their own notes: the model as a whole is as it was at one time.
+A lost server's variables come back from its neighbour. The other servers are at a later step by
+then, and return to their own notes: the whole model is the one of a single moment.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _SLOTS = 2
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """What the model can be put back to.
+    """A point to which the model can be restored.
 
     Attributes:
-        slot: Which of the two.
+        slot: Index of the point, of two.
         global_step: The step it was taken at.
         notes: Parameter servers that have notes of their own variables, by index.
         copies: Parameter servers whose neighbour has a copy of them.
-        extra: What was noted with it, see `Mirrors.take`.
+        extra: The rest of the point, see `Mirrors.take`.
     """
 
     slot: int
@@ -58,9 +58,9 @@ class _Shard:
 
 
 class Mirrors:
-    """The ops in the chief's graph, and what is there to go back to.
+    """The ops of restore points in the chief's graph, and the points themselves.
 
-    To be made before the graph is finalized.
+    Make it before the graph is finalized.
 
     Args:
         built: The chief's graph; added to.
@@ -90,11 +90,11 @@ class Mirrors:
 
     @property
     def is_wanted_soon(self) -> bool:
-        """Whether the copies of a server were lost, and not made again since."""
+        """True if the copies of a server were lost, and not made again since."""
         return self._missing
 
     def survives(self, lost: Collection[int]) -> bool:
-        """Whether there is a restore point, and it outlives the loss of some servers at once."""
+        """Returns whether a restore point exists that survives the loss of some servers at once."""
         point = self.point
         if point is None:
             return False
@@ -102,7 +102,7 @@ class Mirrors:
         return all(i in (copies if i in lost else point.notes) for i in self.servers)
 
     def would_survive(self, lost: Set[int]) -> bool:
-        """Whether a restore point of now would outlive the loss of some servers at once."""
+        """Returns whether a restore point of now would survive the loss of some servers at once."""
         return all(self._holder(i) not in lost for i in lost & self.servers)
 
     def take(
@@ -113,11 +113,11 @@ class Mirrors:
         Args:
             session: The chief's session.
             paused: Makes a context in which no step is applied.
-            extra: Called in it: what else belongs to the point.
+            extra: Called in it; returns the rest of the point.
 
         Raises:
-            tf.errors.OpError: A parameter server is gone, or the point was abandoned; the one
-                before stands.
+            tf.errors.OpError: A parameter server is gone, or the point was abandoned; the former
+                one still counts.
         """
         life = self._life
         slot, shards = self._next_slot, self._shards[self._next_slot].values()
@@ -140,12 +140,12 @@ class Mirrors:
     def restore(
         self, session: Any, lost: Collection[int], *, only_lost: bool = False
     ) -> RestorePoint:
-        """Puts the model back to the newest restore point.
+        """Restores the model of the newest restore point.
 
         Args:
             session: A session over the new parameter servers.
-            lost: The servers that are new, by index.
-            only_lost: Whether the others keep what they have.
+            lost: The new servers, by index.
+            only_lost: True if the others keep their values.
 
         Raises:
             tf.errors.OpError: Another server is gone.
@@ -161,7 +161,7 @@ class Mirrors:
                 if index in lost or not only_lost
             ]
         )
-        # Notes of what was lost are whole again; copies that were held there are gone.
+        # The notes of lost servers are whole again; the copies that they held are gone.
         gone = {i for i in point.copies if self._holder(i) in lost}
         session.run([shards[i].note for i in lost if i in shards])
         self.point = RestorePoint(
@@ -196,7 +196,7 @@ class Mirrors:
 
 
 class _Copy:
-    """A variable that is in no collection: neither saved nor initialized, only written and read."""
+    """A variable in no collection: neither saved nor initialized, only written and read."""
 
     def __init__(self, variable: Any, kind: str, device: str) -> None:
         self._dtype = variable.dtype.base_dtype

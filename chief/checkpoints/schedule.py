@@ -1,4 +1,4 @@
-"""When checkpoints are due, and how long one may take.
+"""The times of checkpoints, and the limit of their duration.
 
 Pure bookkeeping: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -51,7 +51,7 @@ class SaveSchedule:
 
     @property
     def is_due(self) -> bool:
-        """Whether a checkpoint is to be written now."""
+        """True if a checkpoint is to be written now."""
         if self._every_secs is None and self._every_steps is None:
             return False
         if self._failures:

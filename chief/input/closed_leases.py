@@ -1,6 +1,6 @@
-"""Leases that have ended, until nothing more of them can be counted.
+"""Ended leases, kept until no more of their batches can be counted.
 
-Pure bookkeeping without a lock: the ledger that owns them sees to it that one thread uses them.
+Pure bookkeeping without a lock: the ledger that owns them uses them in one thread.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Closed:
 
     Attributes:
         grant: The lease.
-        reader: Who had it.
-        at: When it ended, by the ledger's clock.
-        orderly: Whether every step of it was done by then.
-        error: Why it failed, for people; empty when it did not.
-        quiet: How often in a row no gradient of it was seen waiting since then.
+        reader: Its former holder.
+        at: Time of its end, by the ledger's clock.
+        orderly: True if every step of it was done by then.
+        error: The error, for people; empty if there was none.
+        quiet: How often in a row no gradient of it was found waiting since then.
     """
 
     grant: Grant
@@ -57,7 +57,7 @@ class ClosedLeases:
         return frozenset(self._closed)
 
     def of(self, numbers: Collection[int]) -> list[Closed]:
-        """Those of some numbers, oldest first."""
+        """Returns those with given numbers, oldest first."""
         return [closed for number, closed in self._closed.items() if number in numbers]
 
     def add(self, grant: Grant, reader: Task, *, orderly: bool, error: str) -> None:
@@ -65,7 +65,7 @@ class ClosedLeases:
         self._closed[grant.lease] = Closed(grant, reader, self._clock(), orderly, error)
 
     def remove(self, closed: Closed) -> None:
-        """Forgets one that is settled."""
+        """Removes a settled lease."""
         del self._closed[closed.grant.lease]
 
     def clear(self) -> None:
@@ -73,11 +73,11 @@ class ClosedLeases:
         self._closed.clear()
 
     def has_waited(self, closed: Closed) -> bool:
-        """Whether one ended so long ago that no update of it can still be under way."""
+        """Returns whether a lease ended so long ago that no update of it can still be under way."""
         return self._clock() - closed.at >= self._settle_secs
 
     def is_settled(self, closed: Closed) -> bool:
-        """Whether the batches that one lacks now will not be counted any more."""
+        """Returns whether the missing batches of a lease will not be counted any more."""
         # A step of the worker ends after its update was counted, or its gradient was pushed.
         is_over = closed.orderly or self.has_waited(closed)
         return is_over and (not self._sync or closed.quiet >= SETTLE_LOOKS)

@@ -1,4 +1,4 @@
-"""How often each batch of the input has been applied, as the parameter servers last said."""
+"""The count of each batch of the input, as last read from the parameter servers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from ...model.input.shard_plan import InputPlan
 
-# The epochs done of a shard of which nothing is read any more.
+# The epochs done of a shard that is not read any more.
 WITHOUT_END = 2**31 - 1
 
 
 class BatchCounts:
-    """The counts of a dataset's batches, corrected by what the parameter servers cannot know.
+    """The counts of a dataset's batches, corrected by facts that the parameter servers cannot know.
 
-    That is the surplus: what was applied once too often; and less than nothing for what is not to
-    be applied in one epoch.
+    The correction is the surplus: how often a batch was applied too often. It is negative for a
+    batch that is not to be applied in one epoch.
 
     Args:
         plan: The dataset.
@@ -29,10 +29,10 @@ class BatchCounts:
         self._surplus = np.zeros(plan.num_batches, np.int64)
 
     def take(self, applied: Any) -> None:
-        """Takes over what the parameter servers say; shape [batches].
+        """Takes over the counts of the parameter servers; shape [batches].
 
         Raises:
-            ValueError: It is of another dataset.
+            ValueError: The counts are those of another dataset.
         """
         counts = np.asarray(applied, np.int64)
         if counts.shape != self._applied.shape:
@@ -52,18 +52,18 @@ class BatchCounts:
             self._surplus[int(batch)] = times
 
     def missing(self, shard: int, epoch: int, aside: set[int]) -> list[int]:
-        """What has to be applied for a shard to be done in an epoch, by numbers within it.
+        """Returns the batches that a shard still lacks in an epoch, by their numbers within it.
 
         Args:
-            shard: Which shard.
-            epoch: Which epoch.
-            aside: Batches that are not read any more, by numbers within the shard.
+            shard: The shard.
+            epoch: The epoch.
+            aside: Batches that are set aside, by numbers within the shard.
         """
         short = np.flatnonzero(self._of(shard) <= epoch)
         return [int(each) for each in short if int(each) not in aside]
 
     def write_off(self, shard: int, epoch: int) -> int:
-        """Keeps what was applied too often from counting for the next epoch; says how often."""
+        """Writes off surplus counts before the next epoch; returns their number."""
         extra = np.maximum(self._of(shard) - (epoch + 1), 0)
         self._surplus[self._plan.batch_range(shard)] += extra
         return int(extra.sum())
@@ -80,7 +80,7 @@ class BatchCounts:
         self._surplus[self._plan.batch_range(shard)][due] -= 1
 
     def epochs_done(self, shard: int, aside: set[int]) -> int:
-        """How many epochs of a shard are done."""
+        """Returns the number of epochs in which a shard is done."""
         rest = np.delete(self._of(shard), list(aside)) if aside else self._of(shard)
         return int(rest.min()) if len(rest) else WITHOUT_END
 

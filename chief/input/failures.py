@@ -1,4 +1,4 @@
-"""What of the input failed, how often, and what is therefore not read any more."""
+"""Failures of the input: their counts, and the batches set aside because of them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class SetAside:
     """Batches that are not read any more, or not in one epoch.
 
     Attributes:
-        shard: Of which shard.
+        shard: Their shard.
         batches: Their numbers within it.
-        records: How many records they hold.
-        epoch: The epoch that goes without them.
-        for_good: Whether later ones do so too, as these hold the same records there.
-        what: The records, for people.
-        error: Why, for people.
-        file: The file that they are in; empty without files.
+        records: Number of their records.
+        epoch: The epoch that they are left out of.
+        for_good: True if later epochs leave them out too, as these hold the same records there.
+        what: Description of the records, for people.
+        error: The error, for people.
+        file: Their file; empty without files.
         first: The lowest number of a record, within the file or, without files, the dataset.
-        last: The highest.
+        last: The highest number.
     """
 
     shard: int
@@ -45,7 +45,7 @@ class SetAside:
     last: int = 0
 
     def describe(self) -> str:
-        """One line for people."""
+        """Describes them in one line, for people."""
         return f"{self.what}: {self.error}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class ShardFailure:
 
 @dataclass
 class _Trouble:
-    """A shard that failed: where, how often there, in whose hands, and whether it is read alone."""
+    """A failing shard: the place, the count there, the reader, and whether it is read alone."""
 
     batch: int
     times: int
@@ -84,19 +84,19 @@ class _Trouble:
 
 
 class Failures:
-    """Counts failures by shard, and sets aside what fails again and again.
+    """Counter of failures by shard, which sets aside batches that fail again and again.
 
     A worker may be killed for any reason in the middle of a shard, and it may have read ahead of
-    what was applied. So failures count together only if they are at the same batch; and what has
-    failed twice there is to be read alone and batch by batch, so that the next one is a proof.
-    It is none as long as only one of several workers has tried: that one may be short of memory.
+    the applied batches. So failures count together only if they are at the same batch. A shard that
+    has failed twice there is read alone and batch by batch, so that the next failure is a proof. It
+    is no proof as long as only one of several workers has tried: that one may be short of memory.
 
     Args:
         max_failures: Failures of one batch after which it is set aside; at least 3.
         max_bad_records: Records that may be set aside; None: any number.
 
     Attributes:
-        set_aside: What is set aside, oldest first.
+        set_aside: The batches set aside, oldest first.
 
     Raises:
         UsageError: `max_failures` is less.
@@ -143,7 +143,7 @@ class Failures:
             return None
         starts = plan.batch_size * np.array(failed)
         records = int(np.minimum(plan.batch_size, plan.sizes[shard] - starts).sum())
-        reason = f"failed {times} times, at last because {failure.error}"
+        reason = f"failed {times} times, the last time because {failure.error}"
         aside = SetAside(
             *(shard, failed, records, epoch, plan.is_fixed, what, reason),
             *plan.span(shard, epoch, failed),
@@ -168,7 +168,7 @@ class Failures:
             )
 
     def forget(self, shard: int) -> None:
-        """Counts anew: the shard was read to its end."""
+        """Resets the count of a shard that was read to its end."""
         self._troubles.pop(shard, None)
 
     @property
@@ -177,7 +177,7 @@ class Failures:
         return [shard for shard, trouble in self._troubles.items() if trouble.alone]
 
     def kept_from(self, reader: Task) -> list[int]:
-        """Shards that somebody else is to try now: the only one who did has failed often enough."""
+        """Returns shards for another task to try: the only reader so far failed too often."""
         return [
             shard
             for shard, trouble in self._troubles.items()
@@ -185,30 +185,30 @@ class Failures:
         ]
 
     def is_troubled(self, shard: int) -> bool:
-        """Whether a shard is one of them."""
+        """Returns whether a shard has failures."""
         return shard in self.troubled
 
     @property
     def shards_aside(self) -> list[int]:
-        """Shards of which something is set aside for good."""
+        """Shards with batches that are set aside permanently."""
         return list(self._aside)
 
     def batches_aside(self, shard: int) -> set[int]:
-        """Batches of a shard that are set aside for good, by their numbers within it."""
+        """Returns batches of a shard that are set aside permanently, by their numbers within it."""
         return self._aside.get(shard, set())
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """What is set aside, as JSON-able dicts."""
+        """Returns the batches set aside, as JSON-able dicts."""
         return [{**asdict(each), "batches": list(each.batches)} for each in self.set_aside]
 
     def restore(self, saved: Sequence[Mapping[str, Any]]) -> list[SetAside]:
-        """Adds what `snapshot` gave; what is known here already stays so.
+        """Adds the batches of a `snapshot` to those known here.
 
         Returns:
-            What is known only here: it was set aside later than that.
+            Batches known only here: they were set aside later than that.
 
         Raises:
-            UsageError: It is more than may be set aside.
+            UsageError: More would be set aside than allowed.
         """
         before = [SetAside(**{**each, "batches": tuple(each["batches"])}) for each in saved]
         for each in before:

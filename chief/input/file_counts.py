@@ -23,17 +23,17 @@ _LOOK_SECS = 0.5
 
 
 class FileCounts:
-    """Counts the files of a job's input, or has a worker do it where the chief has none of them.
+    """Counter of the files of a job's input, which a worker reads if the chief cannot.
 
     Every method may be called from any thread.
 
     Args:
         storage: The log directory, where indexes are kept.
         membership: The job's tasks.
-        is_resumed: Whether the job resumes from a checkpoint that counts batches of these files.
+        is_resumed: True if the job resumes from a checkpoint that counts batches of these files.
         max_wait_secs: Seconds to wait for a worker that counts.
-        say: Told how far it is, for people; an empty text at the end.
-        is_interrupted: Whether the job ends.
+        say: Receives progress messages for people; an empty text at the end.
+        is_interrupted: Returns whether the job ends.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class FileCounts:
         self._say = say
         self._is_interrupted = is_interrupted
         self._indexes: dict[FileQuery, FileIndex] = {}
-        # What workers have to count, and which of them does.
+        # Queries that workers have to count, with the counting worker.
         self._counters: dict[FileQuery, tuple[Task, str] | None] = {}
         self.changed = Changes()
 
     def find(self, query: FileQuery) -> FileIndex:
-        """The index of the files that all tasks train on.
+        """Returns the index of the files that all tasks train on.
 
         Raises:
             UsageError: There are none, one is damaged, or they are not those of the checkpoint.
@@ -76,7 +76,7 @@ class FileCounts:
         if changes and self._is_resumed:
             raise UsageError(
                 f"the checkpoint in {self._storage.logdir} counts the records of files that have "
-                f"changed since: {changes}. Give them as they were, or another --logdir"
+                f"changed since: {changes}. Restore the files, or give another --logdir"
             )
         if changes:
             log.warning("files have changed since they were counted: %s", changes)
@@ -97,12 +97,12 @@ class FileCounts:
         return index
 
     def answer(self, query: FileQuery, task: Task, incarnation: str) -> FileIndex | bool:
-        """Answers a worker: with the index, or whether it is to count.
+        """Answers a worker with the index, or whether it is to count.
 
         Args:
-            query: What it asks for.
-            task: Who asks.
-            incarnation: Which life of it.
+            query: The worker's query.
+            task: The worker.
+            incarnation: Its incarnation.
         """
         with self.changed:
             if query in self._indexes:
@@ -113,13 +113,13 @@ class FileCounts:
             return is_to_count
 
     def take(self, query: FileQuery, index: FileIndex) -> None:
-        """Takes what a worker has counted."""
+        """Takes over the index that a worker has counted."""
         with self.changed:
             self._indexes.setdefault(query, index)
             self.changed.notify_all()
 
     def _is_counted(self, query: FileQuery) -> bool:
-        """Whether a worker that lives is counting."""
+        """Returns whether a live worker is counting."""
         counter = self._counters[query]
         record = self._membership.find_life(*counter) if counter is not None else None
         return record is not None and record.is_alive

@@ -1,4 +1,4 @@
-"""What the ledger of the input speaks of: leases, their ends, and the figures of it all."""
+"""The values of the input's ledger: leases, their ends, and its figures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Grant:
 
     Attributes:
         lease: Its number; no other life of the chief gives it again.
-        shard: Which shard.
-        epoch: In the order of which epoch.
-        batches: What is to be read, as numbers within the shard, in order.
-        fills: Sync mode: whether these wait for others to make up a step, and are read a second
-            time for want of others, without being counted again.
+        shard: The number of the shard.
+        epoch: The epoch, which determines the order.
+        batches: The batches to read, as numbers within the shard, in order.
+        fills: Sync mode: True if these wait for others to complete a step, and are read a second
+            time for lack of others, without being counted again.
     """
 
     lease: int
@@ -33,13 +33,13 @@ class Grant:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a task says at the end of a lease.
+    """A task's report at the end of a lease.
 
     Attributes:
         held: The lease.
         missed: Batches that never came to a step, through a fault of the input.
-        error: Why, for people.
-        broken_off: Whether a step of it may still be under way, and be counted later.
+        error: The error, for people.
+        broken_off: True if a step of it may still be under way, and be counted later.
     """
 
     held: Grant
@@ -50,16 +50,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class LedgerProgress:
-    """The ledger in figures.
+    """The figures of the ledger.
 
     Attributes:
         epoch: The oldest epoch that is not done.
-        epochs: How many there are; None: without end.
+        epochs: Number of epochs; None: without end.
         done: Shards of that epoch that are done, those set aside included.
         shards: Shards in an epoch.
         leased: Shards that are being read.
-        set_aside: What is not read any more, oldest first.
-        records_set_aside: Records of all that.
+        set_aside: The batches set aside, oldest first.
+        records_set_aside: Number of their records.
         repeated: Batches that were applied once too often.
     """
 
@@ -73,10 +73,10 @@ class LedgerProgress:
     repeated: int
 
     def describe(self) -> str:
-        """One line for people."""
+        """Describes the figures in one line, for people."""
         of = f" of {self.epochs}" if self.epochs is not None else ""
         text = f"epoch {self.epoch + 1}{of}, {self.done} of {self.shards} shards done"
         if self.set_aside:
             newest = self.set_aside[-1]
-            text += f"; {self.records_set_aside} records set aside, at last {newest.describe()}"
+            text += f"; {self.records_set_aside} records set aside, the latest: {newest.describe()}"
         return text

@@ -1,10 +1,10 @@
-"""The ledger: which shards of the input are read, by whom, and which have to be read again.
+"""The ledger of input shards: their readers, and the shards that have to be read again.
 
-What *counts* is not written here. The parameter servers count with each update how often a batch
-has been applied (`model.input_counts`), so the counts are part of the model: they are saved,
-mirrored and restored with it, and a batch has been read exactly when the model has seen it. The
-ledger deals what they say is missing. Its own memory is of things that may be forgotten: who reads
-what now, and what failed how often.
+The ledger does not record *counted* batches. With each update, the parameter servers count how
+often a batch has been applied (`model.input_counts`), so the counts are part of the model. They are
+saved, mirrored and restored with it: a batch has been read exactly when the model has seen it. The
+ledger deals the batches that are missing there. Its own memory may be lost: the present readers,
+and the numbers of failures.
 
 Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -38,7 +38,7 @@ MAX_FAILURES = 3
 
 
 class ShardLedger:
-    """Deals the shards of one dataset.
+    """Dealer of the shards of one dataset.
 
     Every method may be called from any thread. `changed` is notified when a shard may have become
     free, or the last one is done.
@@ -54,8 +54,9 @@ class ShardLedger:
             ledger.settle(ended, counts_of_the_model)
 
     Args:
-        sync: Whether gradients are aggregated: a worker that waits then keeps others from going on.
-        max_failures: Failures in the same place after which it is set aside.
+        sync: True if gradients are aggregated: then a waiting worker keeps the others from
+            continuing.
+        max_failures: Failures at the same place after which a batch is set aside.
         max_bad_records: Records that may be set aside; None: any number.
         settle_secs: Seconds after a lease's end for which its updates may still come.
         clock: Seconds from any origin.
@@ -88,13 +89,13 @@ class ShardLedger:
         self._repeated = 0
         self.changed = Changes()
 
-    # -- what the chief does
+    # -- for the chief
 
     def declare(self, plan: InputPlan) -> None:
-        """Says what is read; nothing has been applied so far. A second call changes nothing.
+        """Declares the input, of which nothing was applied so far. A second call changes nothing.
 
         Raises:
-            UsageError: Something else was declared before.
+            UsageError: Another input was declared before.
         """
         with self.changed:
             if self._table is None:
@@ -103,7 +104,7 @@ class ShardLedger:
             before = self._table.plan
             if (before.digest, before.epochs) != (plan.digest, plan.epochs):
                 raise UsageError(
-                    f"dataset {plan.name!r} differs from what was declared before "
+                    f"dataset {plan.name!r} differs from the dataset declared before "
                     f"({before.name!r}): all tasks have to declare the same"
                 )
 
@@ -114,15 +115,15 @@ class ShardLedger:
 
         All leases are void, unless their holders come forward within `adopt_secs`.
 
-        Args:
+        saved: The `snapshot` of that point; None: there is none.
             saved: What `snapshot` gave at that point; None: nothing is known of it.
             applied: How often each batch has been applied in that model; shape [batches].
-            adopt_secs: Seconds for which nothing is dealt and running leases are adopted: for a
-                new chief that found the model alive, and workers that train on meanwhile.
+            adopt_secs: Seconds for which nothing is dealt and running leases are adopted: for a new
+                chief that found the model alive, while workers continue to train.
 
         Raises:
             UsageError: The model was trained on the same number of other batches, or more records
-                are set aside than may be.
+                are set aside than allowed.
         """
         with self.changed:
             self._declared().restore(saved, applied)
@@ -133,17 +134,17 @@ class ShardLedger:
             self.changed.notify_all()
 
     def snapshot(self) -> dict[str, Any]:
-        """What should lie beside a checkpoint, as a JSON-able dict; the counts are within it."""
+        """Returns the state beside a checkpoint as a JSON-able dict; the model has the counts."""
         with self.changed:
             return self._declared().snapshot()
 
     def release(self, task: Task, incarnation: str | None, *, failed: bool) -> None:
-        """Takes back what a task reads that is lost or has left.
+        """Takes back the leases of a task that is lost or has left.
 
         Args:
             task: The task.
-            incarnation: Which life of it; None: any.
-            failed: Whether it may have been the input that ended it.
+            incarnation: Its incarnation; None: any.
+            failed: True if the input may have ended the task.
         """
         with self.changed:
             self._readers.remove(task)
@@ -161,10 +162,10 @@ class ShardLedger:
             return self._closed.numbers
 
     def settle(self, ended: Collection[int], applied: Any, waiting: Collection[int] = ()) -> None:
-        """Compares leases that ended with what was applied: they are done, or dealt again.
+        """Compares ended leases with the applied batches: they are done, or dealt again.
 
         Args:
-            ended: What `ended` said before the rest was read: older counts would not know of the
+            ended: The value of `ended` before the counts were read: older counts would lack the
                 last steps of a lease.
             applied: How often each batch has been applied; shape [batches].
             waiting: Sync mode: batches whose gradients wait for the rest of their step. Read with
@@ -188,7 +189,7 @@ class ShardLedger:
                     self._dealer.note_waiting(shard, closed.grant.epoch, wait)
             self.changed.notify_all()
 
-    # -- what workers ask for
+    # -- for workers
 
     def lease(
         self,
@@ -197,15 +198,15 @@ class ShardLedger:
         *,
         held: Sequence[Grant] = (),
     ) -> Grant | None:
-        """Gives a task a shard to read; None if there is none now, or none any more.
+        """Leases a shard to a task; None if there is none now, or none any more.
 
         Args:
-            task: Who asks.
-            incarnation: Which life of it.
-            held: What it reads already.
+            task: The asking task.
+            incarnation: Its incarnation.
+            held: Its present leases.
 
         Raises:
-            NoDataset: Nothing was declared.
+            NoDataset: No input was declared.
         """
         with self.changed:
             table = self._declared()
@@ -221,15 +222,15 @@ class ShardLedger:
             return grant
 
     def starved(self, secs: float) -> set[Task]:
-        """Tasks that read nothing, and have asked for a shard for so many seconds in vain.
+        """Returns tasks that read nothing, and have waited for a shard for so many seconds.
 
-        In sync mode nobody should wait for their gradients.
+        In sync mode, no step should wait for their gradients.
         """
         with self.changed:
             return self._readers.waiting(secs) - {task for task, _ in self._held.holders}
 
     def finish(self, task: Task, incarnation: str, finished: Iterable[Finished]) -> None:
-        """Ends leases of a task; what is no lease of its own is passed over."""
+        """Ends leases of a task; leases of other tasks are passed over."""
         with self.changed:
             for each in finished:
                 self._adopt(task, incarnation, [each.held])
@@ -239,31 +240,31 @@ class ShardLedger:
             self.changed.notify_all()
 
     def find_void(self, task: Task, incarnation: str, held: Sequence[Grant]) -> list[int]:
-        """Which of the leases a task says it holds are not its own (any more)."""
+        """Returns those of a task's claimed leases that are not its own (any more)."""
         with self.changed:
             self._adopt(task, incarnation, held)
             return [each.lease for each in held if not self._held.owns(task, incarnation, each)]
 
-    # -- what is asked of it
+    # -- state
 
     @property
     def plan(self) -> InputPlan:
-        """What is read.
+        """The plan of the input.
 
         Raises:
-            NoDataset: Nothing was declared.
+            NoDataset: No input was declared.
         """
         return self._declared().plan
 
     @property
     def holders(self) -> set[tuple[Task, str]]:
-        """The tasks that read something, and in which life."""
+        """The tasks with leases, and their incarnations."""
         with self.changed:
             return self._held.holders
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every shard of every epoch is done or set aside."""
+        """True if every shard of every epoch is done or set aside."""
         with self.changed:
             return self._declared().is_exhausted
 

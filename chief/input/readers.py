@@ -1,6 +1,6 @@
-"""The tasks that ask for shards: when they last did, and since when in vain.
+"""The tasks that ask for shards: the times of their requests, and of unanswered ones.
 
-Pure bookkeeping without a lock: the ledger that owns it sees to it that one thread uses it.
+Pure bookkeeping without a lock: the ledger that owns it uses it in one thread.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ...cluster.spec import Task
 
-# A task that has not asked for so long is not counted as one that could read another's shard.
+# A task that has not asked for so long is not counted as a possible reader of another's shard.
 READER_SECS = 60.0
 
 
@@ -46,11 +46,11 @@ class Readers:
         self._waits.clear()
 
     def waiting(self, secs: float) -> set[Task]:
-        """The tasks that have asked for so many seconds in vain."""
+        """Returns the tasks that have waited for a shard for so many seconds."""
         now = self._clock()
         return {task for task, since in self._waits.items() if now - since >= secs}
 
     def is_only(self, task: Task) -> bool:
-        """Whether no other task has asked for a shard lately."""
+        """Returns whether no other task has asked for a shard lately."""
         since = self._clock() - READER_SECS
         return not any(at > since for other, at in self._asked.items() if other != task)

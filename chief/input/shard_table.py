@@ -1,6 +1,6 @@
-"""The shards of a declared dataset: which are done, which are read now, and what they lack.
+"""The shards of a declared dataset: done ones, leased ones, and their missing batches.
 
-Pure bookkeeping without a lock: the ledger that owns a table sees to it that one thread uses it.
+Pure bookkeeping without a lock: the ledger that owns a table uses it in one thread.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class ShardTable:
 
     Args:
         plan: The dataset.
-        failures: What is set aside of it.
-        sync: Whether gradients are aggregated: a worker that waits for the end of an epoch would
+        failures: The failures of its batches.
+        sync: True if gradients are aggregated: a worker that waits for the end of an epoch would
             keep the others from it.
 
     Attributes:
-        plan: As given.
-        busy: Whether each shard is read now, or its last updates are awaited; bool of [shards].
+        plan: The dataset.
+        busy: Whether each shard is leased, or its last updates are awaited; bool of [shards].
         done: Epochs of each shard that are done; int64 of shape [shards].
     """
 
@@ -45,7 +45,7 @@ class ShardTable:
         self._counts.take(applied)
 
     def snapshot(self) -> dict[str, Any]:
-        """What `restore` needs, apart from the counts, as a JSON-able dict."""
+        """Returns the state for `restore`, except the counts, as a JSON-able dict."""
         return {
             "dataset": self.plan.name,
             "digest": self.plan.digest,
@@ -54,10 +54,10 @@ class ShardTable:
         }
 
     def restore(self, saved: Mapping[str, Any] | None, applied: Any) -> None:
-        """Takes over the counts of a model; no shard is read then.
+        """Takes over the counts of a model; no shard is leased then.
 
         Args:
-            saved: What `snapshot` gave at that point; None: nothing is known of it.
+            saved: The `snapshot` of that point; None: there is none.
             applied: How often each batch has been applied; shape [batches].
 
         Raises:
@@ -75,7 +75,7 @@ class ShardTable:
             self.recount(shard)
 
     def missing(self, shard: int, epoch: int) -> list[int]:
-        """What has to be applied for a shard to be done in an epoch, by numbers within it."""
+        """Returns the batches that a shard still lacks in an epoch, by numbers within it."""
         return self._counts.missing(shard, epoch, self._failures.batches_aside(shard))
 
     def is_due(self, shard: int, epoch: int) -> bool:
@@ -89,7 +89,7 @@ class ShardTable:
         return self._counts.write_off(shard, epoch)
 
     def excuse(self, aside: SetAside) -> None:
-        """Has an epoch be done without what is set aside in it alone."""
+        """Lets an epoch be done without the batches that are set aside in it alone."""
         if not aside.for_good:
             self._counts.excuse(aside.shard, aside.epoch, aside.batches)
 
@@ -99,7 +99,7 @@ class ShardTable:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every shard of every epoch is done or set aside."""
+        """True if every shard of every epoch is done or set aside."""
         return int(self.done.min()) >= self._last_epoch
 
     @property
@@ -116,16 +116,17 @@ class ShardTable:
 
     @property
     def has_free(self) -> bool:
-        """Whether a shard is left to be dealt."""
+        """True if a shard is left to be dealt."""
         return bool((~self.busy & (self.done < self.epochs.stop)).any())
 
     def find_free(self, *, without: Iterable[int] = ()) -> tuple[int, int] | None:
-        """A shard that can be dealt, and its epoch: of the one under way, or of the next one.
+        """Finds a shard that can be dealt, and its epoch: the one under way, or the next one.
 
-        A shard is read in one epoch after the other, so the next one's is one that is done in this.
+        A shard is read in one epoch after the other, so a shard for the next epoch is done in this
+        one.
 
         Args:
-            without: Shards that are not wanted.
+            without: Shards to leave out.
         """
         taken = self.busy.copy()
         taken[list(without)] = True
@@ -149,6 +150,6 @@ class ShardTable:
         if saved["digest"] != self.plan.digest:
             raise UsageError(
                 f"the checkpoint counts batches of dataset {saved['dataset']!r} as it was then: "
-                f"{self.plan.name!r} has now other records, sizes, seed or files. Give it as it "
-                "was, or another --logdir"
+                f"{self.plan.name!r} has now other records, sizes, seed or files. Restore them, or "
+                "give another --logdir"
             )

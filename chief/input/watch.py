@@ -1,4 +1,4 @@
-"""What the chief's main loop does for the ledger of the input."""
+"""The chief's regular work for the ledger of the input."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .ledger import ShardLedger
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT_MS = 10_000
-# Between two looks, so that what one has seen on its way has arrived for the next.
+# Seconds between two looks, so that gradients on their way have arrived at the next one.
 READ_SECS = 0.1
 
 
 class ShardWatch:
-    """Tells the ledger what the parameter servers have counted, and who is gone.
+    """Reporter to the ledger: the counts of the parameter servers, and lost tasks.
 
     Does nothing for a model that reads no leased input.
 
@@ -30,7 +30,7 @@ class ShardWatch:
         ledger: The job's ledger.
         membership: The job's tasks.
         built: The chief's graph.
-        session: The chief's session over the parameter servers of one epoch.
+        session: The chief's session over the parameter servers of one generation.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class ShardWatch:
         self._session = session
 
     def restore(self, saved: Mapping[str, Any] | None, *, adopt_secs: float = 0.0) -> None:
-        """Puts the ledger where the model is now; to be called before workers are told of it.
+        """Restores the ledger to the model; to be called before workers are told of it.
 
         Args:
-            saved: What `snapshot` gave with the checkpoint, or the restore point, that the model
-                was restored from; None: a fresh start, or a model that was found alive.
+            saved: The `snapshot` of the restored checkpoint or restore point; None: a fresh start,
+                or a model that was found alive.
             adopt_secs: See `ShardLedger.restore`: for a model that was found alive.
 
         Raises:
@@ -62,12 +62,12 @@ class ShardWatch:
         log.info("input: %s", self._ledger.progress.describe())
 
     def snapshot(self) -> Mapping[str, Any] | None:
-        """What is to be kept with a checkpoint or a restore point, for JSON; None: nothing."""
+        """Returns the state to keep with a checkpoint or restore point, for JSON; None: nothing."""
         return self._ledger.snapshot() if self._counts is not None else None
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether there is nothing left to read, as far as the ledger knows."""
+        """True if there is nothing left to read, as far as the ledger knows."""
         return self._counts is None or self._ledger.is_exhausted
 
     @property
@@ -76,7 +76,7 @@ class ShardWatch:
         return self._ledger.progress.records_set_aside if self._counts is not None else 0
 
     def look(self) -> None:
-        """Takes back the shards of those that are gone, and settles what has been read.
+        """Takes back the shards of lost tasks, and settles ended leases.
 
         Raises:
             JobFailed: More records fail than may be set aside.
@@ -97,7 +97,7 @@ class ShardWatch:
         for task, incarnation in self._ledger.holders:
             record = lives.get((task, incarnation))
             if record is None or not record.is_alive:
-                # Who was told to stop, or was done, has left in good order.
+                # A task that was told to stop, or was done, has left gracefully.
                 failed = record is None or record.state in (TaskState.LOST, TaskState.FAILED)
                 self._ledger.release(task, incarnation, failed=failed)
 

@@ -1,4 +1,4 @@
-"""The model as it is spread over a number of parameter servers: the chief's graph of it."""
+"""The chief's graph of the model on a number of parameter servers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Layout:
     Attributes:
         number: Counts the layouts of a job; its variables lie in a container of that number.
         num_ps: Parameter servers.
-        built: The graph, final.
+        built: The finalized graph.
         mirrors: Restore points in memory; None: there are none.
-        traffic: What crosses between each server and a worker in a step, by index.
+        traffic: Traffic between each server and a worker in a step, by index.
     """
 
     number: int

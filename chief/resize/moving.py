@@ -1,9 +1,9 @@
 """Moves a model between parameter servers: a checkpoint that never touches a disk.
 
-A saver's graph says under which names and slices the model's tensors are read, and another's where
-such tensors go. Here what one saver would write is joined to what the other would read, so each
-tensor crosses once, from the server that has it to the one that gets it. Whatever a checkpoint
-can carry over can be moved so: optimizer slots, partitioned variables, flat storage.
+A saver's graph has the names and slices under which the model's tensors are read; another's has
+their destinations. Here the reads of one saver are joined to the writes of the other, so each
+tensor crosses once, from its old server to its new one. So everything in a checkpoint can be moved:
+optimizer slots, partitioned variables, flat storage.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FROM, _TO = "from", "to"
 
 @dataclass(frozen=True)
 class Move:
-    """How to move a model.
+    """The move of a model.
 
     Attributes:
         graph: A graph of its own.
@@ -38,11 +38,11 @@ class Move:
 
 @dataclass(frozen=True)
 class _Slice:
-    """What one entry of a saver holds of a named tensor.
+    """One entry of a saver: a slice of a named tensor.
 
     Attributes:
-        spec: As the saver wrote it: "" for all of it, or "SHAPE OFFSET,SIZE:...".
-        begin: The first element in each dimension; empty for all of it.
+        spec: The saver's form: "" for the whole tensor, or "SHAPE OFFSET,SIZE:...".
+        begin: The first element in each dimension; empty for the whole tensor.
         size: Elements in each dimension.
     """
 
@@ -56,7 +56,7 @@ def plan_move(old: TrainGraph, new: TrainGraph) -> Move:
 
     Args:
         old: The graph whose variables have the model; finished, as sessions use it.
-        new: The same model, laid out otherwise.
+        new: The same model in another layout.
 
     Raises:
         JobFailed: The new layout has a variable that the old one has not.
@@ -85,7 +85,7 @@ def _import_saved(old: TrainGraph) -> dict[str, list[tuple[_Slice, Any]]]:
 
 
 def _import_restored(new: TrainGraph, held: dict[str, list[tuple[_Slice, Any]]]) -> list[Any]:
-    """The new layout's restoring, with tensors of the old one in place of those of a file."""
+    """Makes the new layout's restore, with tensors of the old one in place of those of a file."""
     restore = new.graph.get_operation_by_name(new.saver.saver_def.restore_op_name)
     given: dict[str, Any] = {}
     for op in _ancestors(restore, "RestoreV2"):
@@ -108,7 +108,7 @@ def _import(
     names = [getattr(each, "op", each).name for each in wanted]
     part = v1.graph_util.extract_sub_graph(graph.as_graph_def(), names)
     for node in part.node:
-        node.attr.pop("_class", None)  # Places are settled; what it names may not be here.
+        node.attr.pop("_class", None)  # Places are settled; its companions may be missing here.
         if "shared_name" in node.attr and not node.attr["shared_name"].s:
             node.attr["shared_name"].s = node.name.encode()
     fetched = [each.name for each in wanted if isinstance(each, tf.Tensor)]
@@ -121,7 +121,7 @@ def _import(
 
 
 def _cut(pieces: list[tuple[_Slice, Any]], wanted: _Slice) -> Any:
-    """One slice of a tensor, of the slices that there are."""
+    """Cuts one slice of a tensor out of the existing slices."""
     for piece, tensor in pieces:
         if piece == wanted:
             return tensor
@@ -131,7 +131,7 @@ def _cut(pieces: list[tuple[_Slice, Any]], wanted: _Slice) -> Any:
 
 
 def _whole(pieces: list[tuple[_Slice, Any]]) -> Any:
-    """All of a tensor; its slices differ in one dimension, as those of partitioned variables do."""
+    """Joins a tensor; its slices differ in one dimension, as those of partitioned variables do."""
     if len(pieces) == 1:
         return pieces[0][1]
     ordered = sorted(pieces, key=lambda piece: piece[0].begin)

@@ -1,4 +1,4 @@
-"""How many workers and parameter servers a running job is to have."""
+"""The wanted numbers of workers and parameter servers of a running job."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from ...jobs.options import JobOptions
 
 
 class ScaleTarget:
-    """What was asked for; may be read and changed by any thread.
+    """The requested numbers; may be read and changed by any thread.
 
     Args:
-        options: The job, as it was started.
-        num_ps: Parameter servers that it has.
+        options: The options of the job at its start.
+        num_ps: Its present number of parameter servers.
 
     Attributes:
         workers: Workers wanted.
         ps: Parameter servers wanted.
-        next: The number of parameter servers that is being made ready, and its layout; None: none.
-        limits_workers: Whether someone said how many workers there may be at most: before that,
-            any that joins is welcome.
+        next: The number of parameter servers that is being prepared, and its layout; None: none.
+        limits_workers: True if the number of workers was requested: before that, any worker that
+            joins is welcome.
     """
 
     def __init__(self, options: JobOptions, num_ps: int) -> None:
@@ -29,7 +29,7 @@ class ScaleTarget:
         self.limits_workers = False
 
     def ask(self, *, workers: int | None = None, ps: int | None = None) -> None:
-        """Asks for other numbers; None leaves one as it is.
+        """Requests other numbers; None keeps one unchanged.
 
         Raises:
             UsageError: The job cannot have so many.
@@ -37,7 +37,7 @@ class ScaleTarget:
         self._check("workers", workers)
         self._check("ps", ps)
         if workers is None and ps is None:
-            raise UsageError("scale to what? Give --workers N, --ps N, or both")
+            raise UsageError("no numbers to scale to: give --workers N, --ps N, or both")
         if ps not in (None, self.ps) and self._options.ps_on_workers:
             raise UsageError(
                 f"--ps {ps}: this job's workers hold the parameters (--ps-on-workers), and their "

@@ -1,4 +1,4 @@
-"""The moment in which a model moves to another number of parameter servers."""
+"""The move of a model to another number of parameter servers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MOVE_SECS = 600.0
 
 @dataclass(frozen=True)
 class Resized:
-    """Training has stopped between two steps, for the model to move.
+    """A stop of training between two steps, for the model to move.
 
     Attributes:
-        servers: The parameter servers to come, by index.
-        layout: The layout to come.
-        move: What moves the model there.
-        point: Where training stands.
+        servers: The new parameter servers, by index.
+        layout: The new layout.
+        move: The move to it.
+        point: The state of training.
     """
 
     servers: tuple[Member, ...]
@@ -44,14 +44,14 @@ class Resized:
 def move_model(
     server: TensorFlowServer, view: ClusterView, resized: Resized, max_wait_secs: float
 ) -> None:
-    """Copies every variable from where it is to where it will be.
+    """Copies every variable from its old place to its new one.
 
-    The old layout keeps what it has, so that nothing is lost if this fails.
+    The old layout keeps its values, so that nothing is lost if this fails.
 
     Args:
-        server: The chief's own.
-        view: The parameter servers that have the model.
-        resized: Where it goes.
+        server: The chief's own server.
+        view: The present parameter servers.
+        resized: The destination.
         max_wait_secs: Seconds to wait for the servers to answer.
 
     Raises:
@@ -71,21 +71,21 @@ def move_model(
 
 
 def drop_layout(view: ClusterView, number: int, max_wait_secs: float = 0.0) -> None:
-    """Frees what a layout held on its servers.
+    """Frees the variables of a layout on its servers.
 
-    A step that should still run there finds nothing to update any more.
+    A late step there finds no variables to update.
 
     Args:
         view: The servers.
-        number: Of the layout.
-        max_wait_secs: Seconds to wait for it; it goes on beyond them.
+        number: Number of the layout.
+        max_wait_secs: Seconds to wait for it; it continues beyond them.
     """
 
     def drop(address: str) -> None:
         try:
             tf.compat.v1.Session.reset(f"grpc://{address}", [container_name(number)])
         except tf.errors.OpError as error:
-            log.warning("%s keeps what it held before: %s", address, reason_of(error))
+            log.warning("%s keeps its variables of the old layout: %s", address, reason_of(error))
 
     calls = [
         call_in_background("drop-layout", functools.partial(drop, member.address))

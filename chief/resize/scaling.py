@@ -1,4 +1,4 @@
-"""When a job can have the workers and parameter servers that are wanted."""
+"""The preparation of a job for the wanted workers and parameter servers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Build = Callable[[int, int], Layout]
 
 
 class Resizing:
-    """Makes ready for another number of parameter servers while training goes on.
+    """Preparation of another number of parameter servers, while training continues.
 
     The new graph is built, and the move to it planned, beside the training; so steps are held only
     for the move itself.
 
     Args:
-        plan: What is wanted.
-        membership: Who is there.
+        plan: The wanted numbers.
+        membership: The tasks of the job.
         layout: The present layout.
         build: Builds a layout, given its number of parameter servers and its number.
         heartbeat_secs: Seconds between two heartbeats of a worker.
@@ -53,7 +53,7 @@ class Resizing:
         plan.next = None
 
     def look(self, view: ClusterView) -> bool:
-        """Makes ready what can be; whether all is.
+        """Prepares as much as possible; returns whether all is ready.
 
         Args:
             view: The present parameter servers.
@@ -68,12 +68,12 @@ class Resizing:
             self._building = wanted, call_in_background("resizing", lambda: self._prepare(wanted))
             self._plan.next = wanted, self._layout.number + 1
             self._told_at = time.monotonic()
-        # Workers hear of it with their next heartbeat, and build as long as the chief does.
+        # Workers learn of it with their next heartbeat, and build as long as the chief does.
         are_told = time.monotonic() - self._told_at > 2 * self._heartbeat_secs
         return self._building[1].done() and are_told
 
     def take(self) -> tuple[tuple[Member, ...], Layout, Move] | None:
-        """What was made ready: the servers, the new layout, and the move to it.
+        """Returns the prepared servers, the new layout, and the move to it.
 
         Returns:
             None if one of the servers was lost meanwhile.

@@ -1,4 +1,4 @@
-"""How long a worker, or the job, has made no step, and how long that may be."""
+"""Clocks without a step, of each worker and of the job, and their limits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ProgressClock:
         return has_risen
 
     def restart(self, now: float) -> None:
-        """Begins to wait anew."""
+        """Restarts the wait."""
         self._since = now
 
     def age(self, now: float) -> float:
@@ -61,13 +61,13 @@ class ProgressClock:
 
 
 class WorkerProgress:
-    """One life of a worker.
+    """The progress of one life of a worker.
 
     Args:
         now: Seconds from any origin.
 
     Attributes:
-        was_reopened: Whether it hung before, and had to open its session anew.
+        was_reopened: True if it hung before, and had to reopen its session.
     """
 
     def __init__(self, now: float) -> None:
@@ -92,11 +92,11 @@ class WorkerProgress:
         return made
 
     def restart(self, now: float) -> None:
-        """Begins to wait anew."""
+        """Restarts the wait."""
         self._steps.restart(now)
 
     def age(self, now: float) -> float:
-        """Seconds without a step, in which it waited for nobody."""
+        """Returns the seconds without a step in which it did not wait for others."""
         return self._steps.age(now)
 
     def patience(self, stall_secs: float) -> float:

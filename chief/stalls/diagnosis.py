@@ -1,4 +1,4 @@
-"""What is seen of workers and gradients when no step is made, and how people are told."""
+"""Observations of workers and gradients while no step is made, and their description."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _AT: dict[int, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class WorkerObservation:
-    """A worker that is up, as it is seen now.
+    """A worker that is up, as observed now.
 
     Attributes:
         task: The worker.
-        incarnation: Which life of it.
+        incarnation: Its incarnation.
         local_steps: Steps that it has made in this life.
         sessions: The number of its session.
-        doing: What it is at, a `pb.WorkerReport.Doing`.
-        heard_secs: Seconds since it was last heard of.
-        starved: Whether it has asked for input in vain.
+        doing: Its activity, a `pb.WorkerReport.Doing`.
+        heard_secs: Seconds since its last heartbeat.
+        starved: True if it waits for input.
     """
 
     task: Task
@@ -46,8 +46,8 @@ class StepObservation:
 
     Attributes:
         step: The global step that they are for.
-        waiting: How many are there.
-        replicas: How many it takes.
+        waiting: Number of present gradients.
+        replicas: Number of gradients in the step.
         given: The workers, by index, that have given theirs.
     """
 
@@ -63,13 +63,13 @@ def describe(
     waiting: Sequence[WorkerObservation],
     gradients: StepObservation | None,
 ) -> str:
-    """Says who makes no step, and who waits for whom.
+    """Describes the workers without a step, and the workers that they keep waiting.
 
     Args:
         job_secs: Seconds without a global step; None: others make steps.
-        late: The workers that are waited for, and for how many seconds each has made no step.
-        waiting: Those that wait.
-        gradients: Sync mode: what is there of the step under way.
+        late: The workers that others wait for, each with its seconds without a step.
+        waiting: The waiting workers.
+        gradients: Sync mode: the gradients of the step under way.
     """
     names = " and ".join(str(worker.task) for worker in late)
     said = [_say_late(worker, secs, gradients) for worker, secs in late.items()]

@@ -11,7 +11,8 @@ class StallFigures:
     """The figures that a status shows.
 
     Attributes:
-        diagnosis: Who makes no step and who waits for whom, for people; empty while steps are made.
+        diagnosis: The tasks without a step and those that wait for them, for people; empty while
+            steps are made.
         count: Stalls of this run.
         stepped_at: Monotonic time of the newest global step; None while the job does not train.
     """

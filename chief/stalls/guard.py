@@ -1,4 +1,4 @@
-"""What the chief's main loop does when no step is made: says so, and has it resolved."""
+"""The chief's handling of stalls: it reports them, and applies the remedies."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .stalls import Remedy, StepObservation, Verdict, WorkerObservation
 
 log = logging.getLogger(__name__)
 
-# Between two looks; what a worker says is as old as its last heartbeat anyway.
+# Seconds between two looks; a worker's report is as old as its last heartbeat anyway.
 LOOK_SECS = 0.25
 
 
 class Stalled(Exception):
-    """No step is made, and no worker alone is at fault: every session is to be opened anew."""
+    """No step is made, and no worker alone is at fault: every session is to be reopened."""
 
 
 class StallGuard:
-    """Shows the watch of stalls what it needs, and does what that says.
+    """The link between the stall watch and the job: it passes observations, and applies remedies.
 
     Args:
         state: The job.
-        metrics: What Prometheus sees.
-        aggregator: Sync mode's.
-        starved_secs: Seconds for which a worker may ask for input in vain before it counts as
-            waiting for others.
+        metrics: Metrics for Prometheus.
+        aggregator: The aggregator of sync mode.
+        starved_secs: Seconds for which a worker may wait for input before it counts as waiting for
+            others.
     """
 
     def __init__(

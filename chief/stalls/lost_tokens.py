@@ -1,9 +1,9 @@
-"""Sync mode: finds the workers that wait for a token which nobody has issued.
+"""Sync mode: finds the workers that wait for a token which was never issued.
 
 A worker whose session broke in the middle of a step has lost its token; one whose session broke
-while it waited for the next has not. Both then wait for the first token of a new session, and what
-a worker says is as old as its last heartbeat. So it is asked twice: who waits before and after a
-look at its queue that found it empty, and in the same session, has none to come.
+while it waited for the next has not. Both then wait for the first token of a new session, and a
+worker's report is as old as its last heartbeat. So each is looked at twice: a worker has no token
+to come if it waits, in the same session, before and after its queue was found empty.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class NewSession:
     """A session whose worker waits for the first token.
 
     Attributes:
-        life: Which life of the worker.
-        number: Which session of it.
-        heard: When it said so, by any clock.
+        life: The worker's incarnation.
+        number: The number of the session.
+        heard: Time of the report, by any clock.
     """
 
     life: str
@@ -33,14 +33,14 @@ class NewSession:
 
 
 class LostTokens:
-    """Remembers whose queue was seen empty, and who has got another token."""
+    """The workers whose queue was found empty, and those that got another token."""
 
     def __init__(self) -> None:
         self._seen_empty: dict[int, NewSession] = {}
         self._supplied: dict[int, tuple[str, int]] = {}
 
     def is_any_new(self, waiting: Mapping[int, NewSession]) -> bool:
-        """Whether it is worth a look at the queues: someone waits who has not been supplied."""
+        """Returns whether to look at the queues: a waiting worker has not been supplied."""
         for index in [i for i in self._seen_empty if i not in waiting]:
             del self._seen_empty[index]
         return any(
@@ -50,10 +50,10 @@ class LostTokens:
         )
 
     def find(self, waiting: Mapping[int, NewSession], empty: Collection[int]) -> list[int]:
-        """Those who need a token; each is named once in a session.
+        """Returns the workers that need a token; each is named once in a session.
 
         Args:
-            waiting: Who waits, by index.
+            waiting: The waiting workers, by index.
             empty: Those of them whose queue has no token now.
         """
         lacking = []

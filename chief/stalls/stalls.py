@@ -1,4 +1,4 @@
-"""Finds out that no step is made, who waits for whom, and what to do about it.
+"""Detects stalls, the tasks that others wait for, and the remedy.
 
 Pure bookkeeping: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -17,18 +17,18 @@ from .diagnosis import StepObservation, WorkerObservation, describe
 
 __all__ = ["Remedy", "StallWatch", "StepObservation", "Verdict", "WorkerObservation"]
 
-# Something is done about a stall after so many times as long as it is reported after.
+# A remedy is applied after so many times the seconds after which a stall is reported.
 REMEDY_FACTOR = 2.0
 MAX_STALLS = 3
 _DOING = pb.WorkerReport
-# Whoever is at this waits for somebody else.
+# A worker with one of these activities waits for another task.
 _WAITING = (_DOING.TOKEN, _DOING.SLOWER)
-# A session that is not there yet cannot be left.
+# A session that is not open yet cannot be abandoned.
 _WITHOUT_SESSION = (_DOING.UNKNOWN, _DOING.OPENING)
 
 
 class Remedy(enum.StrEnum):
-    """What is to be done.
+    """The remedy for a stall.
 
     ::
 
@@ -36,7 +36,7 @@ class Remedy(enum.StrEnum):
     """
 
     NONE = "none"
-    REOPEN = "reopen"  # The workers open their sessions anew.
+    REOPEN = "reopen"  # The workers reopen their sessions.
     RENEW = "renew"  # Everybody does: a new generation begins.
     LOSE = "lose"  # The workers are taken as lost.
     FAIL = "fail"  # The job ends.
@@ -44,13 +44,13 @@ class Remedy(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one look has shown.
+    """The result of one look.
 
     Attributes:
-        diagnosis: Who makes no step and who waits for whom; empty: all goes well.
-        is_new: Whether it is the first look that shows this stall.
-        remedy: What is to be done now.
-        workers: Whom the remedy is for.
+        diagnosis: The tasks without a step and those that wait for them; empty: there is no stall.
+        is_new: True at the first look with this stall.
+        remedy: The remedy to apply now.
+        workers: The workers to apply it to.
     """
 
     diagnosis: str = ""
@@ -60,15 +60,15 @@ class Verdict:
 
 
 class StallWatch:
-    """Watches the steps of a job and of each of its workers.
+    """A watch over the steps of a job and of each of its workers.
 
     A worker hangs when it makes no step for `stall_secs`, or for three times as long as its steps
-    take, and waits for nobody. It has more time for its first steps, and between steps. The job
-    hangs when there is no global step for so long; that no worker is at fault, if all wait.
+    take, and does not wait for others. It has more time for its first steps, and between steps. The
+    job hangs when there is no global step for so long; if all workers wait, none is at fault.
 
-    A stall is reported at once. If it lasts twice as long, its workers open their sessions anew. A
-    worker that hangs again in the same life is taken as lost. One that hangs for the third time
-    without a step in between fails the job, if that cannot go on without it.
+    A stall is reported at once. If it lasts twice as long, its workers reopen their sessions. A
+    worker that hangs again in the same life is declared lost. A worker that hangs for the third
+    time without a step in between fails the job, if the job cannot continue without it.
 
     Example::
 
@@ -77,7 +77,7 @@ class StallWatch:
 
     Args:
         stall_secs: Seconds without a step after which a stall is reported.
-        sync: Whether gradients are aggregated: then all wait for each.
+        sync: True if gradients are aggregated: then all wait for each.
         clock: Seconds from any origin.
     """
 
@@ -110,14 +110,14 @@ class StallWatch:
         paused: bool,
         gradients: Callable[[], StepObservation | None],
     ) -> Verdict:
-        """Takes in how far everybody is.
+        """Takes in the progress of the job and its workers.
 
         Args:
             made: Steps made together: global steps, or in sync mode means of gradients.
-            workers: Those that are up.
-            paused: Whether training is held, for a checkpoint or a restore point.
-            gradients: Sync mode: asks which gradients of the step under way are there; called only
-                when something may hang. Gives None in async mode.
+            workers: The workers that are up.
+            paused: True if training is held, for a checkpoint or a restore point.
+            gradients: Sync mode: asks for the present gradients of the step under way; called only
+                when something may hang. Returns None in async mode.
         """
         now = self._clock()
         if self._job.note(now, made):
@@ -160,7 +160,7 @@ class StallWatch:
     ) -> Verdict:
         given = gradients.given if gradients is not None else frozenset()
         waiting = [w for w in lives if w.doing in _WAITING or w.starved or w.task.index in given]
-        for worker in waiting:  # What keeps the others says nothing of these.
+        for worker in waiting:  # The fault of the late workers says nothing about these.
             lives[worker].restart(now)
         culprits = [worker for worker in late if worker not in waiting]
         if not culprits and not is_job_late:
@@ -187,7 +187,7 @@ class StallWatch:
         due: list[WorkerObservation],
         lives: Mapping[WorkerObservation, WorkerProgress],
     ) -> tuple[Remedy, list[WorkerObservation]]:
-        """Chooses the worst remedy that one of them needs, for those that need it."""
+        """Chooses the strongest remedy that one of them needs, for those that need it."""
         remedies = {worker: self._strike(worker, lives[worker]) for worker in due}
         order = (Remedy.FAIL, Remedy.LOSE, Remedy.REOPEN)
         worst = next(remedy for remedy in order if remedy in remedies.values())
@@ -196,7 +196,7 @@ class StallWatch:
             lives[worker].restart(now)
             lives[worker].was_reopened = True
         if worst is Remedy.REOPEN and len(whom) == len(lives) > 1:
-            # Not all hang by themselves at the same time: it is what they have in common.
+            # Not all workers hang by themselves at the same time: they share a cause.
             worst = Remedy.RENEW
         return worst, whom
 

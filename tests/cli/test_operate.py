@@ -183,7 +183,7 @@ def test_scale_returns_when_the_job_has_what_was_asked(invoke, training):
     [
         (("--workers", 3), 3, "--max-wait-secs 0.5 ran out: the job has not 3 workers yet"),
         (("--ps", 0), 2, "--ps 0: expected at least 1"),
-        ((), 2, "scale to what? Give --workers N, --ps N, or both"),
+        ((), 2, "no numbers to scale to: give --workers N, --ps N, or both"),
     ],
 )
 def test_scale_says_what_it_did_not_get(invoke, training, numbers, code, message):

@@ -59,7 +59,7 @@ def test_poison_ends_a_job_by_name_and_the_same_command_goes_on_once_it_is_allow
     command, _ = run(start, logdir, *options)
     assert command.wait() == 1
     assert "error: --max-bad-records 0: records " in command.output
-    assert "at last because record 7: ValueError: record 7 is poison" in command.output
+    assert "the last time because record 7: ValueError: record 7 is poison" in command.output
 
     again, address = run(start, logdir, *options, "--max-bad-records", 20)
     until(lambda: (s := status_of(address)) and s.bad_records)

@@ -458,7 +458,7 @@ def test_a_save_that_takes_too_long_has_failed_but_may_still_come_true(make_mode
     let_go = hang(model)
     with pytest.raises(JobFailed, match=r"takes longer than 0\.3 s .*disk or the network too slow"):
         model.service.save(max_wait_secs=0.3)
-    with pytest.raises(JobFailed, match="the one before it has not ended yet"):
+    with pytest.raises(JobFailed, match="the former one has not ended yet"):
         model.service.save()
     assert model.failed.qsize() == 2
     let_go.set()

@@ -384,7 +384,7 @@ def test_a_batch_that_fails_three_times_is_set_aside_and_reported(start, caplog)
     assert job.applied.tolist() == expected
     (aside,) = job.ledger.progress.set_aside
     assert (aside.shard, aside.batches, aside.records, aside.epoch) == (3, (1,), 10, 0)
-    assert "failed 3 times, at last because no such image" in aside.error
+    assert "failed 3 times, the last time because no such image" in aside.error
     assert "records 130 to 139 of 'train'" in job.ledger.progress.describe()
     assert "10 records set aside" in job.ledger.progress.describe()
     assert "set aside, and not read any more" in caplog.text
@@ -585,7 +585,7 @@ def test_a_job_goes_on_where_its_checkpoint_is_and_knows_what_was_set_aside(star
     later = start(shuffle=False)
     later.roll_back((saved, applied))
     assert [each.error for each in later.ledger.progress.set_aside] == [
-        "failed 3 times, at last because torn"
+        "failed 3 times, the last time because torn"
     ]
     while later.read(A):
         pass
