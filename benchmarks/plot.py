@@ -26,15 +26,15 @@ def check_plot(path: Path) -> None:
 def plot_cases(comparison: Comparison, path: Path) -> None:
     """Bars: a panel a case, a bar a system with its range."""
     cases = comparison.cases()
-    figure, panels = _figure(len(cases))
+    figure, panels = new_figure(len(cases))
     for panel, case in zip(panels, cases, strict=True):
         _bars(panel, case, comparison.of_case(case))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_curve(comparison: Comparison, axis: str, path: Path) -> None:
     """Lines: a line a system, steps per second over the points."""
-    figure, (panel,) = _figure(1)
+    figure, (panel,) = new_figure(1)
     for name in dict.fromkeys(each.system for each in comparison.measurements):
         line = [
             (each.case.point, each.steps_per_sec)
@@ -48,10 +48,11 @@ def plot_curve(comparison: Comparison, axis: str, path: Path) -> None:
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(panels: int) -> tuple[Any, list[Any]]:
+def new_figure(panels: int) -> tuple[Any, list[Any]]:
+    """Makes a figure with panels below each other, for `save_figure`."""
     # The figure's own canvas: no window system, and no state of the module `pyplot`.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -83,6 +84,7 @@ def _bars(panel: Any, case: Case, measurements: list[Measurement]) -> None:
     panel.set_xlabel("global steps per second (median, range)")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -1,0 +1,193 @@
+"""`SimulatedTask`: one task's side of the chief's services, without anything to train."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from ...cluster.access import CHANNEL_OPTIONS
+from ...cluster.chief_client import CALL_TIMEOUT_SECS, POLL_SECS, new_incarnation
+from ...protos import membership_pb2 as pb, shards_pb2
+from ...protos.membership_pb2_grpc import MembershipStub
+from ...protos.shards_pb2_grpc import ShardsStub
+
+_WATCH_PAUSE_SECS = 0.2
+_RETRY_SECS = 0.5
+# Each task has its own connection, as each of a job's processes has.
+_OPTIONS = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+
+
+@dataclass
+class Observations:
+    """What the simulated tasks of one process saw.
+
+    Attributes:
+        answer_secs: Seconds from each heartbeat to its answer.
+        unanswered: Heartbeats without an answer in time.
+        lost: Tasks that the chief took as gone.
+        over: By generation, when each task heard that it is over.
+        ready: By generation, when each worker had its view.
+    """
+
+    answer_secs: list[float] = field(default_factory=list)
+    unanswered: int = 0
+    lost: int = 0
+    over: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    ready: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+class SimulatedTask:
+    """One task with a connection of its own.
+
+    Args:
+        chief: The address of the chief.
+        role: "ps", which comes as a spare, or "worker".
+        number: Counts the tasks of a role.
+        seen: Receives what this task sees.
+    """
+
+    def __init__(self, chief: str, role: str, number: int, seen: Observations) -> None:
+        self._channel = grpc.aio.insecure_channel(chief, options=_OPTIONS)
+        self._stub: Any = MembershipStub(self._channel)
+        self._shards: Any = ShardsStub(self._channel)
+        self._role = role
+        self._number = number
+        self._seen = seen
+        self._incarnation = new_incarnation()
+        self._task = pb.TaskId()
+        self._job = pb.JobConfig()
+        self._steps = 0
+        self._is_lost = False
+        self._streams: list[asyncio.Task[None]] = []
+
+    async def register(self, max_wait_secs: float) -> bool:
+        """Joins the job; returns False if that took too long."""
+        request = pb.RegisterRequest(
+            role=self._role,
+            address=f"{self._role}-{self._number}.simulated:2222",
+            incarnation=self._incarnation,
+            metrics_address=f"{self._role}-{self._number}.simulated:9100",
+            pid=self._number,
+            spare=self._role == "ps",
+        )
+        deadline = time.monotonic() + max_wait_secs
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                reply = await self._stub.Register(
+                    request, timeout=min(POLL_SECS, left), wait_for_ready=True
+                )
+            except grpc.RpcError:
+                await asyncio.sleep(min(_RETRY_SECS, left))
+                continue
+            self._task, self._job = reply.task, reply.job
+            return True
+        return False
+
+    async def stay(self) -> None:
+        """Stays in the job as a process does, until it is cancelled or lost."""
+        streams = [self._send_heartbeats()]
+        if self._role == "worker":
+            streams += [self._watch_generations(), self._watch_holds()]
+            streams += [self._await_ready(1)]
+        self._streams = [asyncio.create_task(each) for each in streams]
+        await asyncio.gather(*self._streams)
+
+    async def _send_heartbeats(self) -> None:
+        interval = self._job.heartbeat_secs
+        await asyncio.sleep(interval * random.random())
+        while not self._is_lost:
+            began = time.monotonic()
+            await self._send_heartbeat(began)
+            await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
+
+    async def _send_heartbeat(self, began: float) -> None:
+        request = pb.HeartbeatRequest(
+            task=self._task, incarnation=self._incarnation, report=self._report()
+        )
+        timeout = min(CALL_TIMEOUT_SECS, self._job.lease_secs / 2)
+        try:
+            reply = await self._stub.Heartbeat(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            self._note_failure(error)
+            return
+        self._task = reply.task
+        self._seen.answer_secs.append(time.monotonic() - began)
+
+    def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            self._seen.unanswered += 1
+        elif not self._is_lost:
+            self._is_lost = True
+            self._seen.lost += 1
+
+    def _report(self) -> pb.WorkerReport | None:
+        if self._role != "worker":
+            return None
+        self._steps += 100
+        return pb.WorkerReport(
+            global_step=self._steps,
+            local_steps=self._steps,
+            examples=64 * self._steps,
+            loss=1.0 / self._steps,
+            metrics={"accuracy": 0.5},
+            doing=pb.WorkerReport.STEP,
+            sessions=1,
+        )
+
+    async def _watch_generations(self) -> None:
+        while True:
+            try:
+                async for over in self._stub.WatchGenerations(pb.WatchGenerationsRequest()):
+                    self._note_over(over.generation)
+            except grpc.RpcError:
+                pass
+            await asyncio.sleep(_WATCH_PAUSE_SECS)
+
+    def _note_over(self, generation: int) -> None:
+        self._seen.over[generation].append(time.monotonic())
+        self._streams.append(asyncio.create_task(self._await_ready(generation + 1, generation)))
+
+    async def _watch_holds(self) -> None:
+        request = shards_pb2.WatchHoldsRequest(task=self._task, incarnation=self._incarnation)
+        while True:
+            try:
+                async for hold in self._shards.WatchHolds(request):
+                    if hold.held:
+                        answer = shards_pb2.AnswerHoldRequest(
+                            task=self._task, incarnation=self._incarnation, number=hold.number
+                        )
+                        await self._shards.AnswerHold(answer, timeout=CALL_TIMEOUT_SECS)
+            except grpc.RpcError:
+                pass
+            await asyncio.sleep(_WATCH_PAUSE_SECS)
+
+    async def _await_ready(self, generation: int, lost_generation: int = 0) -> None:
+        """Asks for the servers, then for the model, as a worker does."""
+        for before_ready in (True, False):
+            request = pb.AwaitReadyRequest(
+                task=self._task,
+                min_generation=generation,
+                timeout_secs=POLL_SECS,
+                lost_generation=lost_generation if before_ready else 0,
+                before_ready=before_ready,
+            )
+            view = await self._ask_until_ready(request)
+        self._seen.ready[view.generation].append(time.monotonic())
+
+    async def _ask_until_ready(self, request: pb.AwaitReadyRequest) -> pb.View:
+        while True:
+            try:
+                reply = await self._stub.AwaitReady(
+                    request, timeout=POLL_SECS + 0.5, wait_for_ready=True
+                )
+            except grpc.RpcError:
+                await asyncio.sleep(_WATCH_PAUSE_SECS)
+                continue
+            if reply.ready:
+                return reply.view
