@@ -18,7 +18,7 @@ class Changes(threading.Condition):
         self._listeners: tuple[Callable[[], None], ...] = ()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Has `listener` called at each change, by the thread that makes it; it must not wait."""
+        """Registers a function for each change, called by the changing thread; it must not wait."""
         self._listeners = (*self._listeners, listener)
 
     def notify_all(self) -> None:

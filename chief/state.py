@@ -155,5 +155,5 @@ class JobState:
         return save()
 
     def newest_set_aside(self) -> list[dict[str, Any]]:
-        """What of the input is set aside: the newest ranges, as in status.proto."""
+        """Returns the input set aside: the newest ranges, as in status.proto."""
         return [each.to_dict() for each in self.ledger.failures.set_aside[-MOST_SET_ASIDE:]]

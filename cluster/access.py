@@ -98,7 +98,7 @@ def _is_surely_loopback(host: str) -> bool:
 
 
 class _Details(grpc.ClientCallDetails):
-    """What a call is made with, with more metadata."""
+    """The details of a call, with more metadata."""
 
     def __init__(self, former: Any, metadata: tuple[tuple[str, str], ...]) -> None:
         self.method, self.timeout = former.method, former.timeout
@@ -156,7 +156,7 @@ class _RenewedChannel(grpc.Channel):
             return self._channel
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
-        """As of `grpc.Channel`, like all that follows; of the channel of now."""
+        """Works as in `grpc.Channel`, like all that follows, on the present channel."""
         self._current().subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Any) -> None:

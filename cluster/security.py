@@ -1,4 +1,4 @@
-"""`SecurityOptions`: who may call a job's services, and over which connections."""
+"""`SecurityOptions`: the callers allowed to use a job's services, and their connections."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PANEL = "Who may call the job's services"
 
 @dataclass(frozen=True, kw_only=True)
 class SecurityOptions:
-    """Who may call a job's services, and over which connections.
+    """The callers allowed to use a job's services, and their connections.
 
     Attributes:
-        token_file: Has the token of the job, or one with a right; None: that of the environment
-            variable PARAMSERVE_TOKEN, or of the job's log directory.
+        token_file: File with the token of the job, or one with a right; None: that of the
+            environment variable PARAMSERVE_TOKEN, or of the job's log directory.
         tls_cert: Certificate chain of this process, in PEM form.
         tls_key: Its private key.
         tls_ca: Authority of the chief's certificate.
-        tls_client_ca: Authority of the certificates that servers ask of clients; None: of none.
-        tls_name: Name that the chief's certificate is for, where it is not that of its address.
+        tls_client_ca: Authority of the certificates that servers require of clients; None: none.
+        tls_name: Name on the chief's certificate, if it is not that of its address.
         insecure: Whether to serve other hosts without a token or TLS.
 
     Raises:
@@ -82,13 +82,13 @@ class SecurityOptions:
                 raise UsageError(f"{flag} {value!r} without {needed}: give both, or neither")
 
     def access(self, logdir: str | None = None) -> Access:
-        """Returns what calls and servers of this process use.
+        """Returns the tokens and certificates for this process's calls and servers.
 
         Args:
-            logdir: Log directory of a job that runs, which may have its token.
+            logdir: Log directory of a running job, which may have its token.
 
         Raises:
-            UsageError: A file cannot be read, or has something else.
+            UsageError: A file cannot be read, or has other contents.
         """
         return Access(find_token(self.token_file, logdir), self._tls(), self.insecure)
 

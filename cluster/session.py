@@ -123,7 +123,7 @@ class BoundedCloseSession(tf.compat.v1.Session):
             )
 
     def close_within(self, secs: float) -> None:
-        """Has the session closed `secs` from now, unless it was before; does not wait for it.
+        """Schedules the close of the session in `secs`, unless it is closed before; does not wait.
 
         Calls in other threads that would never end, such as a queue runner's, fail then.
         """

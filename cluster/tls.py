@@ -30,7 +30,7 @@ class TlsFiles:
         key: The private key of `cert`.
         client_ca: Certificates of the authority by which its servers know clients; None: they ask
             for no certificate.
-        name: What the chief's certificate is for, where that is not the host of its address.
+        name: Name on the chief's certificate, if it is not the host of its address.
     """
 
     ca: str
@@ -74,7 +74,7 @@ class Tls:
         self._contents = self._load()
 
     def contents(self) -> TlsContents:
-        """Returns the newest contents; as long as they are the same, the same object."""
+        """Returns the newest contents; the same object while they do not change."""
         with self._lock:
             now = time.monotonic()
             if now - self._looked >= _LOOK_SECS:
@@ -133,7 +133,7 @@ class Tls:
     def _refresh(self) -> None:
         try:
             if (stamp := self._stamp_of_files()) != self._stamp:
-                self._stamp = stamp  # Files that are refused are not tried again as they are.
+                self._stamp = stamp  # Refused files are not tried again unchanged.
                 self._contents = self._load()
                 log.info("certificates were read again: %s", ", ".join(self.files.paths))
         except (OSError, UsageError) as error:
@@ -187,7 +187,7 @@ def _check(files: TlsFiles) -> None:
             option = "--tls-cert" if path == files.cert else "--tls-key"
             raise UsageError(f"{option} {path!r} cannot be read: is it there, and yours?")
     try:
-        # Without a password, OpenSSL would ask for that of an encrypted key.
+        # Without a password, OpenSSL would prompt for that of an encrypted key.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.cert, files.key, "")
     except OSError as error:
         raise UsageError(

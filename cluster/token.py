@@ -1,4 +1,4 @@
-"""The token of a job: who may read, control, or join it."""
+"""The token of a job, with the rights to read, control, or join it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORM = re.compile(r"(?:(read|control|member)-)?([0-9a-f]{64})")
 
 
 class Right(enum.StrEnum):
-    """What a call to a job's services is allowed by."""
+    """A right to call a job's services."""
 
     READ = "read"
     """To see status and metrics."""
@@ -41,13 +41,13 @@ class Right(enum.StrEnum):
 class Token:
     """The secret of a job, or a token with one of its rights.
 
-    A token with a right is derived from the secret by HMAC-SHA256, so that a process that has the
-    secret recognizes all of them, and none leads back to it. That to read is derived from that of
-    a member: a task recognizes those who may read its metrics.
+    A token with a right is derived from the secret by HMAC-SHA256. So a process with the secret
+    recognizes all of them, and none leads back to it. The right to read is derived from that of a
+    member, so that a task recognizes callers that may read its metrics.
 
     Attributes:
         text: The token itself; it is shown nowhere.
-        right: What it allows; None: everything, as the secret of the job.
+        right: Its right; None: all of them, as the secret of the job.
     """
 
     text: str = field(repr=False)
@@ -60,12 +60,12 @@ class Token:
 
     @classmethod
     def parse(cls, text: str, source: str) -> Token:
-        """Reads a token.
+        """Parses a token.
 
         Args:
             text: 64 hexadecimal digits; before those of a token with a right, "read-", "control-"
                 or "member-".
-            source: Where it comes from, for the error, which does not show the text.
+            source: The source of the text, for the error, which does not show the text.
 
         Raises:
             UsageError: It has another form.
@@ -159,7 +159,7 @@ def allows(held: Right, needed: Right) -> bool:
 
 
 def describe(right: Right) -> str:
-    """Returns what a right is for, for an error."""
+    """Describes the use of a right, for an error."""
     return {
         Right.READ: "reading the status or metrics of a job",
         Right.CONTROL: "stopping, scaling or saving a job",
@@ -168,14 +168,14 @@ def describe(right: Right) -> str:
 
 
 def find_token(token_file: str | None, logdir: str | None = None) -> Token | None:
-    """Returns the token that this process is given; None: it has none.
+    """Returns the token given to this process; None: it has none.
 
     Args:
-        token_file: Of `--token-file`; it comes first.
+        token_file: Path from `--token-file`; it comes first.
         logdir: Log directory of the job, which may have the token; it comes before the environment.
 
     Raises:
-        UsageError: What is given is no token.
+        UsageError: The given text is no token.
     """
     if token_file:
         return Token.read(token_file)
@@ -188,11 +188,11 @@ def find_token(token_file: str | None, logdir: str | None = None) -> Token | Non
 
 
 def write_tokens(folder: Path, token: Token) -> Path:
-    """Writes the secret of a job, and a token with each right, for their owner alone to read.
+    """Writes the secret of a job, and a token with each right, readable by their owner alone.
 
     Args:
         folder: Gets a folder "tokens", with files "job", "read", "control" and "member".
-        token: The secret; of a token with a right, what follows from it is written.
+        token: The secret; of a token with a right, only the tokens derived from it are written.
 
     Returns:
         The folder of the files.
@@ -212,7 +212,7 @@ def write_tokens(folder: Path, token: Token) -> Path:
 
 
 def remove_tokens(place: Path) -> None:
-    """Removes what `write_tokens` has written."""
+    """Removes the files of `write_tokens`."""
     for name in (JOB_TOKEN, *Right):
         (place / name).unlink(missing_ok=True)
     place.rmdir()

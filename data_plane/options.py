@@ -18,7 +18,7 @@ _INEXACT = "Trading exactness for speed"
 
 @dataclass(frozen=True, kw_only=True)
 class DataPlane:
-    """How parameters are stored, and how tensors cross between workers and parameter servers.
+    """The storage of parameters, and the transfers between workers and parameter servers.
 
     The first three change no result: the weights are those of the graph as it was built, to the
     last bit. The others trade exactness for speed, and are off by default.

@@ -35,13 +35,13 @@ class PostMortem:
         tasks: Sequence[ProcessHandle],
         spent: BudgetSpent | None,
     ) -> ParamserveError:
-        """Says what the chief said last, with the end of the log of the task that failed.
+        """Makes the error of a job from the chief's last message and the failed task's log.
 
         Args:
             chief: The chief's process, which has ended.
             code: Its exit code; None: it was lost.
             tasks: The processes of the other tasks.
-            spent: Why the chief was not started again, if it would have been.
+            spent: The reason why the chief was not restarted, if it would have been.
         """
         message = last_error(chief)
         if message is None:
@@ -61,7 +61,7 @@ class PostMortem:
         return kind(f"{message}\n{self._read_on(culprit)}" if culprit else message)
 
     def _read_on(self, handle: ProcessHandle) -> str:
-        """Where the whole error is; the end of the log if the process did not say why it ended."""
+        """Names the log with the whole error; its end if the process did not say why it ended."""
         if last_error(handle) is None:
             return self.tail(handle)
         return f"the whole error is in {self._log_path(handle)}"

@@ -28,12 +28,12 @@ END_SECS = 20.0
 
 
 class SupervisedTasks:
-    """Starts tasks, and starts again what was killed.
+    """The tasks of a job, started, and restarted when they were killed.
 
     Args:
-        processes: Says what to start.
-        lives: Starts it.
-        restarts: How often what was killed is started again.
+        processes: Makes their specifications.
+        lives: Starts them.
+        restarts: The limits of restarts.
     """
 
     def __init__(self, processes: JobProcesses, lives: Lives, restarts: RestartBudget) -> None:
@@ -65,14 +65,14 @@ class SupervisedTasks:
                 self._start(role, index)
 
     def look_after(self, status: pb.JobStatus, chief: str) -> str:
-        """Starts what is wanted, and starts again what was killed.
+        """Starts the wanted tasks, and restarts killed ones.
 
         Args:
-            status: The job's status, as the chief has it now.
+            status: The job's status, from the chief.
             chief: The chief's address.
 
         Returns:
-            Why the job has to stop; empty if it can continue.
+            The reason why the job has to stop; empty if it can continue.
         """
         self._chief = chief
         self._start_what_is_wanted(status)
@@ -104,12 +104,12 @@ class SupervisedTasks:
         self._tasks[role, index] = self._lives.start(spec, self._chief)
 
     def _start_spare(self, number: int) -> ProcessHandle:
-        """Starts a spare beyond those that were asked for."""
+        """Starts a spare beyond the requested number."""
         spec = self._processes.task(SPARE, self._processes.spares + number, self._chief)
         return self._lives.start(spec, self._chief)
 
     def _start_what_is_wanted(self, status: pb.JobStatus) -> None:
-        """Starts tasks for a job that was told to grow; where it shrinks, the chief dismisses."""
+        """Starts tasks for a job that grows; the chief dismisses those of a shrinking one."""
         for index in range(self._wanted["worker"], status.wanted_workers):
             self._start("worker", index)
         for _ in range(self._wanted["ps"], status.wanted_ps):
@@ -118,10 +118,10 @@ class SupervisedTasks:
         self._wanted = {"worker": status.wanted_workers, "ps": status.wanted_ps}
 
     def _replace(self, task: tuple[str, int], handle: ProcessHandle, code: int, state: str) -> str:
-        """Starts a task again whose process was killed; what failed by itself has told the chief.
+        """Restarts a task whose process was killed; a task that failed has told the chief.
 
         Returns:
-            Why the job has to stop; empty if it can continue.
+            The reason why the job has to stop; empty if it can continue.
         """
         role, index = task
         if failed_before_it_joined(role, code, state):
@@ -131,7 +131,7 @@ class SupervisedTasks:
         elif is_worth_a_restart(role, code, state):
             try:
                 if self._restarts.is_due_after(handle.name, code):
-                    # A place that nobody has held yet is not filled by a spare.
+                    # A place that was never held is not filled by a spare.
                     self._start(role, index, replaces=bool(state))
             except BudgetSpent as spent:
                 return f"{handle.name}: {describe_end(handle, code)}; {spent}"

@@ -1,6 +1,6 @@
-"""The choice of what a task reads next.
+"""The choice of a task's next shard.
 
-Pure bookkeeping without a lock: the ledger that owns a dealer sees to it that one thread uses it.
+Pure bookkeeping without a lock: the ledger that owns a dealer uses it in one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ShardDealer:
         self._failures = failures
         self._readers = readers
         self._numbers = itertools.count(first_lease)
-        # Shards whose batches wait for others to make up a step: in which epoch, and which.
+        # Shards whose batches wait for others to complete a step: the epoch, and the batches.
         self._fills: dict[int, tuple[int, Sequence[int]]] = {}
 
     def clear(self) -> None:
@@ -59,7 +59,7 @@ class ShardDealer:
         batches = [batch for batch in missing if of_epoch != epoch or batch not in wait]
         fills = bool(missing) and not batches
         if fills or self._failures.is_troubled(shard):
-            # One by one, so that what fails is known, and nothing else is set aside with it; and
+            # One by one, so that the failing batch is known, and no other is set aside with it; and
             # no more than needed is read again.
             batches = (batches or missing)[:1]
         return Grant(next(self._numbers), shard, epoch, tuple(batches), fills)
@@ -67,7 +67,7 @@ class ShardDealer:
     def _choose(self, table: ShardTable, task: Task) -> tuple[int, int] | None:
         """Chooses a shard for a task, and its epoch.
 
-        What has failed is read alone: a worker that it ends takes no other shard with it.
+        A failing shard is read alone: a worker that it ends takes no other shard with it.
         """
         reads = [held.grant.shard for held in self._held.of(task)]
         if any(self._failures.is_troubled(shard) for shard in reads):

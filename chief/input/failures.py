@@ -62,7 +62,7 @@ class ShardFailure:
         shard: The shard.
         epoch: The epoch for which it was read.
         batches: Its batches that failed, by their numbers within it.
-        error: Why, for people.
+        error: The error, for people.
         reader: The task that read it.
     """
 

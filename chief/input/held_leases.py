@@ -1,6 +1,6 @@
 """Leases that have not ended, and their holders.
 
-Pure bookkeeping without a lock: the ledger that owns them sees to it that one thread uses them.
+Pure bookkeeping without a lock: the ledger that owns them uses them in one thread.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class HeldLeases:
 
     @property
     def is_adopting(self) -> bool:
-        """Whether tasks may come forward with leases of an earlier chief."""
+        """True while tasks may come forward with leases of an earlier chief."""
         return self._clock() < self._adopt_until
 
     @property
@@ -71,6 +71,6 @@ class HeldLeases:
         return [held for held in self._held.values() if held.task == task]
 
     def owns(self, task: Task, incarnation: str, grant: Grant) -> bool:
-        """Whether a lease is that of a task in this incarnation."""
+        """Returns whether a lease is that of a task in this incarnation."""
         held = self._held.get(grant.lease)
         return held is not None and (held.task, held.incarnation) == (task, incarnation)

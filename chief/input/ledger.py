@@ -1,10 +1,10 @@
 """The ledger of input shards: their readers, and the shards that have to be read again.
 
 The ledger does not record *counted* batches. With each update, the parameter servers count how
-often a batch has been applied (`model.input_counts`), so the counts are part of the model. They are
-saved, mirrored and restored with it: a batch has been read exactly when the model has seen it. The
-ledger deals the batches that are missing there. Its own memory may be lost: the present readers,
-and the numbers of failures.
+often a batch has been applied (`model.input.applied_counts`), so the counts are part of the model.
+They are saved, mirrored and restored with it: a batch has been read exactly when the model has seen
+it. The ledger deals the batches that are missing there. Its own memory may be lost: the present
+readers, and the numbers of failures.
 
 Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -63,7 +63,7 @@ class ShardLedger:
         first_lease: Number of the first lease.
 
     Attributes:
-        failures: What failed of the input, and what is set aside.
+        failures: Failures of the input, with the batches set aside.
         changed: See above; holds the lock of this object.
     """
 
@@ -83,7 +83,7 @@ class ShardLedger:
         self._held = HeldLeases(clock)
         self._closed = ClosedLeases(sync=sync, settle_secs=settle_secs, clock=clock)
         self._readers = Readers(clock)
-        # A new chief must not take a lease of the one before for one of its own.
+        # A new chief must not take a lease of the former one for one of its own.
         first = time.time_ns() if first_lease is None else first_lease
         self._dealer = ShardDealer(self._held, self.failures, self._readers, first)
         self._repeated = 0
@@ -115,8 +115,8 @@ class ShardLedger:
 
         All leases are void, unless their holders come forward within `adopt_secs`.
 
-        saved: The `snapshot` of that point; None: there is none.
-            saved: What `snapshot` gave at that point; None: nothing is known of it.
+        Args:
+            saved: The `snapshot` of that point; None: there is none.
             applied: How often each batch has been applied in that model; shape [batches].
             adopt_secs: Seconds for which nothing is dealt and running leases are adopted: for a new
                 chief that found the model alive, while workers continue to train.

@@ -79,7 +79,7 @@ class ShardTable:
         return self._counts.missing(shard, epoch, self._failures.batches_aside(shard))
 
     def is_due(self, shard: int, epoch: int) -> bool:
-        """Whether there is such a shard, which is not read now and lacks that epoch next."""
+        """Returns whether such a shard exists, is not leased, and lacks that epoch next."""
         is_free = 0 <= shard < len(self.busy) and not self.busy[shard]
         return bool(is_free and self.done[shard] == epoch)
 

@@ -37,7 +37,7 @@ class Remedy(enum.StrEnum):
 
     NONE = "none"
     REOPEN = "reopen"  # The workers reopen their sessions.
-    RENEW = "renew"  # Everybody does: a new generation begins.
+    RENEW = "renew"  # All workers do: a new generation begins.
     LOSE = "lose"  # The workers are taken as lost.
     FAIL = "fail"  # The job ends.
 

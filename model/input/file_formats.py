@@ -100,7 +100,7 @@ class TFRecords:
         return Contents(records, () if is_compressed(name) else marks)
 
     def locate(self, name: str, mark: tuple[int, int], record: int) -> int:
-        """As `count`, from the mark on."""
+        """Finds a record as `count` does, from the mark on."""
         with open_binary(name) as file:
             file.seek(mark[1])
             return next(itertools.islice(self._begins(name, file), record - mark[0], None))
@@ -150,7 +150,7 @@ class Lines:
         return Contents(records, () if is_compressed(name) else marks, header)
 
     def locate(self, name: str, mark: tuple[int, int], record: int) -> int:
-        """As `count`, from the mark on."""
+        """Finds a record as `count` does, from the mark on."""
         with open_binary(name) as file:
             file.seek(mark[1])
             entries = self._entries(name, file)

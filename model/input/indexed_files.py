@@ -48,7 +48,7 @@ class IndexedFiles:
         return part.name, begin, skipped
 
     def open(self, name: Any, begin: Any) -> Any:
-        """As the format has it."""
+        """Opens it in the way of its format."""
         return self._format.open(name, begin, self._contents)
 
     def check(self, part: FilePart) -> None:

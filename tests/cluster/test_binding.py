@@ -68,7 +68,7 @@ def test_a_name_of_two_addresses_has_one_port_at_both(bind, two_addresses):
 
 
 def test_an_address_of_another_device_is_served_at_all_addresses(bind, caplog):
-    """As behind a translation of addresses; 192.0.2.77 is for documents."""
+    """Translated addresses are of this kind; 192.0.2.77 is an address for documents."""
     listen("192.0.2.77", 0, bind)
     assert bind.at in (["::"], ["0.0.0.0"])
     assert "192.0.2.77 is no address of this host" in caplog.text
@@ -103,7 +103,7 @@ def test_tensorflows_server_of_a_loopback_host_is_confined_to_loopback(host, lis
 
 
 def test_tensorflows_server_of_another_host_is_not_confined(listeners):
-    """What TensorFlow leaves open: it listens at all addresses, whatever its cluster says."""
+    """TensorFlow listens at all addresses, whatever its cluster definition has."""
     port = parse_address(start_server("192.0.2.77").address).port
     assert listeners(port) == [""]
 

@@ -1,4 +1,4 @@
-"""What TensorFlow leaves open, as SECURITY.md says it: no token stands before its servers."""
+"""The open servers of TensorFlow, as in SECURITY.md: no token protects them."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def call():
 
 
 def test_a_stranger_reads_and_writes_a_weight_without_a_token(call):
-    """Whoever reaches the port; so bind addresses, policies and tunnels have to close it."""
+    """Any caller that reaches the port; so addresses, policies and tunnels have to close it."""
     chief, stranger = call(Role.CHIEF, 0), call(Role.WORKER, 7)
     chief.write([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(stranger.read(), [1.0, 2.0, 3.0])

@@ -1,4 +1,4 @@
-"""Calls over TLS, certificates that change under them, and what a refusal says."""
+"""Calls over TLS, certificates that change under them, and the messages of refusals."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ def _look_always(monkeypatch):
 
 
 def call(address, access):
-    """The health of what serves there, over a channel of its own."""
+    """Returns the health of the server there, over a channel of its own."""
     with access.open_channel(address, Right.READ) as channel:
         return health_of(channel)
 
@@ -99,7 +99,7 @@ def test_a_port_where_none_listens_needs_no_diagnosis(authority):
 
 
 def test_certificates_are_read_again_when_they_change(authority, serve_health):
-    """Both sides begin with expired certificates; neither is started again, nor the channel."""
+    """Both sides begin with expired certificates; neither is restarted, nor the channel."""
     authority.issue("127.0.0.1", days=-1)
     address = serve_health(authority.files())
     with access_of(authority.files()).open_channel(address, Right.READ) as channel:

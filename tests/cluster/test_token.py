@@ -1,4 +1,4 @@
-"""The token of a job, and what follows from it."""
+"""The token of a job, and the tokens derived from it."""
 
 import itertools
 import re
@@ -25,7 +25,7 @@ def secret():
 
 @pytest.fixture
 def tokens(secret, tmp_path):
-    """A token of each kind, as its file has it."""
+    """A token of each kind, in the form of its file."""
     place = write_tokens(tmp_path, secret)
     return {name: Token.read(place / name) for name in ("job", *Right)}
 

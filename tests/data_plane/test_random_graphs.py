@@ -1,4 +1,4 @@
-"""Whatever the model: packed, it gives the weights of the plain graph, to the last bit."""
+"""Random models, packed: the weights are those of the plain graph, to the last bit."""
 
 import numpy as np
 import tensorflow as tf

@@ -164,7 +164,7 @@ def test_a_batch_that_cannot_be_read_is_set_aside_and_the_rest_is_trained_on(sta
     assert job.seen.sum() == RECORDS - 4
     assert job.seen[50] == 0
     assert job.seen.max() == 1
-    assert "at last because record 50: InvalidArgumentError: assertion failed" in aside.error
+    assert "the last time because record 50: InvalidArgumentError: assertion failed" in aside.error
     assert job.chief.ledger.failures.set_aside[0].to_dict()["records"] == 4
 
 

@@ -1,4 +1,4 @@
-"""Who may call what: each call's right, and refusals that say what to do."""
+"""The rights of calls, and refusals with a remedy."""
 
 import asyncio
 import importlib
@@ -101,7 +101,7 @@ def server(secret):
 
 
 def call(server, method, token=None, right=Right.READ):
-    """What a call is answered with, or the status with which it is refused."""
+    """Returns the answer to a call, or the status of its refusal."""
     with Access(token).open_channel(server.address, right) as channel:
         try:
             if method == STREAM:
