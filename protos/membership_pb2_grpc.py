@@ -86,7 +86,7 @@ class MembershipServicer(object):
 
     def Heartbeat(self, request, context):
         """Renews the lease and reports progress. A task whose lease ran out gets NOT_FOUND and has
-        to register again. The answer names the task, since a spare becomes one that was lost.
+        to register again. The answer names the task, because a spare may take the place of a lost one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,41 +94,41 @@ class MembershipServicer(object):
 
     def AwaitReady(self, request, context):
         """Waits until the model is initialized on the parameter servers of a generation of at least
-        `min_generation`, or until `timeout_secs` have passed: then `ready` is false and `missing` says
-        what the job waits for. A worker whose session broke says so, and the chief looks at once.
-        With `before_ready` it waits for the servers only: what a session needs can be made ready over
-        them while the chief initializes the model.
+        `min_generation`, or until `timeout_secs` have passed: then `ready` is false and `missing`
+        names what the job waits for. A worker whose session broke reports it, and the chief looks at
+        once. With `before_ready` it waits for the servers only: a session over them can be prepared
+        while the chief initializes the model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchGenerations(self, request, context):
-        """Says, as soon as it is so, that a generation is over: a step over its parameter servers should be
-        given up, whatever it waits for.
+        """Reports at once when a generation is over: a step over its parameter servers should be given
+        up, whatever it waits for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GiveNotice(self, request, context):
-        """Says that a task has to go soon. A parameter server that holds a part of the model is kept
-        until that is safe; any other task may go at once. `may_go` is false when `timeout_secs` have
-        passed before: then it asks again. Idempotent.
+        """Gives a preemption notice of a task. A parameter server with a part of the model is kept until
+        it is drained; any other task may leave at once. `may_go` is false if `timeout_secs` have
+        passed before that: then the task asks again. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Leave(self, request, context):
-        """Leaves the job, for good or ill. Idempotent.
+        """Leaves the job, with a reason. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WriteSummary(self, request, context):
-        """Hands the chief the model's own summaries, which a worker evaluated with one of its steps.
+        """Gives the chief the model's own summaries, which a worker evaluated with one of its steps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

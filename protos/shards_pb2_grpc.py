@@ -66,8 +66,8 @@ class ShardsServicer(object):
 
     def Lease(self, request, context):
         """Asks for a shard to read. Answers with one, or that there is none now, or none any more.
-        INVALID_ARGUMENT: the dataset is not the one that the chief has; the message says where they
-        differ. NOT_FOUND: this life of the task is not in the job. FAILED_PRECONDITION: the chief's
+        INVALID_ARGUMENT: the dataset is not the chief's; the message names the difference.
+        NOT_FOUND: this life of the task is not in the job. FAILED_PRECONDITION: the chief's
         model reads no leased input.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -75,25 +75,26 @@ class ShardsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request, context):
-        """Says which shards a worker is done with and which it still reads. The answer names those that
-        are not its own any more. Errors as of `Lease`.
+        """Reports the shards that a worker has finished and those that it still reads. The answer names
+        the leases that are not its own any more. Errors as of `Lease`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FindFiles(self, request, context):
-        """Asks for the index of the files that `task.files` means. Answers with it, or that it is not there
-        yet, or that this worker is to count them and to say so with the next call, as the chief has none
-        of them on its host. Errors as of `Lease`, but that the model need not be built.
+        """Asks for the index of the files of `task.files`. The answer is the index, or that it is not
+        there yet, or that this worker is to count the files, which the chief's host does not have, and
+        to give the index with the next call. Errors as of `Lease`, except that the model need not be
+        built.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchHolds(self, request, context):
-        """Says when the worker is to make no step, as the model is being saved, and for how long: at each
-        change, and about every second in between. A worker that hears nothing goes on.
+        """Reports when the worker is to make no step, because the model is being saved: at each change,
+        and about every second in between. A worker without reports continues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -99,17 +99,17 @@ class StatusServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Scale(self, request, context):
-        """Asks for another number of workers or parameter servers, and returns at once. Whoever started
-        the job starts what is missing; a parameter server comes in as a spare. Those that are too many
-        are told to leave. INVALID_ARGUMENT: the job cannot have so many.
+        """Requests another number of workers or parameter servers, and returns at once. The launcher of
+        the job starts the missing tasks; a parameter server joins as a spare. Surplus tasks are told
+        to leave. INVALID_ARGUMENT: the job cannot have so many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportEnded(self, request, context):
-        """Says that processes have ended, as their launcher knows. Their tasks are lost at once,
-        whatever is left of their leases. Idempotent; what is in the job no longer is no error.
+        """Reports ended processes, which their launcher knows. Their tasks are lost at once, whatever is
+        left of their leases. Idempotent; a process that is not in the job any more is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
