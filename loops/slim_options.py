@@ -46,4 +46,4 @@ class SlimOptions:
 def among(kind: type[Options], arguments: Mapping[str, Any]) -> Options:
     """Makes a dataclass of those of a call's arguments that it has as fields."""
     names = [each.name for each in fields(cast(Any, kind))]
-    return kind(**{name: arguments[name] for name in names})
+    return kind(**{name: arguments[name] for name in names if name in arguments})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -36,6 +37,28 @@ _MODEL_KEYS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StaticPlace:
+    """The place of a loop in a static cluster.
+
+    Attributes:
+        logdir: The directory from which the chief restores and to which it writes; None or "":
+            none.
+        master: Master string of this task's server, or "".
+        is_chief: Whether this task initializes, restores, saves and summarizes.
+        session_config: A `tf.compat.v1.ConfigProto`, or None.
+        max_wait_secs: Seconds to wait for servers, and for the chief; None waits without limit.
+        data_plane: How tensors cross between tasks; the default `DataPlane` if None.
+    """
+
+    logdir: str | None
+    master: str
+    is_chief: bool
+    session_config: Any = None
+    max_wait_secs: float | None = 7200
+    data_plane: DataPlane | None = None
+
+
 def check_place(master: str) -> None:
     """Raises an error if no loop can run here.
 
@@ -51,68 +74,46 @@ def check_place(master: str) -> None:
         )
 
 
-def run_in_static_cluster(
-    loop: Loop,
-    *,
-    logdir: str | None,
-    master: str,
-    is_chief: bool,
-    config: Any = None,
-    max_wait_secs: float | None = 7200,
-    data_plane: DataPlane | None = None,
-) -> Any:
+def run_in_static_cluster(loop: Loop, place: StaticPlace) -> Any:
     """Runs a loop on the default graph, which is finalized only meanwhile.
 
-    The chief restores the newest checkpoint of `logdir`, or else initializes; the others wait for
-    it. When an error ends the loop, the chief first saves a checkpoint. After a NaN it does so
-    without a mention in the directory's `checkpoint` file, so that the next run does not start
-    from it.
+    The chief restores the newest checkpoint of the log directory, or else initializes; the others
+    wait for it. When an error ends the loop, the chief first saves a checkpoint. After a NaN it
+    does so without a mention in the directory's `checkpoint` file, so that the next run does not
+    start from it.
 
     Args:
         loop: The loop.
-        logdir: The directory from which the chief restores and to which it writes; None or "":
-            none.
-        master: Master string of this task's server, or "".
-        is_chief: Whether this task initializes, restores, saves and summarizes.
-        config: A `tf.compat.v1.ConfigProto`, or None.
-        max_wait_secs: Seconds to wait for servers, and for the chief; None waits without limit.
-        data_plane: How tensors cross between tasks; the default `DataPlane` if None.
+        place: The place of this task.
 
     Returns:
         The loop's value, None if it made no step.
     """
     grace_secs = SYNC_STOP_GRACE_SECS if loop.is_sync else STOP_GRACE_SECS
     hooks = [*loop.hooks, ReleaseThreadsHook(grace_secs)]
-    logdir = logdir if is_chief else None
-    creator: tf.compat.v1.train.SessionCreator
-    if is_chief:
+    logdir = place.logdir if place.is_chief else None
+    if place.is_chief:
         hooks = [*loop.chief_only_hooks, *_service_hooks(loop, logdir), *hooks]
-        creator = ChiefSessionCreator(
-            loop.scaffold,
-            master,
-            config,
-            checkpoint_dir=logdir,
-            max_wait_secs=max_wait_secs,
-            data_plane=data_plane,
-            train_ops=loop.train_ops,
-        )
-    else:
-        creator = WorkerSessionCreator(
-            loop.scaffold,
-            master,
-            config,
-            max_wait_secs,
-            data_plane=data_plane,
-            train_ops=loop.train_ops,
-        )
-    hooks = [*transfer_hooks(data_plane or DataPlane()), *hooks]
+    hooks = [*transfer_hooks(place.data_plane or DataPlane()), *hooks]
 
     def save(session: tf.compat.v1.Session, error: BaseException) -> None:
         if logdir and _saves(loop):
             _save_after(error, session, loop.scaffold, logdir)
 
     with _tidied_up(v1.get_default_graph()), _flushed(_writer(loop, logdir) if logdir else None):
-        return run_loop(loop, creator, hooks, on_error=save)
+        return run_loop(loop, _session_creator(loop, place), hooks, on_error=save)
+
+
+def _session_creator(loop: Loop, place: StaticPlace) -> tf.compat.v1.train.SessionCreator:
+    common: dict[str, Any] = {
+        "max_wait_secs": place.max_wait_secs,
+        "data_plane": place.data_plane,
+        "train_ops": loop.train_ops,
+    }
+    where = loop.scaffold, place.master, place.session_config
+    if place.is_chief:
+        return ChiefSessionCreator(*where, checkpoint_dir=place.logdir, **common)
+    return WorkerSessionCreator(*where, **common)
 
 
 def _saves(loop: Loop) -> bool:

@@ -110,15 +110,28 @@ class TrainGraph:
         return (self.train_op, *((self.sync.apply_step,) if self.sync else ()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphOptions:
+    """The job's options for the graph of a task.
+
+    Attributes:
+        replicas_to_aggregate: Gradients per global step in sync mode; 0: one of each worker.
+        defaults: The job's options, for arguments that the model omits.
+        data_plane: How parameters are stored and cross between tasks.
+    """
+
+    replicas_to_aggregate: int = 0
+    defaults: JobDefaults = field(default_factory=JobDefaults)
+    data_plane: DataPlane = field(default_factory=DataPlane)
+
+
 def build_train_graph(
     build: BuildFn,
     context: TaskContext,
     *,
     worker_device: str,
-    replicas_to_aggregate: int,
+    options: GraphOptions | None = None,
     task: LoopContext | None = None,
-    defaults: JobDefaults | None = None,
-    data_plane: DataPlane | None = None,
     layout: int = 0,
 ) -> TrainGraph:
     """Builds the model and everything around it for one task.
@@ -127,10 +140,8 @@ def build_train_graph(
         build: The user's build function.
         context: The task's context, handed to `build`.
         worker_device: Device of all ops that are not on a parameter server: "/job:worker/task:0".
-        replicas_to_aggregate: Gradients per global step in sync mode; 0: one of each worker.
+        options: The job's options; None: the usual ones.
         task: The context of the training loop; None: a chief that starts from the beginning.
-        defaults: The job's options, for arguments that the model omits; None: the usual ones.
-        data_plane: How parameters are stored and cross between tasks; None: as usual.
         layout: Counts changes of the number of parameter servers in this job. State of different
             layouts may lie on the same server at one time, under the same names.
 
@@ -138,8 +149,8 @@ def build_train_graph(
         UsageError: The build function raised, returned something else than a `TrainSpec`, or
             the model has nothing to train.
     """
-    task, defaults = task or LoopContext(), defaults or JobDefaults()
-    data_plane = data_plane or DataPlane()
+    options, task = options or GraphOptions(), task or LoopContext()
+    data_plane, defaults = options.data_plane, options.defaults
     is_chief = context.role == Role.CHIEF
     reset_names()
     graph = tf.Graph()
@@ -158,9 +169,7 @@ def build_train_graph(
             counters = Counters(
                 global_step, examples, find_counts(graph, spec.position, global_step.device)
             )
-            train = _train_ops(
-                spec, context, counters, replicas_to_aggregate, data_plane.transfer_bucket_bytes
-            )
+            train = _train_ops(spec, context, counters, options)
             refuse_sync_steps()
             with tf.control_dependencies([train["train_op"]]):
                 train_op = tf.identity(spec.loss, name="train_op")
@@ -232,8 +241,7 @@ def _train_ops(
     spec: TrainSpec,
     context: TaskContext,
     counters: Counters,
-    replicas_to_aggregate: int,
-    bucket_bytes: int,
+    options: GraphOptions,
 ) -> dict[str, Any]:
     forget_unrunnable(spec.loss.graph, v1.GraphKeys.UPDATE_OPS)
     updates = [*v1.get_collection(v1.GraphKeys.UPDATE_OPS), *_keras_updates(spec)]
@@ -250,10 +258,10 @@ def _train_ops(
             global_step=counters.global_step,
             examples=counters.examples,
             examples_in_step=count,
-            replicas_to_aggregate=replicas_to_aggregate,
+            replicas_to_aggregate=options.replicas_to_aggregate,
             num_workers=context.num_workers,
             worker_index=context.index,
-            bucket_bytes=bucket_bytes,
+            bucket_bytes=options.data_plane.transfer_bucket_bytes,
             input_counts=counters.input,
         )
         step = sync.train_op

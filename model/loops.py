@@ -13,7 +13,7 @@ from ..loops.learn import learn_loop
 from ..loops.loop import Loop, LoopContext
 from ..loops.model_pruning import pruning_loop
 from ..loops.slim_options import SlimOptions
-from ..loops.training import training_loop
+from ..loops.training import TrainingOptions, training_loop
 from .spec import TrainSpec
 
 # Arguments set by the service, which a model cannot give in `loop_args`.
@@ -80,9 +80,9 @@ def make_loop(
     given = {
         "save_checkpoint_secs": defaults.save_checkpoint_secs,
         "save_summaries_steps": defaults.save_summaries_steps,
-        **_checked(spec, training_loop),
+        **_checked(spec, TrainingOptions),
     }
-    return training_loop(train_op, **given)
+    return training_loop(train_op, TrainingOptions(**given))
 
 
 def _by_steps(loop: Loop, defaults: JobDefaults) -> Loop:

@@ -27,7 +27,7 @@ from ..errors import ParamserveError
 from ..loops.loop import STOP_GRACE_SECS, LoopContext, run_loop
 from ..loops.service_hooks import SummaryHook
 from ..loops.static_sessions import ReleaseThreadsHook
-from ..model.graph import TrainGraph, build_train_graph
+from ..model.graph import GraphOptions, TrainGraph, build_train_graph
 from ..model.loading import load_build
 from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
@@ -280,14 +280,16 @@ class _Worker:
             build,
             context,
             worker_device=self._device,
-            replicas_to_aggregate=job.replicas_to_aggregate,
-            data_plane=self._data_plane,
+            options=GraphOptions(
+                replicas_to_aggregate=job.replicas_to_aggregate,
+                data_plane=self._data_plane,
+                defaults=JobDefaults(save_summaries_steps=job.save_summaries_steps),
+            ),
             task=LoopContext(
                 is_chief=self._is_first,
                 logdir=job.logdir if self._is_first and is_direct(job.logdir) else None,
                 start_step=job.start_step,
             ),
-            defaults=JobDefaults(save_summaries_steps=job.save_summaries_steps),
             layout=layout,
         )
 

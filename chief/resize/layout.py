@@ -10,7 +10,7 @@ from ...data_plane.prepare import prepare
 from ...data_plane.traffic import Traffic, find_traffic
 from ...jobs.options import JobOptions
 from ...loops.loop import LoopContext
-from ...model.graph import TrainGraph, build_train_graph
+from ...model.graph import GraphOptions, TrainGraph, build_train_graph
 from ...model.input.source import InputSource, WholeInput
 from ...model.loops import JobDefaults
 from ...model.spec import BuildFn, TaskContext
@@ -67,14 +67,16 @@ def build_layout(
             input=source or WholeInput(),
         ),
         worker_device=CHIEF.device,
-        replicas_to_aggregate=options.aggregate,
-        data_plane=options.data_plane,
-        task=task,
-        defaults=JobDefaults(
-            save_checkpoint_secs=options.save_checkpoint_secs,
-            save_summaries_steps=options.save_summaries_steps,
-            keep_checkpoints=options.keep_checkpoints,
+        options=GraphOptions(
+            replicas_to_aggregate=options.aggregate,
+            data_plane=options.data_plane,
+            defaults=JobDefaults(
+                save_checkpoint_secs=options.save_checkpoint_secs,
+                save_summaries_steps=options.save_summaries_steps,
+                keep_checkpoints=options.keep_checkpoints,
+            ),
         ),
+        task=task,
         layout=number,
     )
     with built.container():

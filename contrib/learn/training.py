@@ -15,7 +15,7 @@ from ...loops.global_step import as_only_global_step, require_global_step
 from ...loops.learn import check_limits, learn_loop
 from ...loops.learn_steps import LearnSteps
 from ...loops.loop import Loop, LoopContext
-from ...loops.static_cluster import check_place, run_in_static_cluster
+from ...loops.static_cluster import StaticPlace, check_place, run_in_static_cluster
 from .monitors import BaseMonitor, get_default_monitors
 
 v1 = tf.compat.v1
@@ -165,10 +165,12 @@ def train(
             with _monitors_ended(loop):
                 return run_in_static_cluster(
                     loop,
-                    logdir=output_dir,
-                    master=supervisor_master,
-                    is_chief=is_chief,
-                    data_plane=data_plane,
+                    StaticPlace(
+                        logdir=output_dir,
+                        master=supervisor_master,
+                        is_chief=is_chief,
+                        data_plane=data_plane,
+                    ),
                 )
 
 

@@ -11,27 +11,21 @@ from typing import Any
 import tensorflow as tf
 
 from ...data_plane.graph_collections import merge_summaries
-from ...data_plane.options import DataPlane
 from ...loops.defaults import is_default
 from ...loops.global_step import as_only_global_step
 from ...loops.loop import Loop, LoopContext
 from ...loops.slim_options import SlimOptions
-from ...loops.static_cluster import check_place, run_in_static_cluster
+from ...loops.static_cluster import StaticPlace, check_place, run_in_static_cluster
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(StaticPlace):
     """The place of a loop: arguments of `contrib.slim.learning.train`."""
 
-    logdir: str | None
     graph: tf.Graph | None
-    master: str
-    is_chief: bool
-    session_config: Any
-    data_plane: DataPlane | None
 
 
 def run_in_place(
@@ -67,12 +61,7 @@ def run_in_place(
                 **arguments,
             )
             return run_in_static_cluster(
-                _with_log_lines(_with_defaults_of_today(loop), bool(place.logdir)),
-                logdir=place.logdir,
-                master=place.master,
-                is_chief=place.is_chief,
-                config=place.session_config,
-                data_plane=place.data_plane,
+                _with_log_lines(_with_defaults_of_today(loop), bool(place.logdir)), place
             )
 
 

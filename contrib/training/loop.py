@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from ...data_plane.options import DataPlane
 from ...loops.global_step import read_after
-from ...loops.static_cluster import check_place, run_in_static_cluster
-from ...loops.training import training_loop
+from ...loops.static_cluster import StaticPlace, check_place, run_in_static_cluster
+from ...loops.training import TrainingOptions, training_loop
 
 
 def train(
@@ -103,23 +103,25 @@ def train(
     writes = is_chief and bool(logdir)
     loop = training_loop(
         train_op,
+        TrainingOptions(
+            scaffold=scaffold,
+            hooks=hooks,
+            chief_only_hooks=chief_only_hooks,
+            save_checkpoint_secs=save_checkpoint_secs,
+            save_summaries_steps=save_summaries_steps,
+            run_metadata=run_metadata,
+        ),
         step_after=read_after(train_op, _require_global_step()) if writes else None,
-        scaffold=scaffold,
-        hooks=hooks,
-        chief_only_hooks=chief_only_hooks,
-        save_checkpoint_secs=save_checkpoint_secs,
-        save_summaries_steps=save_summaries_steps,
-        run_metadata=run_metadata,
     )
-    return run_in_static_cluster(
-        loop,
+    place = StaticPlace(
         logdir=logdir,
         master=master,
         is_chief=is_chief,
-        config=config,
+        session_config=config,
         max_wait_secs=max_wait_secs,
         data_plane=data_plane,
     )
+    return run_in_static_cluster(loop, place)
 
 
 def _require_global_step() -> Any:

@@ -13,7 +13,7 @@ from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
 from paramserve.cluster.spec import Role, Task
 from paramserve.jobs.options import JobOptions
-from paramserve.model.graph import build_train_graph
+from paramserve.model.graph import GraphOptions, build_train_graph
 from paramserve.model.spec import TaskContext, TrainSpec
 from support.local_cluster import cluster, cluster_of_one
 
@@ -65,7 +65,10 @@ def build_graph():
             build,
             TaskContext(role, index, workers, 1, sync),
             worker_device=Task(role, index).device,
-            replicas_to_aggregate=workers if replicas is None else replicas,
+            options=GraphOptions(
+                replicas_to_aggregate=workers if replicas is None else replicas,
+                **{name: more.pop(name) for name in ("defaults", "data_plane") if name in more},
+            ),
             **more,
         )
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
-from paramserve.model.graph import build_train_graph, container_name
+from paramserve.model.graph import GraphOptions, build_train_graph, container_name
 from paramserve.model.spec import TaskContext
 
 
@@ -72,7 +72,10 @@ def build_graph():
             build,
             context,
             worker_device=Task(role, index).device,
-            replicas_to_aggregate=more.pop("replicas", num_workers),
+            options=GraphOptions(
+                replicas_to_aggregate=more.pop("replicas", num_workers),
+                **{name: more.pop(name) for name in ("defaults", "data_plane") if name in more},
+            ),
             **more,
         )
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from paramserve import train
 from paramserve.chief.checkpoints.initialization import initialize
-from paramserve.model.graph import build_train_graph
+from paramserve.model.graph import GraphOptions, build_train_graph
 from paramserve.model.spec import TaskContext, TrainSpec
 from support.static_servers import start_servers
 
@@ -369,7 +369,10 @@ def test_a_service_goes_on_after_it_lost_a_server(target, logdir, monkeypatch):
 
     context = TaskContext(role="chief", num_ps=2, sync=False)
     built = build_train_graph(
-        model, context, worker_device="/job:worker/task:0", replicas_to_aggregate=1
+        model,
+        context,
+        worker_device="/job:worker/task:0",
+        options=GraphOptions(replicas_to_aggregate=1),
     )
     variables = built.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     with v1.Session(target, graph=built.graph) as session:

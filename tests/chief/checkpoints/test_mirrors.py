@@ -11,7 +11,7 @@ from paramserve.chief.recovery import Restorer, is_refused
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member, Role, Task
-from paramserve.model.graph import build_train_graph, container_name
+from paramserve.model.graph import GraphOptions, build_train_graph, container_name
 from paramserve.model.spec import TaskContext, TrainSpec
 
 CHIEF = Task(Role.CHIEF, 0)
@@ -71,7 +71,7 @@ def build_chief(num_ps=NUM_PS):
         build,
         TaskContext("chief", 0, 1, num_ps, sync=False),
         worker_device=CHIEF.device,
-        replicas_to_aggregate=1,
+        options=GraphOptions(replicas_to_aggregate=1),
     )
     mirrors = Mirrors(built, num_ps, CHIEF)
     with built.graph.as_default():
