@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UsageError
@@ -30,8 +30,11 @@ class Option:
         metavar: Stands for the value in `--help`; empty: the choices, or the type.
         panel: Heading in `--help`.
         least: Smallest number that is allowed.
+        most: Largest one.
         is_positive: Whether the number has to be above 0.
         zero_is_none: Whether a 0 on the command line means None.
+        is_flag_only: Whether it belongs to one process alone, so that neither the environment nor a
+            file has it.
     """
 
     help: str
@@ -41,8 +44,10 @@ class Option:
     metavar: str = ""
     panel: str | None = None
     least: int | None = None
+    most: int | None = None
     is_positive: bool = False
     zero_is_none: bool = False
+    is_flag_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.help or (self.flag and not self.flag.startswith("--")):
@@ -58,12 +63,14 @@ class Definition:
         kinds: Types of its value.
         default: None also where a field has none, or one that depends on other fields.
         option: Its further properties.
+        is_required: True if the field has no default.
     """
 
     name: str
     kinds: tuple[type, ...]
     default: Any
     option: Option
+    is_required: bool
 
     @property
     def flag(self) -> str:
@@ -82,7 +89,7 @@ class Definition:
 
     @property
     def variable(self) -> str:
-        """Its name in the environment."""
+        """Its name in the environment, where it may stand there."""
         return PREFIX + self.key.replace("-", "_").upper()
 
     def check(self, value: Any) -> None:
@@ -96,34 +103,48 @@ class Definition:
                 expected = " or ".join(self.option.choices)
                 raise UsageError(f"{self.first_flag} {value!r}: expected {expected}")
         elif isinstance(value, int | float):
-            if self.option.least is not None and not value >= self.option.least:
-                raise UsageError(
-                    f"{self.first_flag} {value}: expected at least {self.option.least}"
-                )
+            least, most = self.option.least, self.option.most
+            if most is not None and not (least or 0) <= value <= most:
+                raise UsageError(f"{self.first_flag} {value}: expected {least or 0} to {most}")
+            if least is not None and not value >= least:
+                raise UsageError(f"{self.first_flag} {value}: expected at least {least}")
             if self.option.is_positive and not value > 0:
                 unit = f" of {self.option.unit}" if self.option.unit else ""
                 raise UsageError(f"{self.first_flag} {value:g}: expected a positive number{unit}")
 
 
 def definitions(cls: type) -> Mapping[str, Definition]:
-    """Returns the options among a dataclass' own fields, by the fields' names."""
+    """Returns the options among a dataclass' fields, by the fields' names; inherited ones last."""
     hints = get_type_hints(cls, include_extras=True)
     found = {}
-    for each in fields(cls):
+    for each in _own_first(cls):
         hint = hints[each.name]
         options = [extra for extra in get_args(hint)[1:] if isinstance(extra, Option)]
         if get_origin(hint) is Annotated and options:
             default = None if each.default is MISSING else each.default
-            found[each.name] = Definition(each.name, kinds_of(hint), default, options[0])
+            is_required = each.default is MISSING and each.default_factory is MISSING
+            kinds = kinds_of(hint)
+            found[each.name] = Definition(each.name, kinds, default, options[0], is_required)
     return found
 
 
 def all_definitions(*classes: type) -> Iterator[Definition]:
     """Yields the options of dataclasses, and of the dataclasses that their fields hold."""
     for cls in classes:
-        yield from definitions(cls).values()
-        for nested in _nested(cls).values():
-            yield from all_definitions(nested)
+        own, nested = definitions(cls), _nested(cls)
+        for each in _own_first(cls):
+            if each.name in own:
+                yield own[each.name]
+            elif each.name in nested:
+                yield from all_definitions(nested[each.name])
+
+
+def values_of(options: Any) -> dict[str, Any]:
+    """Returns the options of a dataclass' instance, and of those that its fields hold, by name."""
+    values = {name: getattr(options, name) for name in definitions(type(options))}
+    for name in _nested(type(options)):
+        values |= values_of(getattr(options, name))
+    return values
 
 
 def kinds_of(hint: Any) -> tuple[type, ...]:
@@ -158,6 +179,12 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
     own = {each.name: values[each.name] for each in fields(cls) if each.name in values}  # type: ignore[arg-type]
     own |= {name: build(nested, values) for name, nested in _nested(cls).items() if name not in own}
     return cls(**own)
+
+
+def _own_first(cls: type) -> list[Field[Any]]:
+    """A dataclass' fields as the classes declare them: its own, then those of its base classes."""
+    declared = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", ())]
+    return sorted(fields(cls), key=lambda each: declared.index(each.name))
 
 
 def _nested(cls: type) -> Mapping[str, type]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import tensorflow as tf
 
@@ -13,9 +12,9 @@ from ..cluster.address import join_address
 from ..cluster.logdir.interface import LogDirectory, open_logdir
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.runtime import TensorFlowServer, start_server
-from ..cluster.signals import GRACE_SECS
 from ..cluster.status_client import refuse_live_job
 from ..jobs.options import JobOptions, JobResult
+from ..jobs.role_options import ChiefOptions
 from ..loops.loop import LoopContext
 from ..model.graph import TrainGraph
 from ..model.input.source import WholeInput
@@ -48,52 +47,29 @@ from .takeover import adopt, to_json
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ChiefConfig:
-    """The configuration of the chief.
-
-    Attributes:
-        options: The job.
-        job_id: Unique to this run.
-        host: Host name or address under which other tasks reach this process.
-        port: Port of the control service; 0 takes a free one.
-        tensorflow_port: Port of its TensorFlow server; 0 takes a free one.
-        metrics_port: Port of its metrics; 0 takes a free one.
-        train: For `chief_trains`: runs a worker in this process, given the chief's address.
-        supervised: True if a supervisor restarts lost tasks, the chief too, with the same `job_id`
-            and port.
-        grace_secs: Seconds that this process can stay once it is asked to end.
-    """
-
-    options: JobOptions
-    job_id: str
-    host: str = "127.0.0.1"
-    port: int = 0
-    tensorflow_port: int = 0
-    metrics_port: int = 0
-    train: Callable[[str, threading.Event], None] | None = None
-    supervised: bool = False
-    grace_secs: float = GRACE_SECS
+# Runs a worker in this process, given the chief's address, until the event is set.
+Train = Callable[[str, threading.Event], None]
 
 
-def run_chief(config: ChiefConfig, stop: threading.Event) -> JobResult:
+def run_chief(config: ChiefOptions, stop: threading.Event, train: Train | None = None) -> JobResult:
     """Runs a job to its end: load, start up, train, shut down.
 
     Args:
         config: The configuration.
         stop: Set from outside to end the job with a checkpoint; or, if this chief is supervised, to
             leave the job to the next chief, after a checkpoint.
+        train: For `chief_trains`: runs the worker of this process.
 
     Raises:
         ParamserveError: The job failed; every task has been told to end.
         HandedOver: The job continues under another chief.
     """
-    storage = open_logdir(config.options.logdir)
+    storage = open_logdir(config.job.logdir)
     files = JobFiles(storage)
     files.prepare()
-    refuse_live_job(config.options.logdir)
-    build = load_build(config.options.model)
-    chief = _Chief(config, build, storage, files, stop)
+    refuse_live_job(config.job.logdir)
+    build = load_build(config.job.model)
+    chief = _Chief(config, build, storage, files, stop, train)
     chief.start()
     try:
         result = chief.run()
@@ -116,18 +92,20 @@ class _Chief:
 
     def __init__(
         self,
-        config: ChiefConfig,
+        config: ChiefOptions,
         build: BuildFn,
         storage: LogDirectory,
         files: JobFiles,
         stop: threading.Event,
+        train: Train | None,
     ) -> None:
-        options = config.options
+        options = config.job
         self._config = config
         self._build = build
         self._storage = storage
         self._files = files
         self._stop = stop
+        self._train = train
         self._pause_detector = PauseDetector()
         self._membership = Membership(
             num_ps=options.num_ps,
@@ -156,7 +134,7 @@ class _Chief:
         self._pause_detector.start()
         servicer = MembershipServicer(
             self._state,
-            job_config(config.options, config.job_id, self._start_step),
+            job_config(config.job, config.job_id, self._start_step),
             self._write_targets,
         )
         self._control = ControlServer(
@@ -181,13 +159,13 @@ class _Chief:
 
     def run(self) -> JobResult:
         layout = self._build_layout(self._membership.num_ps, self._membership.layout)
-        options, built = self._config.options, layout.built
+        options, built = self._config.job, layout.built
         self._state.last_step = _first_limit(options.max_steps, built.loop.last_step)
         summaries = SummaryService(self._storage, built.graph, options.save_summaries_steps)
         self._state.write_summary = summaries.write_model_summary
-        if self._config.train is not None:
+        if self._train is not None:
             threading.Thread(
-                target=self._config.train,
+                target=self._train,
                 args=(self._address, self._stop),
                 name="chief-trains",
                 daemon=True,
@@ -216,7 +194,7 @@ class _Chief:
         """Tells all tasks that the job is over, and releases them."""
         self._state.detail = detail
         self._state.enter(phase)
-        options = self._config.options
+        options = self._config.job
         dismiss_all(self._membership, options.heartbeat_secs, options.lease_secs)
 
     def shut_down(self) -> None:
@@ -239,7 +217,7 @@ class _Chief:
     def _build_layout(self, num_ps: int, number: int) -> Layout:
         task = LoopContext(logdir=self._storage.directory, start_step=self._start_step)
         source = WholeInput(self._file_counts.find)
-        return build_layout(self._build, self._config.options, num_ps, number, task, source)
+        return build_layout(self._build, self._config.job, num_ps, number, task, source)
 
     def _say(self, text: str) -> None:
         """Shows the activity of this process before the job begins."""
@@ -254,7 +232,7 @@ class _Chief:
     def _evaluate(
         self, built: TrainGraph, reason: EndReason, summaries: SummaryService
     ) -> dict[str, float]:
-        checkpoint, options = self._state.checkpoint, self._config.options
+        checkpoint, options = self._state.checkpoint, self._config.job
         wanted = options.evaluate and reason is not EndReason.STOPPED
         if checkpoint is None or not wanted:
             return {}
@@ -275,7 +253,7 @@ class _Chief:
         self, reason: str, metrics: Mapping[str, float] | None = None, error: str = ""
     ) -> JobResult:
         """Makes the result of the job, with its figures so far."""
-        options, progress = self._config.options, self._state.progress
+        options, progress = self._config.job, self._state.progress
         seconds, steps = progress.trained()
         return JobResult(
             global_step=progress.snapshot.global_step,
@@ -314,20 +292,17 @@ def _first_limit(*limits: int | None) -> int | None:
 
 
 def job_config(options: JobOptions, job_id: str, start_step: int = 0) -> pb.JobConfig:
-    """Returns the settings that every task of the job has to agree on."""
-    return pb.JobConfig(
+    """Returns the settings that every task of the job has to agree on.
+
+    An option has its own name there.
+    """
+    named = pb.JobConfig.DESCRIPTOR.fields_by_name
+    values = dict(
+        {name: value for name, value in vars(options).items() if name in named},
         job_id=job_id,
-        sync=options.sync,
-        num_ps=options.num_ps,
         num_workers=options.trainers,
         replicas_to_aggregate=options.aggregate,
-        max_steps=options.max_steps or 0,
-        save_summaries_steps=options.save_summaries_steps,
-        heartbeat_secs=options.heartbeat_secs,
-        lease_secs=options.lease_secs,
-        params=dict(options.params),
         start_step=start_step,
-        logdir=options.logdir,
         data_plane=options.data_plane.to_proto(),
-        ps_on_workers=options.ps_on_workers,
     )
+    return pb.JobConfig(**values)

@@ -12,21 +12,16 @@ from typing import Annotated
 import typer
 
 from ..cluster.startup_noise import without_noise
+from ..cluster.task_options import TaskOptions
 from ..errors import ExitCode, ParamserveError
-from ..jobs.launch_options import LaunchOptions
-from ..jobs.options import JobOptions
 from .options import flag_of
 
 Model = Annotated[
     str,
     typer.Argument(help="Build function, as MODULE:FUNCTION or FILE.py:FUNCTION.", metavar="MODEL"),
 ]
-MaxWaitSecs = Annotated[float, flag_of(JobOptions, "max_wait_secs")]
-Params = Annotated[list[str] | None, flag_of(JobOptions, "params")]
-TensorFlowPort = Annotated[int, flag_of(LaunchOptions, "tensorflow_port")]
-MetricsPort = Annotated[int, flag_of(LaunchOptions, "metrics_port")]
-GraceSecs = Annotated[float, flag_of(LaunchOptions, "grace_secs")]
-Debug = Annotated[bool, flag_of(LaunchOptions, "debug")]
+MaxWaitSecs = Annotated[float, flag_of(TaskOptions, "max_wait_secs")]
+Debug = Annotated[bool, flag_of(TaskOptions, "debug")]
 
 
 def loading(debug: bool) -> AbstractContextManager[None]:

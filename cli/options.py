@@ -43,10 +43,11 @@ def take_options(
             inspect.Parameter(
                 each.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                annotation=Annotated[_kind(each), _as_flag(each)],
-                default=defaults.get(each.name, _default(each)),
+                annotation=Annotated[_kind(each, default), _as_flag(each)],
+                default=default,
             )
             for each in all_definitions(*classes)
+            for default in [defaults.get(each.name, _default(each))]
         ]
         parameters = [*taken, *(each.replace(kind=each.KEYWORD_ONLY) for each in own)]
         taking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -57,7 +58,7 @@ def take_options(
 
 
 def read_values(*classes: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the command line's values as the dataclasses' fields have them.
+    """Returns the command line's values as the dataclasses' fields have them, if it has any.
 
     Raises:
         UsageError: A value is of another form.
@@ -65,7 +66,7 @@ def read_values(*classes: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         each.name: _read(each, values[each.name])
         for each in all_definitions(*classes)
-        if each.name in values
+        if values.get(each.name) is not None
     }
 
 
@@ -90,17 +91,17 @@ def _as_flag(each: Definition) -> Any:
         rich_help_panel=each.option.panel,
         metavar=each.option.metavar or "|".join(choices) or None,
         autocompletion=(lambda: list(choices)) if choices else None,
-        envvar=each.variable,
+        envvar=None if each.option.is_flag_only else each.variable,
         show_envvar=False,
     )
 
 
-def _kind(each: Definition) -> Any:
+def _kind(each: Definition, default: Any) -> Any:
     """Returns the type as which the command line reads a value; a string if it may be one."""
     if Mapping in each.kinds:
         return list[str] | None
     kind: Any = str if str in each.kinds else each.kinds[0]
-    return kind if _default(each) is not None else kind | None
+    return kind if default is not None else kind | None
 
 
 def _default(each: Definition) -> Any:

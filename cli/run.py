@@ -50,8 +50,8 @@ def run(
     console = Console(stderr=True)
     with args.ending_with_exit_code(values["debug"]):
         given = read_values(JobOptions, LaunchOptions, values=values)
-        data_plane = DataPlane(**{each: given.pop(each) for each in definitions(DataPlane)})
-        job = Job(model, data_plane=data_plane, **given)
+        crossing = {name: given.pop(name) for name in definitions(DataPlane) if name in given}
+        job = Job(model, data_plane=DataPlane(**crossing), **given)
         if dry_run:
             show_plan(context, job)
             return

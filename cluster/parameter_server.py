@@ -5,51 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass, field
 
 from prometheus_client import Gauge
 
 from ..protos import membership_pb2 as pb
 from .applicant import Applicant
-from .chief_client import JobStopping, MembershipClient, new_incarnation
+from .chief_client import JobStopping, MembershipClient
 from .heartbeat import Heartbeat
 from .metrics import MetricsServer, make_registry
 from .notice import leave_on_notice
 from .runtime import start_server
-from .signals import GRACE_SECS
 from .spec import Role
+from .task_options import ParameterServerOptions
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ParameterServerConfig:
-    """Configuration of one parameter server.
-
-    Attributes:
-        chief: `host:port` of the chief's control service.
-        host: Host name or address under which other tasks reach this process.
-        port: Port of its TensorFlow server; 0 takes a free one.
-        index: Its place among the parameter servers; None takes the lowest free one.
-        metrics_port: Port of its metrics; 0 takes a free one.
-        max_wait_secs: Seconds to wait for the chief, at the start and whenever it is silent.
-        spare: True if it waits to take the place of a lost one.
-        grace_secs: Seconds that it can stay once it is asked to end.
-        incarnation: Unique to this life of the process.
-    """
-
-    chief: str
-    host: str = "127.0.0.1"
-    port: int = 0
-    index: int | None = None
-    metrics_port: int = 0
-    max_wait_secs: float = 600.0
-    spare: bool = False
-    grace_secs: float = GRACE_SECS
-    incarnation: str = field(default_factory=new_incarnation)
-
-
-def run_parameter_server(config: ParameterServerConfig, stop: threading.Event) -> bool:
+def run_parameter_server(config: ParameterServerOptions, stop: threading.Event) -> bool:
     """Serves variables until the chief ends the job, or until it may go after `stop` is set.
 
     It knows no other task: sessions bring the cluster.

@@ -5,17 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 
-from ..errors import UsageError
-
 # The usual grace period of a preemption, if no other is configured.
 GRACE_SECS = 30.0
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
-
-
-def check_grace(grace_secs: float) -> None:
-    """Raises UsageError for a notice that is none."""
-    if not grace_secs > 0:
-        raise UsageError(f"--grace-secs {grace_secs:g}: expected a positive number of seconds")
 
 
 class StopSignal:

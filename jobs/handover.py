@@ -1,46 +1,42 @@
-"""The handover of a job's options to its chief, in one argument."""
+"""The handover of options to a process, in one argument."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import UsageError
 from ..model.references import nearest
-from ..option import all_definitions, build
-from .options import JobOptions
+from ..option import all_definitions
 
 
-def options_to_json(options: JobOptions) -> str:
-    """Returns the options as JSON, for a process that may run in another directory."""
-    values = asdict(options)
-    is_url = "://" in options.logdir
-    values["logdir"] = options.logdir if is_url else str(Path(options.logdir).resolve())
-    values["params"] = {key: str(value) for key, value in options.params.items()}
-    values |= values.pop("data_plane")
-    del values["model"]
-    return json.dumps(values)
+def options_to_json(values: Mapping[str, Any]) -> str:
+    """Returns options by name as JSON, in one word where no value has a space."""
+    return json.dumps(values, separators=(",", ":"))
 
 
-def options_from_json(model: str, text: str) -> JobOptions:
+def options_from_json(cls: type, text: str) -> dict[str, Any]:
     """The inverse of `options_to_json`.
 
     Args:
-        model: Reference to the build function; a launcher may move it.
+        cls: The dataclass of the options.
         text: The JSON.
 
     Raises:
-        UsageError: It is no JSON object of options, or a value is out of range.
+        UsageError: It is no JSON object, or has other options than the dataclass.
     """
     try:
         values = json.loads(text)
     except ValueError as error:
         raise UsageError(f"--options is no JSON: {error}") from error
     if not isinstance(values, dict):
-        raise UsageError("--options is no JSON object: expected options of a job by name")
-    known = {each.name for each in all_definitions(JobOptions)}
+        raise UsageError("--options is no JSON object: expected options by name")
+    known = {each.name: each for each in all_definitions(cls)}
     for name in values:
         if name not in known:
             raise UsageError(f"--options has no {name!r}: {nearest(name, known)}")
-    return build(JobOptions, {"model": model, **values})
+    for name, each in known.items():
+        if each.is_required and name not in values:
+            raise UsageError(f"--options lacks {name!r}: give it as for {each.first_flag}")
+    return values

@@ -6,14 +6,22 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ..cluster.signals import GRACE_SECS
+from ..cluster.task_options import (
+    DEBUG_OPTION,
+    GRACE_OPTION,
+    METRICS_PORT_OPTION,
+    RECOVERY_PANEL,
+    port_option,
+)
 from ..errors import UsageError
 from ..option import Option, check_ranges
 from .launch.interface import Launcher
 from .launch.restarts import MAX_RESTARTS, WINDOW_SECS
-from .options import RECOVERY_PANEL, JobOptions
+from .options import JobOptions
 
 LAUNCHERS = ("ray", "process")
 _PROCESSES = "Launcher of the processes"
+TENSORFLOW_PORT_OPTION = port_option("Port of the chief's TensorFlow server; 0: a free one.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +61,9 @@ class LaunchOptions:
     gpus_per_worker: Annotated[
         float, Option(help="GPUs of each worker, as Ray counts them.", panel=_PROCESSES)
     ] = 0.0
-    port: Annotated[int, Option(help="Port of the chief's control service; 0: a free one.")] = 0
-    tensorflow_port: Annotated[
-        int, Option(help="Port of the chief's TensorFlow server; 0: a free one.")
-    ] = 0
-    metrics_port: Annotated[int, Option(help="Port of Prometheus metrics; 0 takes a free one.")] = 0
+    port: Annotated[int, port_option("Port of the chief's control service; 0: a free one.")] = 0
+    tensorflow_port: Annotated[int, TENSORFLOW_PORT_OPTION] = 0
+    metrics_port: Annotated[int, METRICS_PORT_OPTION] = 0
     max_restarts: Annotated[
         int,
         Option(
@@ -73,15 +79,7 @@ class LaunchOptions:
             is_positive=True,
         ),
     ] = WINDOW_SECS
-    grace_secs: Annotated[
-        float,
-        Option(
-            help="Seconds that a process may stay after SIGTERM, to leave in good order.",
-            unit="seconds",
-            panel=RECOVERY_PANEL,
-            is_positive=True,
-        ),
-    ] = GRACE_SECS
+    grace_secs: Annotated[float, GRACE_OPTION] = GRACE_SECS
     spares: Annotated[
         int,
         Option(
@@ -90,7 +88,7 @@ class LaunchOptions:
             least=0,
         ),
     ] = 0
-    debug: Annotated[bool, Option(help="Show tracebacks and debug logs.")] = False
+    debug: Annotated[bool, DEBUG_OPTION] = False
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
+from ..cluster.task_options import MAX_WAIT_OPTION, MAX_WAIT_SECS, RECOVERY_PANEL
 from ..data_plane.options import DataPlane, check_combination
 from ..errors import UsageError
+from ..model.job_options import JobDefaults, ModelOptions
 from ..option import Option, check_ranges
 
 # Of replicas to aggregate.
@@ -17,11 +20,10 @@ RECOVERIES = ("rollback", "partial")
 # The default of `stall_secs`: at least so many seconds, and so many leases.
 STALL_SECS = 60.0
 STALL_LEASES = 3
-RECOVERY_PANEL = "When something is lost or hangs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class JobOptions(ModelOptions, JobDefaults):
     """The options of one training job.
 
     Attributes:
@@ -64,7 +66,6 @@ class JobOptions:
         UsageError: A value is out of range; the message names it.
     """
 
-    model: str
     logdir: Annotated[str, Option(help="Checkpoints, events and the job's own files.")]
     num_ps: Annotated[int, Option(flag="--ps", help="Parameter servers; default: 1.", least=1)] = (
         None  # type: ignore[assignment]  # Replaced by a number at once.
@@ -93,30 +94,10 @@ class JobOptions:
         bool, Option(help="Workers host the parameters, a part each; no parameter servers.")
     ] = False
     chief_trains: Annotated[bool, Option(help="The chief's process runs a worker as well.")] = False
-    save_checkpoint_secs: Annotated[
-        float | None,
-        Option(
-            help="Seconds between checkpoints; 0: none by time.",
-            unit="seconds",
-            is_positive=True,
-            zero_is_none=True,
-        ),
-    ] = 600.0
     save_checkpoint_steps: Annotated[
         int | None, Option(help="Global steps between checkpoints.", unit="steps", least=1)
     ] = None
-    keep_checkpoints: Annotated[
-        int, Option(help="Newest checkpoints to keep; 0: all.", least=0)
-    ] = 5
-    save_summaries_steps: Annotated[
-        int, Option(help="Global steps between summaries; 0: none.", unit="steps", least=0)
-    ] = 100
-    max_wait_secs: Annotated[
-        float,
-        Option(
-            help="Seconds to wait for anything before giving up.", unit="seconds", is_positive=True
-        ),
-    ] = 600.0
+    max_wait_secs: Annotated[float, MAX_WAIT_OPTION] = MAX_WAIT_SECS
     heartbeat_secs: Annotated[
         float,
         Option(
@@ -168,14 +149,6 @@ class JobOptions:
         Option(flag="--eval/--no-eval", help="Evaluate the final checkpoint, if the model can."),
     ] = True
     data_plane: DataPlane = field(default_factory=DataPlane)
-    params: Annotated[
-        Mapping[str, str],
-        Option(
-            flag="--param",
-            metavar="K=V",
-            help="KEY=VALUE for the build function; may be repeated.",
-        ),
-    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.num_ps is None:
@@ -258,6 +231,14 @@ class JobOptions:
                 "--recovery partial with --sync: there all parameters are of one step; leave it "
                 "out, or give --async"
             )
+
+
+def for_any_folder(options: JobOptions) -> JobOptions:
+    """Returns the same for a process that may run in another folder, and reads text."""
+    is_url = "://" in options.logdir
+    logdir = options.logdir if is_url else str(Path(options.logdir).resolve())
+    params = {key: str(value) for key, value in options.params.items()}
+    return replace(options, logdir=logdir, params=params)
 
 
 def new_job_id() -> str:

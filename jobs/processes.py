@@ -6,22 +6,26 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..cluster.address import parse_address
-from ..cluster.chief_client import new_incarnation
-from ..option import CONFIG_VARIABLE, all_definitions
-from .handover import options_to_json
+from ..cluster.task_options import ParameterServerOptions, ProcessOptions
+from ..option import CONFIG_VARIABLE, all_definitions, build, values_of
 from .launch.interface import ProcessSpec
 from .launch_options import LaunchOptions
-from .options import JobOptions
+from .options import JobOptions, for_any_folder
+from .role_options import ChiefOptions, WorkerOptions
 
 SPARE = "spare"
 # Parameters live on CPUs; a GPU there would only be kept from the workers.
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 # Options come as arguments alone: values of the job's environment are in them already.
-_NO_OPTIONS = {each.variable: "" for each in all_definitions(JobOptions, LaunchOptions)} | {
-    CONFIG_VARIABLE: ""
-}
+_NO_OPTIONS = {
+    each.variable: ""
+    for each in all_definitions(ChiefOptions, ParameterServerOptions, WorkerOptions, LaunchOptions)
+} | {CONFIG_VARIABLE: ""}
+# The launcher's ports are the chief's; each other task takes free ones.
+_FREE_PORTS = {"port": 0, "metrics_port": 0}
 # On shared cores, workers give way to the processes that all of them wait for.
 _WORKER_NICENESS = 5
 
@@ -69,17 +73,10 @@ class JobProcesses:
 
     def chief(self, address: str | None = None) -> ProcessSpec:
         """The chief's process; at the address of an earlier one, if there was one."""
-        port = self.launch.port if address is None else parse_address(address).port
-        arguments = (
-            "chief",
-            self.options.model,
-            *("--options", options_to_json(self.options)),
-            *("--job-id", self.job_id, "--port", str(port)),
-            *("--tensorflow-port", str(self.launch.tensorflow_port)),
-            *("--metrics-port", str(self.launch.metrics_port)),
-            *("--supervised", *self._grace),
-        )
-        return self._spec("chief", 0, arguments)
+        own: dict[str, Any] = {"job_id": self.job_id, "supervised": True}
+        if address is not None:
+            own["port"] = parse_address(address).port
+        return self._spec("chief", 0, ChiefOptions, own)
 
     def task(self, role: str, index: int, chief: str, *, replaces: bool = False) -> ProcessSpec:
         """Returns the process of a parameter server, spare or worker.
@@ -87,29 +84,29 @@ class JobProcesses:
         With spares, the replacement of a lost parameter server is a spare too. If the place was
         taken already, it is the next to stand by; otherwise it takes the place at once.
         """
-        model = (self.options.model,) if role == "worker" else ()
-        is_spare = role == SPARE or (role == "ps" and replaces and self.spares > 0)
-        place = ("--spare",) if is_spare else ("--index", str(index))
-        arguments = (
-            "ps" if role == SPARE else role,
-            *model,
-            *("--chief", chief, *place, "--port", "0", "--metrics-port", "0"),
-            *("--max-wait-secs", f"{self.options.max_wait_secs:g}", *self._grace),
-        )
-        return self._spec(role, index, arguments)
+        own = {**_FREE_PORTS, "chief": chief}
+        if role == "worker":
+            return self._spec(role, index, WorkerOptions, {**own, "index": index})
+        is_spare = role == SPARE or (replaces and self.spares > 0)
+        place = {"spare": True} if is_spare else {"index": index}
+        return self._spec(role, index, ParameterServerOptions, own | place)
 
-    @property
-    def _grace(self) -> tuple[str, str]:
-        return ("--grace-secs", f"{self.launch.grace_secs:g}")
-
-    def _spec(self, role: str, index: int, arguments: tuple[str, ...]) -> ProcessSpec:
+    def _spec(
+        self, role: str, index: int, cls: type[ProcessOptions], own: Mapping[str, Any]
+    ) -> ProcessSpec:
+        """The process of a task, with the job's options among its own where it takes them."""
+        job = for_any_folder(self.options)
+        known = {**vars(self.launch), **vars(job), "job": job}
+        options = values_of(build(cls, {**known, **own}))
+        incarnation = options["incarnation"]
+        del options["host"]  # For the launcher to say.
         is_worker = role == "worker"
-        incarnation = new_incarnation()
-        arguments = (*arguments, "--incarnation", incarnation)
+        model = () if cls is ParameterServerOptions else (self.options.model,)
         return ProcessSpec(
             name=f"{role}-{index}",
-            arguments=(*arguments, "--debug") if self.launch.debug else arguments,
+            arguments=("ps" if role == SPARE else role, *model),
             log_path=str(self.log_folder / f"{role}-{index}.log"),
+            options=options,
             incarnation=incarnation,
             gpus=self.gpus_per_worker if is_worker else 0.0,
             env=_NO_OPTIONS if is_worker else _NO_OPTIONS | _NO_GPU,

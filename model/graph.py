@@ -26,8 +26,9 @@ from ..reasons import as_failure
 from .eager_calls import refused_eager_calls
 from .input.applied_counts import Counters, InputCounts, find_counts
 from .iterators import untuned
+from .job_options import JobDefaults
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
-from .loops import JobDefaults, make_loop
+from .loops import make_loop
 from .own_sync import refuse_sync_replicas, refuse_sync_steps
 from .savers import JobSaver, make_saver
 from .spec import BuildFn, TaskContext, TrainSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..data_plane.tensors import Tensor, Variable
@@ -14,6 +14,7 @@ from ..loops.loop import Loop, LoopContext
 from ..loops.model_pruning import pruning_loop
 from ..loops.slim_options import SlimOptions
 from ..loops.training import TrainingOptions, training_loop
+from .job_options import JobDefaults
 from .spec import TrainSpec
 
 # Arguments set by the service, which a model cannot give in `loop_args`.
@@ -22,21 +23,6 @@ _PLACED = frozenset(
 )
 # Arguments of pruning beside the options of the slim loop.
 _MASKS = frozenset({"mask_update_op", "mask_update_on"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobDefaults:
-    """The job's options, as defaults for arguments that `loop_args` leaves out.
-
-    Attributes:
-        save_checkpoint_secs: Seconds between checkpoints; None: none by time.
-        save_summaries_steps: Global steps between summaries; 0: none.
-        keep_checkpoints: Newest checkpoints to keep; 0 keeps all.
-    """
-
-    save_checkpoint_secs: float | None = 600.0
-    save_summaries_steps: int = 100
-    keep_checkpoints: int = 5
 
 
 def make_loop(

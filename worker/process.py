@@ -6,30 +6,29 @@ import functools
 import logging
 import os
 import threading
-from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
 from ..cluster.applicant import Applicant
-from ..cluster.chief_client import JobStopping, MembershipClient, Registration, new_incarnation
+from ..cluster.chief_client import JobStopping, MembershipClient, Registration
 from ..cluster.heartbeat import Heartbeat
 from ..cluster.logdir.interface import is_direct
 from ..cluster.metrics import MetricsServer, make_registry
 from ..cluster.parameter_host import ParameterHost
 from ..cluster.runtime import TensorFlowServer, start_server
-from ..cluster.signals import GRACE_SECS
 from ..cluster.spec import Role
 from ..data_plane.lossy.passes import transfer_hooks
 from ..data_plane.options import DataPlane
 from ..data_plane.placed_graph import set_home
 from ..errors import ParamserveError
+from ..jobs.role_options import WorkerOptions
 from ..loops.loop import STOP_GRACE_SECS, LoopContext, run_loop
 from ..loops.service_hooks import SummaryHook
 from ..loops.static_sessions import ReleaseThreadsHook
 from ..model.graph import GraphOptions, TrainGraph, build_train_graph
+from ..model.job_options import JobDefaults
 from ..model.loading import load_build
-from ..model.loops import JobDefaults
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from ..reasons import as_failure
@@ -47,36 +46,7 @@ from .shards_client import ShardsClient
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class WorkerConfig:
-    """Configuration of one worker.
-
-    Attributes:
-        model: Reference to the build function.
-        chief: `host:port` of the chief's control service.
-        host: Host name or address under which other tasks reach this process.
-        port: Port of its TensorFlow server; 0 takes a free one.
-        index: Its place among the workers; None takes the lowest free one.
-        metrics_port: Port of its metrics; 0 takes a free one.
-        max_wait_secs: Seconds to wait for the chief and for the model to be ready.
-        params: Added to, and winning over, the job's own parameters for the build function.
-        grace_secs: How long it can stay once it is asked to end.
-        incarnation: Unique to this life of the process.
-    """
-
-    model: str
-    chief: str
-    host: str = "127.0.0.1"
-    port: int = 0
-    index: int | None = None
-    metrics_port: int = 0
-    max_wait_secs: float = 600.0
-    params: dict[str, str] = field(default_factory=dict)
-    grace_secs: float = GRACE_SECS
-    incarnation: str = field(default_factory=new_incarnation)
-
-
-def run_worker(config: WorkerConfig, stop: threading.Event) -> bool:
+def run_worker(config: WorkerOptions, stop: threading.Event) -> bool:
     """Trains until the job ends, the input ends, or `stop` is set.
 
     Returns:
@@ -119,7 +89,7 @@ class _Worker:
     def __init__(
         self,
         build: BuildFn,
-        config: WorkerConfig,
+        config: WorkerOptions,
         client: MembershipClient,
         registration: Registration,
         server: TensorFlowServer,

@@ -12,7 +12,6 @@ from ...jobs.options import JobOptions
 from ...loops.loop import LoopContext
 from ...model.graph import GraphOptions, TrainGraph, build_train_graph
 from ...model.input.source import InputSource, WholeInput
-from ...model.loops import JobDefaults
 from ...model.spec import BuildFn, TaskContext
 from ..checkpoints.mirrors import Mirrors
 
@@ -70,11 +69,7 @@ def build_layout(
         options=GraphOptions(
             replicas_to_aggregate=options.aggregate,
             data_plane=options.data_plane,
-            defaults=JobDefaults(
-                save_checkpoint_secs=options.save_checkpoint_secs,
-                save_summaries_steps=options.save_summaries_steps,
-                keep_checkpoints=options.keep_checkpoints,
-            ),
+            defaults=options,
         ),
         task=task,
         layout=number,

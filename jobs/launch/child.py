@@ -28,8 +28,7 @@ class ChildProcess:
         # Its temporary files go with it, however it ends.
         self._temporary = TemporaryFolder(spec.name)
         env = {**os.environ, **spec.env, "TMPDIR": self._temporary.path}
-        arguments = [*spec.arguments, "--host", host]
-        self._process = forks.start(arguments, spec.log_path, env, spec.niceness)
+        self._process = forks.start(spec.command(host), spec.log_path, env, spec.niceness)
 
     @property
     def pid(self) -> int:

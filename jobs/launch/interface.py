@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from ..handover import options_to_json
 
 
 @dataclass(frozen=True)
@@ -13,9 +15,10 @@ class ProcessSpec:
 
     Attributes:
         name: For people, and for its log file: "worker-0".
-        arguments: Of the `paramserve` command; the launcher adds `--host`.
+        arguments: The `paramserve` command and the model, if it takes one.
         log_path: File that takes its output, on the host where it runs.
-        incarnation: Unique to this life of the process, which is told it in its arguments.
+        options: Of the command, by name, without the host.
+        incarnation: Unique to this life of the process; among its options.
         gpus: GPUs it needs, as Ray counts them.
         env: Added to the environment.
         niceness: How far it stands back for other processes of its host, as `nice` counts.
@@ -24,10 +27,19 @@ class ProcessSpec:
     name: str
     arguments: tuple[str, ...]
     log_path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     incarnation: str = ""
     gpus: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
     niceness: int = 0
+
+    def command(self, host: str) -> list[str]:
+        """Returns all arguments of the command.
+
+        Args:
+            host: Name or address under which others reach the host where it runs.
+        """
+        return [*self.arguments, "--options", options_to_json({**self.options, "host": host})]
 
 
 class ProcessHandle(Protocol):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from paramserve.cli import roles
+from paramserve.cli import place
 from paramserve.cluster.spec import Role
 from paramserve.cluster.status_client import refuse_live_job
 from paramserve.errors import UsageError
@@ -159,6 +159,6 @@ def test_a_role_without_a_chief_gives_up_in_time(run):
 
 
 def test_a_host_that_does_not_resolve_is_named_by_the_process(monkeypatch):
-    monkeypatch.setattr(roles, "RESOLVE_SECS", 0.0)
+    monkeypatch.setattr(place, "RESOLVE_SECS", 0.0)
     with pytest.raises(UsageError, match=r"--host 'no-such-host\.invalid' does not resolve here"):
-        roles._Place.find(Role.PS, "no-such-host.invalid", None, None)
+        place.find_place(Role.PS, {"host": "no-such-host.invalid"})

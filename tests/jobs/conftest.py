@@ -14,6 +14,7 @@ import pytest
 from paramserve.cluster.status_client import StatusClient, find_chief
 from paramserve.errors import ParamserveError
 from support import ports
+from support.role_processes import handed_options
 from support.waiting import until
 
 MODELS = Path(__file__).parent / "models"
@@ -77,8 +78,7 @@ class Command:
             command = process.info["cmdline"] or []
             if "paramserve" in command and process.pid != self.pid and self._is_mine(process):
                 role = command[command.index("paramserve") + 1]
-                index = command[command.index("--index") + 1] if "--index" in command else "0"
-                found[f"{role}-{index}"] = process
+                found[f"{role}-{handed_options(command).get('index') or 0}"] = process
                 self._family.append(process)
         return found
 

@@ -19,7 +19,7 @@ class Handle:
     """A process that ends when the test says so."""
 
     def __init__(self, spec):
-        self.name, self.arguments = spec.name, spec.arguments
+        self.name, self.options = spec.name, spec.options
         self.incarnation = spec.incarnation
         self.code = None
         self.said = []
@@ -99,7 +99,7 @@ def test_a_chief_that_was_started_again_elsewhere_is_followed(watch):
     assert job.look_for_chief(job_id=job.job_id, address="host-b:1") == "host-b:1"
     job["worker-0"].code = -9
     job.look()
-    assert "host-b:1" in job["worker-0"].arguments
+    assert job["worker-0"].options["chief"] == "host-b:1"
 
 
 def test_a_killed_task_is_started_again_until_the_budget_is_spent(watch):
@@ -151,7 +151,7 @@ def test_a_spare_is_started_for_a_server_that_has_to_go_and_takes_its_place(watc
     job = watch(max_restarts=0)
     assert job.look(ps_0="leaving") == ["spare-0"]
     assert job.look(ps_0="leaving") == ["spare-0"], "one is enough"
-    assert "--spare" in job["spare-0"].arguments
+    assert job["spare-0"].options["spare"]
     job["ps-0"].code = 143
     assert job.look() == ["spare-0"], "nothing is started for a replaced task"
     job["spare-0"].code = 143
@@ -168,7 +168,7 @@ def test_a_job_that_was_told_to_grow_gets_more_tasks_once(watch):
 
 def test_every_process_is_told_how_long_it_can_stay(watch):
     for handle in watch(grace_secs=12.5).started:
-        assert handle.arguments[handle.arguments.index("--grace-secs") + 1] == "12.5"
+        assert handle.options["grace_secs"] == 12.5
 
 
 def test_a_chief_that_takes_an_ended_process_for_alive_is_told_until_it_knows(watch):
@@ -188,7 +188,7 @@ def test_what_is_known_of_a_former_life_says_nothing_of_the_present_one(watch):
     job.look()
     present = job["worker-0"]
     assert present.incarnation != former.incarnation
-    assert present.arguments[present.arguments.index("--incarnation") + 1] == present.incarnation
+    assert present.options["incarnation"] == present.incarnation
     assert job.ended(worker_0=present) == []
     assert job.ended(worker_0=former, worker_1=present) == [former.incarnation]
 

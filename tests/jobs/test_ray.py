@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.role_processes import handed_options
+
 from .conftest import (
     LINEAR,
     MODELS,
@@ -161,7 +163,7 @@ def _tasks_of(address):
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "paramserve" in line and address in line:
+        if "paramserve" in line and handed_options(line).get("chief") == address:
             found.append(line[line.index("paramserve") + 1])
     return found
 
@@ -235,7 +237,8 @@ def _node_without_chief(tasks, logdir):
     chief = next(
         p
         for p in psutil.process_iter(["cmdline"])
-        if _is_chief(p.info["cmdline"]) and str(logdir) in p.info["cmdline"]
+        if _is_chief(p.info["cmdline"])
+        and handed_options(p.info["cmdline"]).get("logdir") == str(logdir)
     )
     free = [r for r in raylets - {_raylet_of(chief.pid)} if "--head" not in r.cmdline()]
     return [free[0], *free[0].children(recursive=True)]

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from paramserve.errors import JobFailed, UsageError
 from paramserve.loops.loop import LoopContext
-from paramserve.model.loops import JobDefaults
+from paramserve.model.job_options import JobDefaults
 from paramserve.model.spec import TrainSpec
 
 v1 = tf.compat.v1

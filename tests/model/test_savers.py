@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.errors import UsageError
-from paramserve.model.loops import JobDefaults
+from paramserve.model.job_options import JobDefaults
 from paramserve.model.spec import TrainSpec
 
 v1 = tf.compat.v1

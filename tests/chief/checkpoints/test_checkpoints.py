@@ -17,7 +17,7 @@ from paramserve.chief.checkpoints.files import find_checkpoints
 from paramserve.chief.checkpoints.initialization import initialize
 from paramserve.chief.checkpoints.schedule import SaveSchedule
 from paramserve.errors import JobFailed
-from paramserve.model.loops import JobDefaults
+from paramserve.model.job_options import JobDefaults
 
 WAIT_SECS = 30.0
 PARTS = ("data-00000-of-00001", "index")

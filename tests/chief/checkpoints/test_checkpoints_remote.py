@@ -15,7 +15,7 @@ from paramserve.chief.checkpoints.initialization import initialize
 from paramserve.chief.checkpoints.schedule import SaveSchedule
 from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.errors import JobFailed
-from paramserve.model.loops import JobDefaults
+from paramserve.model.job_options import JobDefaults
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from paramserve.chief.checkpoints.files import find_checkpoints, write_sidecar
 from paramserve.chief.checkpoints.initialization import adopt, initialize
 from paramserve.cluster.logdir.direct import DirectLogDirectory
 from paramserve.errors import JobFailed
-from paramserve.model.loops import JobDefaults
+from paramserve.model.job_options import JobDefaults
 from paramserve.model.spec import TrainSpec
 
 v1 = tf.compat.v1
