@@ -45,16 +45,9 @@ class Aggregator:
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
         self._error: Exception | None = None
         self._rounds = 0
-        self._dealer = TokenDealer(
-            ops.queues,
-            ops.tokens_per_step,
-            lease_secs,
-            follows_workers=ops.count_replicas is not None,
-        )
-        self._reissued = 0
-        self._before: SyncCounters | None = None
-        # Each worker's pushes before this generation, and the time of its last one in an earlier
-        # generation.
+        self._dealer = TokenDealer(ops.plan, lease_secs)
+        self._before = SyncCounters()
+        # Each worker's pushes before this generation, and the round of the last one.
         self._pushed_before: dict[int, tuple[int, int]] = {}
         self._lost_tokens = LostTokens()
 
@@ -67,17 +60,16 @@ class Aggregator:
                 would take a token of this generation with them when that session ends at last.
             workers: The workers that tokens are for, as in `set_workers`; None: the planned ones.
         """
-        self._session.run(self._ops.start)
+        ops, dealer = self._ops, self._dealer
+        self._session.run(ops.start)
         if num_workers:
-            self._issue([num_workers] * self._ops.queues)
+            self._call(ops.issue_tokens, [num_workers] * ops.plan.queues)
         self._clear()
-        self._before = self.counters()
-        self._pushed_before = newest_rounds(*self._call(self._ops.ledger))
-        self._dealer.begin(workers or {})
-        self._call(self._ops.deal_tokens, self._dealer.shares)
-        if self._ops.count_replicas is not None:
-            self._call(self._ops.count_replicas, self._dealer.shares)
-        self._issue(self._dealer.shares)
+        (keys, rows), self._before = self._call(ops.ledger_rows), self._count()
+        self._pushed_before = newest_rounds(keys, rows)
+        dealer.begin(workers or {})
+        self._call([ops.deal_tokens, ops.count_replicas], dealer.shares)
+        self._call(ops.issue_tokens, dealer.shares)
         self._thread.start()
 
     def stop(self) -> None:
@@ -118,7 +110,8 @@ class Aggregator:
 
     def release(self) -> None:
         """Issues a token more for every worker, so that each sees that it should stop."""
-        self._issue([max(1, len(self._dealer.workers))] * self._ops.queues)
+        each = max(1, len(self._dealer.workers))
+        self._call(self._ops.issue_tokens, [each] * self._ops.plan.queues)
 
     def watch(self) -> None:
         """Issues tokens again if no step was made for too long and no worker has one to take."""
@@ -141,18 +134,14 @@ class Aggregator:
             waiting: The workers, by index, that have reported to wait for the first token of a
                 session.
         """
-        if self._ops.queues == 1:
+        plan = self._ops.plan
+        if not plan.has_own_queues:
             return  # In a shared queue a missing token has no owner; `watch` issues some.
         mine = {i: each for i, each in waiting.items() if i in self._dealer.workers}
-        if not self._lost_tokens.is_any_new(mine):
-            return
-        sizes = self._look().sizes
-        queues = {index: self._dealer.queue_of(index) for index in mine}
-        empty = {index for index, queue in queues.items() if not sizes[queue]}
-        counts = [0] * self._ops.queues
-        for index in self._lost_tokens.find(mine, empty):
+        counts = [0] * plan.queues
+        for index in self._lost_tokens.find(mine, self._empty):
             log.info("worker:%d gets another token: it lost the former one with its session", index)
-            counts[queues[index]] += 1
+            counts[plan.queue_of(index)] += 1
         self._reissue(counts)
 
     def sight(self) -> StepObservation:
@@ -162,11 +151,7 @@ class Aggregator:
 
     def counters(self) -> SyncCounters:
         """Asks the parameter server for the counts of gradients in this generation."""
-        (_, rows), waiting = self._call([self._ops.ledger, self._ops.waiting])
-        now, before = count_up(rows, int(waiting)), self._before or SyncCounters(0, 0, 0)
-        return SyncCounters(
-            now.applied - before.applied, now.dropped - before.dropped, self._reissued
-        )
+        return self._count().since(self._before)
 
     @contextmanager
     def paused(
@@ -201,7 +186,14 @@ class Aggregator:
     def _look(self) -> Look:
         ops = self._ops
         (keys, rows), waiting, sizes, number, step, replicas = self._call(
-            [ops.ledger, ops.waiting, ops.queue_sizes, ops.round, ops.global_step, ops.replicas]
+            [
+                ops.ledger_rows,
+                ops.waiting,
+                ops.queue_sizes,
+                ops.round,
+                ops.global_step,
+                ops.replicas,
+            ]
         )
         given = frozenset(
             index
@@ -211,18 +203,23 @@ class Aggregator:
         )
         return Look(int(step), int(waiting), int(replicas), tuple(map(int, sizes)), given)
 
+    def _empty(self) -> set[int]:
+        """The workers whose queue has no token."""
+        sizes = self._look().sizes
+        return {i for i in self._dealer.workers if not sizes[self._ops.plan.queue_of(i)]}
+
+    def _count(self) -> SyncCounters:
+        (_, rows), waiting = self._call([self._ops.ledger_rows, self._ops.waiting])
+        return count_up(rows, int(waiting))
+
     def _call(self, fetches: Any, counts: list[int] | None = None) -> Any:
         feed = None if counts is None else {self._ops.counts: counts}
         options = tf.compat.v1.RunOptions(timeout_in_ms=_ANSWER_TIMEOUT_MS)
         return self._session.run(fetches, feed, options=options)
 
     def _reissue(self, counts: list[int]) -> None:
-        self._reissued += sum(counts)
-        self._issue(counts)
-
-    def _issue(self, counts: list[int]) -> None:
         if any(counts):
-            self._call(self._ops.issue_tokens, counts)
+            self._call(self._ops.reissue_tokens, counts)
 
     def _clear(self) -> None:
         """Drops the gradients and tokens of an earlier generation."""

@@ -84,7 +84,7 @@ def is_whole(built: TrainGraph, session: Any) -> bool:
     if built.sync is None:
         return True
     counts, (keys, rows), number = session.run(
-        [[each.count for each in built.sync.leftovers], built.sync.ledger, built.sync.round]
+        [[each.count for each in built.sync.leftovers], built.sync.ledger_rows, built.sync.round]
     )
     given = any(pushed[1] == number for pushed in newest_rounds(keys, rows).values())
     return len(set(map(int, counts))) == 1 and (int(counts[0]) > 0 or not given)

@@ -12,13 +12,7 @@ from .hooks import StartupDelayHook, StopAtLimitHook
 from .loop import Loop, LoopContext, Services
 from .slim_options import SlimOptions
 from .slim_step import SlimStep
-from .sync import (
-    SyncChiefHook,
-    SyncStartHook,
-    SyncWorkerHook,
-    as_sync_optimizers,
-    ready_for_local_init,
-)
+from .sync import SyncChiefHook, SyncReplicasHook, as_sync_optimizers
 from .train_step_kwargs import make_train_step_kwargs
 
 v1 = tf.compat.v1
@@ -49,17 +43,9 @@ def slim_loop(
     optimizers = as_sync_optimizers(options.sync_optimizer)
     limit = options.number_of_steps
     kwargs = make_train_step_kwargs(options, global_step=global_step, task=task)
-    sync_hooks: list[Any] = [
-        SyncChiefHook(
-            each,
-            global_step,
-            limit,
-            [other for other in optimizers if other is not each],
-        )
-        if task.is_chief
-        else SyncWorkerHook(each)
-        for each in optimizers
-    ]
+    chief_hooks, sync_hooks = [], [SyncReplicasHook(each, is_chief=False) for each in optimizers]
+    if optimizers and task.is_chief:
+        chief_hooks = sync_hooks = [SyncChiefHook(optimizers, global_step, limit)]
     step = SlimStep(
         train_op,
         global_step,
@@ -68,10 +54,9 @@ def slim_loop(
         last_step=limit,
         after_step=after_step,
         session_wrapper=session_wrapper,
-        sync_hooks=sync_hooks if task.is_chief else (),
+        sync_hooks=chief_hooks,
     )
-    starts = [SyncStartHook(sync_hooks)] if task.is_chief and sync_hooks else []
-    hooks = [*sync_hooks, *starts, step.progress]
+    hooks = [*sync_hooks, step.progress]
     if limit is not None:
         hooks.append(StopAtLimitHook(limit, global_step, step.step_after))
     if (delay := options.startup_delay_steps) > 0 and not task.is_chief:
@@ -118,7 +103,7 @@ def _services(options: SlimOptions) -> Services:
 
 def _ready_for_local_init_op(optimizers: list[Any], ready_op: Any) -> Any:
     if optimizers:
-        return ready_for_local_init(optimizers)
+        return tf.concat([each.ready_for_local_init_op for each in optimizers], 0)
     # A caller with a readiness op of its own need not have its global variables initialized first.
     return None if is_default(ready_op) else _always_ready()
 

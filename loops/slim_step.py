@@ -102,7 +102,7 @@ class SlimStep:
     def _tell_of(self, error: BaseException, session: tf.compat.v1.Session) -> None:
         if not is_end_or_preemption(error):
             for hook in self._sync_hooks:
-                hook.close_queue(session)
+                hook.close_queues(session)
 
 
 def _as_pair(result: Any) -> tuple[Any, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +19,57 @@ v1 = tf.compat.v1
 
 # What a task does when it ends takes no longer, even if a parameter server is gone.
 _FAREWELL_TIMEOUT_MS = 2_000
+# How threads end that use a closed queue.
+_ENDS = (tf.errors.OutOfRangeError, tf.errors.CancelledError)
+
+
+@dataclass(frozen=True)
+class SyncControls:
+    """What hooks need of a `SyncReplicasOptimizer` beside its documented methods.
+
+    Attributes:
+        make_runner: Makes a queue runner of a step of the chief.
+        release: Makes an operation that gives each worker a token more, of a bool scalar: whether
+            to do it; and of the global step.
+        close: Ends every worker that waits for a token, now or later.
+        first_tokens: Tokens without which there would be too few gradients for the first step;
+            with more, workers compute gradients that come too late. -1: not known.
+        leave: Says that this worker computes no further gradient; None: there is no need.
+        is_closed: Whether an earlier training closed the queues; None: that cannot be mended.
+        probe: Tensors of all parameter servers that hold gradients.
+        lease_secs: Seconds for which anybody is waited for.
+    """
+
+    make_runner: Callable[[Any], tf.compat.v1.train.QueueRunner]
+    release: Callable[[Any, Any], Any]
+    close: Any
+    first_tokens: int = -1
+    leave: Any = None
+    is_closed: Any = None
+    probe: Sequence[Any] = ()
+    lease_secs: float = 0.0
+
+
+def controls_of(optimizer: Any) -> SyncControls:
+    """Returns the controls that an optimizer has, or makes those of TensorFlow's own."""
+    controls: SyncControls | None = getattr(optimizer, "controls", None)
+    if controls is not None:
+        return controls
+    queue = optimizer.get_chief_queue_runner().queue
+
+    def make_runner(step: Any) -> Any:
+        # The optimizer's own runner closes the queue whenever a session ends. On the parameter
+        # server it would stay closed: for the session after a recovery, and for the next training.
+        nothing = tf.no_op()
+        return v1.train.QueueRunner(
+            queue, [step], close_op=nothing, cancel_op=nothing, queue_closed_exception_types=_ENDS
+        )
+
+    def release(is_due: Any, step: Any) -> Any:
+        count = tf.where(is_due, tokens_per_step(optimizer), 0)
+        return queue.enqueue_many((tf.fill([count], step),))
+
+    return SyncControls(make_runner, release, queue.close(cancel_pending_enqueues=True))
 
 
 def as_sync_optimizers(sync_optimizer: Any) -> list[Any]:
@@ -44,23 +96,18 @@ def as_sync_optimizers(sync_optimizer: Any) -> list[Any]:
     return optimizers
 
 
-def ready_for_local_init(optimizers: Sequence[Any]) -> Any:
-    """What is missing before any of the optimizers can begin: names, a string of shape [n]."""
-    return tf.concat([optimizer.ready_for_local_init_op for optimizer in optimizers], 0)
-
-
 class Farewell(tf.compat.v1.train.SessionRunHook):
-    """Has something run when a task's training ends, however it ends.
+    """Runs something when a task's training ends, also after an error.
 
     A hook's `end` is not called after an error, so a thread waits for the end as well.
 
     Args:
         operation: What to run.
-        probe: Tensors of all parameter servers. If one does not answer, training does not end but
-            goes on in another session, and nothing is run. None: it is run in any case.
+        probe: Tensors of all parameter servers. If one does not answer, training goes on in
+            another session, and nothing is run.
     """
 
-    def __init__(self, operation: Any, probe: Sequence[Any] | None = None) -> None:
+    def __init__(self, operation: Any, probe: Sequence[Any] = ()) -> None:
         self._operation, self._probe = operation, probe
         self._lock = threading.Lock()
         self._is_said = False
@@ -69,21 +116,17 @@ class Farewell(tf.compat.v1.train.SessionRunHook):
         """Begins to wait for the end of the session."""
         with self._lock:
             self._is_said = False
-        thread = threading.Thread(
-            target=self._wait, args=(session, coord), name="sync-farewell", daemon=True
-        )
+
+        def wait() -> None:
+            coord.wait_for_stop()
+            self.end(session)
+
+        thread = threading.Thread(target=wait, name="sync-farewell", daemon=True)
         coord.register_thread(thread)  # The session is not closed before it has ended.
         thread.start()
 
     def end(self, session: Any) -> None:
-        """Runs it, at a normal end."""
-        self._say(session)
-
-    def _wait(self, session: Any, coord: Any) -> None:
-        coord.wait_for_stop()
-        self._say(session)
-
-    def _say(self, session: Any) -> None:
+        """Runs it, once in a session."""
         with self._lock:
             if self._is_said:
                 return
@@ -91,44 +134,42 @@ class Farewell(tf.compat.v1.train.SessionRunHook):
             options = v1.RunOptions(timeout_in_ms=_FAREWELL_TIMEOUT_MS)
             # It was said already, or a parameter server is gone.
             with contextlib.suppress(tf.errors.OpError, RuntimeError):
-                if self._probe is not None:
+                if self._probe:
                     session.run(list(self._probe), options=options)
                 session.run(self._operation, options=options)
 
 
-class SyncReplicasHook(Farewell):
+class SyncReplicasHook(tf.compat.v1.train.SessionRunHook):
     """What every task of synchronous training needs of its session.
 
+    Local steps are initialized once the local variables are. As a part of their initialization, as
+    is usual, that might come before, and a worker's first gradients would be dropped.
+
     Args:
-        optimizer: A `paramserve.train.SyncReplicasOptimizer`.
+        optimizer: A `tf.compat.v1.train.SyncReplicasOptimizer`.
         is_chief: Whether this task applies the gradients.
         num_tokens: Tokens at the start; -1: no more than the first step needs.
-
-    Raises:
-        ValueError: The optimizer has no gradients yet.
     """
 
     def __init__(self, optimizer: Any, is_chief: bool, num_tokens: int = -1) -> None:
         self._optimizer, self._is_chief, self._num_tokens = optimizer, is_chief, num_tokens
-        self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """Adds what the chief needs to the graph.
+        """Adds what the task needs to the graph.
 
         Raises:
             ValueError: The optimizer has no gradients yet.
         """
         optimizer = self._optimizer
-        runner = optimizer.get_chief_queue_runner()
-        controls = optimizer.controls
-        self._runner = runner if self._is_chief else None
-        self._init_ops = [optimizer.local_step_init_op]
+        self._runner = optimizer.get_chief_queue_runner() if self._is_chief else None
+        self._controls = controls = controls_of(optimizer)
+        self._init_ops, farewell = [optimizer.local_step_init_op], controls.leave
         if self._is_chief:
             tokens = controls.first_tokens if self._num_tokens == -1 else self._num_tokens
             self._init_ops = [optimizer.chief_init_op, optimizer.get_init_tokens_op(tokens)]
-            super().__init__(controls.close, controls.probe)
-        else:
-            super().__init__(controls.leave)
+            farewell = controls.close
+        probe = controls.probe if self._is_chief else ()
+        self._farewell = Farewell(farewell, probe) if farewell is not None else None
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Initializes, and begins to aggregate.
@@ -144,63 +185,30 @@ class SyncReplicasHook(Farewell):
                 "the scaffold's init_op or its checkpoint initialize them."
             )
         if not self._is_chief:
-            wait_for_chief(self._optimizer, session, coord)
+            self._wait_for_chief(session, coord)
         for each in self._init_ops:
             session.run(each)
-        super().after_create_session(session, coord)
-        if self._runner is not None:
-            self._runner.create_threads(session, coord=coord, daemon=True, start=True)
-
-
-def wait_for_chief(optimizer: Any, session: Any, coord: Any) -> None:
-    """Waits while the queue of tokens is closed since an earlier training on the same servers.
-
-    After the optimizer's lease the worker goes on, and ends: there is no chief.
-    """
-    controls = controls_of(optimizer)
-    if controls is None:
-        return
-    deadline = Deadline.after(controls.lease_secs)
-    pauses = growing_pauses()
-    while session.run(controls.is_closed) and deadline.remaining_secs():
-        if coord.wait_for_stop(next(pauses)):
-            return
-
-
-def controls_of(optimizer: Any) -> Any:
-    """What hooks need of a `paramserve.train.SyncReplicasOptimizer`; None of TensorFlow's."""
-    return getattr(optimizer, "controls", None)
-
-
-class SyncWorkerHook(tf.compat.v1.train.SessionRunHook):
-    """Has a worker's gradients count as those of the current global step.
-
-    It does so once the local variables are initialized. As a part of their initialization, as is
-    usual, it might come before, and the worker's first gradients would be dropped.
-
-    At the end it says that nobody has to wait for this worker, if the optimizer knows how.
-
-    Args:
-        optimizer: The `tf.compat.v1.train.SyncReplicasOptimizer`.
-    """
-
-    def __init__(self, optimizer: Any) -> None:
-        self._optimizer = optimizer
-        self._init_op = optimizer.local_step_init_op
-        controls = controls_of(optimizer)
-        self._farewell = Farewell(controls.leave) if controls is not None else None
-
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        """Initializes."""
-        wait_for_chief(self._optimizer, session, coord)
-        session.run(self._init_op)
         if self._farewell is not None:
             self._farewell.after_create_session(session, coord)
+        if self._runner is not None:
+            self._runner.create_threads(session, coord=coord, daemon=True, start=True)
 
     def end(self, session: Any) -> None:
         """Lets the others go on."""
         if self._farewell is not None:
             self._farewell.end(session)
+
+    def _wait_for_chief(self, session: Any, coord: Any) -> None:
+        """Waits while the queues are closed since an earlier training on the same servers.
+
+        After the optimizer's lease the worker goes on, and ends: there is no chief.
+        """
+        is_closed = self._controls.is_closed
+        deadline = Deadline.after(self._controls.lease_secs)
+        pauses = growing_pauses()
+        while is_closed is not None and session.run(is_closed) and deadline.remaining_secs():
+            if coord.wait_for_stop(next(pauses)):
+                return
 
 
 class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
@@ -208,105 +216,58 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
 
     A worker that waits for a token can not see that it should stop, and the chief is one of them.
     So with the last step comes a token for everybody. When the chief ends before that, it closes
-    the queue of tokens, which ends those who wait as the end of the input would.
+    the queues of tokens, which ends those who wait as the end of the input would.
 
     Args:
-        optimizer: The `tf.compat.v1.train.SyncReplicasOptimizer`.
+        optimizers: The optimizers. If several count the same global step only one makes the last,
+            and workers that wait for a token of another have to be let go as well.
         global_step: The global step's variable, or a tensor that reads it.
         last_step: Where training ends; None: nowhere.
-        others: More optimizers that count the same global step: only one makes the last step, and
-            whoever waits for a token of another has to be let go as well.
     """
 
-    def __init__(
-        self,
-        optimizer: Any,
-        global_step: Any,
-        last_step: int | None,
-        others: Sequence[Any] = (),
-    ) -> None:
-        self._init_op = optimizer.chief_init_op
-        controls = controls_of(optimizer)
-        # With more than the first step needs, workers compute gradients that come too late.
-        tokens = -1 if controls is None else controls.first_tokens
-        self._tokens_op = optimizer.get_init_tokens_op(tokens)
-        self._global_step = global_step
-        self._last_step = last_step
-        runner = optimizer.get_chief_queue_runner()
-        [step_op] = runner.enqueue_ops
-        if last_step is not None:
-            step_op = _releasing([optimizer, *others], step_op, last_step)
-        if controls is not None:
-            self._close_op = controls.close
-            self._runner = controls.make_runner(step_op)
-            return
-        self._close_op = runner.queue.close(cancel_pending_enqueues=True)
-        # The optimizer's own runner closes the queue whenever a session ends. On the parameter
-        # server it would stay closed: for the session after a recovery, and for the next training.
-        self._runner = v1.train.QueueRunner(
-            runner.queue,
-            [step_op],
-            close_op=tf.no_op(),
-            cancel_op=tf.no_op(),
-            queue_closed_exception_types=(tf.errors.OutOfRangeError, tf.errors.CancelledError),
-        )
+    def __init__(self, optimizers: Sequence[Any], global_step: Any, last_step: int | None) -> None:
+        self._global_step, self._last_step = global_step, last_step
+        self._controls = [controls_of(each) for each in optimizers]
+        self._init_ops, self._runners = [], []
+        for optimizer, controls in zip(optimizers, self._controls, strict=True):
+            tokens = optimizer.get_init_tokens_op(controls.first_tokens)
+            self._init_ops += [optimizer.chief_init_op, tokens]
+            [step_op] = optimizer.get_chief_queue_runner().enqueue_ops
+            if last_step is not None:
+                step_op = self._releasing(step_op, find_variable(counted_step(optimizer)))
+            self._runners.append(controls.make_runner(step_op))
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Brings everything to the model's global step; nothing is aggregated yet."""
-        session.run(self._init_op)
-        session.run(self._tokens_op)
+        """Brings everything to the model's global step, then begins to aggregate.
 
-    def start(self, session: Any, coord: Any) -> None:
-        """Begins to aggregate."""
-        self._runner.create_threads(session, coord=coord, daemon=True, start=True)
+        Otherwise the steps of one optimizer would make gradients for the next one stale before it
+        has begun, and all would wait for its tokens.
+        """
+        for each in self._init_ops:
+            session.run(each)
+        for runner in self._runners:
+            runner.create_threads(session, coord=coord, daemon=True, start=True)
 
     def end(self, session: Any) -> None:
         """Lets the others go, where the last step did not."""
         if self._last_step is None or int(session.run(self._global_step)) < self._last_step:
-            self.close_queue(session)
+            self.close_queues(session)
 
-    def close_queue(self, session: Any) -> None:
+    def close_queues(self, session: Any) -> None:
         """Ends every worker that waits for a token, now or later."""
-        # It is closed already, or the parameter server is gone.
-        with contextlib.suppress(tf.errors.OpError, RuntimeError):
-            session.run(self._close_op)
+        for each in self._controls:
+            # It is closed already, or the parameter server is gone.
+            with contextlib.suppress(tf.errors.OpError, RuntimeError):
+                session.run(each.close)
 
-
-class SyncStartHook(tf.compat.v1.train.SessionRunHook):
-    """Begins to aggregate when all optimizers are at the model's global step.
-
-    The steps of one would otherwise make gradients for the next one stale before it has begun, and
-    all would wait for its tokens.
-
-    Args:
-        chief_hooks: The optimizers' hooks, which come before this one.
-    """
-
-    def __init__(self, chief_hooks: Sequence[SyncChiefHook]) -> None:
-        self._chief_hooks = chief_hooks
-
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        """Begins."""
-        for hook in self._chief_hooks:
-            hook.start(session, coord)
+    def _releasing(self, step_op: Any, variable: Any) -> Any:
+        """Makes a step of the chief, and at the last one puts a token more for each worker."""
+        with tf.control_dependencies([step_op]), v1.device(variable.device or None):
+            step = tf.identity(variable.read_value())
+            is_due = step >= self._last_step
+            return tf.group(*(each.release(is_due, step) for each in self._controls))
 
 
 def is_end_or_preemption(error: BaseException) -> bool:
     """Whether an error ends a loop normally, or makes it go on in another session."""
     return isinstance(error, (tf.errors.OutOfRangeError, StopIteration, *PREEMPTION_ERRORS))
-
-
-def _releasing(optimizers: Sequence[Any], step_op: Any, last_step: int) -> Any:
-    """Makes a step of the chief, and at the last one puts a token more for each worker."""
-    variable = find_variable(counted_step(optimizers[0]))
-    with tf.control_dependencies([step_op]), v1.device(variable.device or None):
-        step = tf.identity(variable.read_value())
-        return tf.group(*(_release(each, step >= last_step, step) for each in optimizers))
-
-
-def _release(optimizer: Any, is_due: Any, step: Any) -> Any:
-    controls = controls_of(optimizer)
-    if controls is not None:
-        return controls.release(is_due)
-    count = tf.where(is_due, tokens_per_step(optimizer), 0)
-    return optimizer.get_chief_queue_runner().queue.enqueue_many((tf.fill([count], step),))

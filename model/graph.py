@@ -18,7 +18,8 @@ from ..cluster.spec import Role
 from ..data_plane.graph_collections import forget_unrunnable, merge_summaries
 from ..data_plane.options import DataPlane
 from ..data_plane.placement import ServerLoad, on_cluster, server_loads
-from ..data_plane.sync.builder import SyncOps, synchronize
+from ..data_plane.sync.builder import SyncOps
+from ..data_plane.sync.dealer import TokenPlan
 from ..data_plane.tensors import GradientsAndVariables, Operation, Tensor, Variable
 from ..errors import ParamserveError, UsageError
 from ..loops.loop import Loop, LoopContext
@@ -253,17 +254,16 @@ def _train_ops(
             raise UsageError("TrainSpec.train_op cannot be aggregated: give optimizer=, or --async")
         step = _counted(spec.train_op, counters, count)
     elif context.sync:
-        sync = synchronize(
-            spec.optimizer,
+        sync = SyncOps(
             _gradients(spec),
-            global_step=counters.global_step,
+            counters.global_step,
+            TokenPlan.of_job(options.replicas_to_aggregate, context.num_workers),
+            optimizer=spec.optimizer,
             examples=counters.examples,
             examples_in_step=count,
-            replicas_to_aggregate=options.replicas_to_aggregate,
-            num_workers=context.num_workers,
-            worker_index=context.index,
-            bucket_bytes=options.data_plane.transfer_bucket_bytes,
+            worker=context.index,
             input_counts=counters.input,
+            bucket_bytes=options.data_plane.transfer_bucket_bytes,
         )
         step = sync.train_op
     else:

@@ -10,16 +10,12 @@ import tensorflow as tf
 
 from ..data_plane.options import BUCKET_BYTES
 from ..data_plane.sync.builder import SyncGraph
-from ..data_plane.sync.dealer import TokenDealer
-from ..data_plane.sync.ledger_watch import OwnQueuesWatch, SharedQueueWatch
+from ..data_plane.sync.dealer import TokenPlan
 from ..data_plane.sync.tokens import SyncCounters, count_up
-from ..loops.sync import SyncReplicasHook
-from .sync_steps import ChiefQueueRunner, SyncControls
+from ..loops.sync import SyncControls, SyncReplicasHook
+from .sync_steps import ChiefQueueRunner
 
 v1 = tf.compat.v1
-
-# The row in the ledger of the chief's thread that looks after the workers.
-_WATCH_ROW = -2
 
 
 class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
@@ -86,20 +82,15 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         # Not that of `SyncReplicasOptimizer`, which says that it is deprecated.
         tf.compat.v1.train.Optimizer.__init__(self, use_locking, name)
         total = replicas_to_aggregate if total_num_replicas is None else total_num_replicas
-        _check(replicas_to_aggregate, total, one_gradient_per_worker, worker_index, lease_secs)
+        self._plan = plan = TokenPlan(replicas_to_aggregate, total, one_gradient_per_worker)
+        _check(plan, worker_index, lease_secs)
+        # The base class knows how to ask this one for gradients, slots and variables.
         self._opt = opt
-        self._replicas, self._total = replicas_to_aggregate, total
-        self._tokens_per_step = max(total, replicas_to_aggregate)
         self._averages = (variable_averages, variables_to_average)
-        self._has_own_queues = one_gradient_per_worker
         self._worker_index = worker_index
         self._bucket_bytes = bucket_bytes
         self._lease_secs = lease_secs
         self._gradients_applied = False
-
-    def compute_gradients(self, *args: Any, **kwargs: Any) -> list[tuple[Any, Any]]:
-        """Computes this worker's gradients, with the inner optimizer's `compute_gradients`."""
-        return self._opt.compute_gradients(*args, **kwargs)
 
     def apply_gradients(
         self, grads_and_vars: Any, global_step: Any = None, name: str | None = None
@@ -126,19 +117,22 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
                 "tf.compat.v1.train.get_or_create_global_step()"
             )
         self._global_step = global_step
-        worker_device = tf.no_op().device
-        self._worker, self._row = self._find_worker(worker_device)
+        device = tf.no_op().device
+        self._worker = self._find_worker(device)
         self.ready_for_local_init_op = v1.report_uninitialized_variables(v1.global_variables())
         self.ready_for_local_init_op.mark_used()  # By whoever opens a session, if it waits at all.
-        self._local_step = _local_step(worker_device)
+        with v1.device(device):  # On the worker also where variables go to parameter servers.
+            self._local_step = v1.Variable(
+                0,
+                dtype=tf.int64,
+                trainable=False,
+                collections=[v1.GraphKeys.LOCAL_VARIABLES],
+                name="sync_rep_local_step",
+            )
         with tf.name_scope(self._name):
-            self._graph = self._build_graph(pairs)
-            train_op = self._build_worker()
-            step = self._build_step()
-            self._build_start()
-            self._build_chief(step)
+            self._build(pairs)
         self._gradients_applied = True
-        train_op = tf.group(train_op, name=name)
+        train_op = tf.group(self._train_op, name=name)
         v1.add_to_collection(v1.GraphKeys.TRAIN_OP, train_op)
         return train_op
 
@@ -164,19 +158,20 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             ValueError: There are no gradients yet, or too few tokens for the first step.
         """
         self._check_applied("get_init_tokens_op")
-        needed = self._replicas - self._total
+        plan = self._plan
+        needed = plan.replicas - plan.workers
         if num_tokens != -1 and num_tokens < needed:
             raise ValueError(
                 f"Too few tokens to finish the first step: num_tokens={num_tokens}, but "
-                f"replicas_to_aggregate={self._replicas} with total_num_replicas={self._total} "
+                f"replicas_to_aggregate={plan.replicas} with total_num_replicas={plan.workers} "
                 f"needs {needed}"
             )
         if num_tokens == -1:
-            num_tokens = self._replicas
-        if self._has_own_queues or num_tokens == 0:
+            num_tokens = plan.replicas
+        if plan.has_own_queues or num_tokens == 0:
             return tf.no_op(name="no_init_tokens")
         with v1.device(self._global_step.device):
-            return self._graph.tokens.give(tf.constant([num_tokens]), self._graph.round())
+            return self._graph.tokens.give(tf.constant([num_tokens]), self._graph.round)
 
     def make_session_run_hook(
         self, is_chief: bool, num_tokens: int = -1
@@ -203,123 +198,76 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             ValueError: There are no gradients yet.
         """
         self._check_applied("counters")
-        (_, rows), waiting = session.run([self._chief_ops.ledger, self._chief_ops.waiting])
+        (_, rows), waiting = session.run([self._graph.ledger_rows, self._graph.waiting])
         return count_up(rows, int(waiting))
 
-    def get_slot(self, *args: Any, **kwargs: Any) -> Any:
-        """A slot of the inner optimizer."""
-        return self._opt.get_slot(*args, **kwargs)
-
-    def get_slot_names(self, *args: Any, **kwargs: Any) -> list[str]:
-        """The names of the inner optimizer's slots."""
-        return self._opt.get_slot_names(*args, **kwargs)
-
-    def variables(self) -> list[Any]:
-        """The inner optimizer's variables."""
-        return self._opt.variables()
-
-    # -- the graph
-
-    def _find_worker(self, device: str) -> tuple[int, int]:
-        """This worker's queue, and its row in the ledger."""
-        if not self._has_own_queues:
-            return 0, zlib.crc32(
-                device.encode()
-            ) if self._worker_index is None else self._worker_index
-        index = self._worker_index
+    def _find_worker(self, device: str) -> int:
+        """This worker's row in the ledger, and its queue if it has its own."""
+        index, total = self._worker_index, self._plan.workers
+        if not self._plan.has_own_queues:
+            return zlib.crc32(device.encode()) if index is None else index
         if index is None:
             task = tf.DeviceSpec.from_string(device)
-            if self._total > 1 and (task.job != "worker" or task.task is None):
+            if total > 1 and (task.job != "worker" or task.task is None):
                 raise ValueError(
                     "one_gradient_per_worker=True needs to know which worker this is, and the "
                     f"device {device!r} is no task of a job 'worker': pass worker_index=, a number "
-                    f"from 0 to {self._total - 1}, another one in each task"
+                    f"from 0 to {total - 1}, another one in each task"
                 )
             index = task.task or 0
-        if not 0 <= index < self._total:
+        if not 0 <= index < total:
             raise ValueError(
-                f"worker_index={index} with total_num_replicas={self._total}: expected a number "
-                f"from 0 to {self._total - 1}"
+                f"worker_index={index} with total_num_replicas={total}: expected a number "
+                f"from 0 to {total - 1}"
             )
-        return index, index
+        return int(index)
 
-    def _build_graph(self, pairs: Sequence[tuple[Any, Any]]) -> SyncGraph:
+    def _build(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        plan, local_step = self._plan, self._local_step
         # Two optimizers of one name would share queues and accumulators.
         names = ";".join(variable.op.name for _, variable in pairs)
-        return SyncGraph(
+        self._graph = graph = SyncGraph(
             pairs,
             self._global_step,
+            plan,
             name=f"{self._name}_{zlib.crc32(names.encode()):08x}",
-            shares=[1] * self._total if self._has_own_queues else [self._tokens_per_step],
-            can_deal=self._has_own_queues,
             bucket_bytes=self._bucket_bytes,
         )
-
-    def _build_worker(self) -> tf.Operation:
-        number = tf.identity(self._local_step.read_value())
-        with tf.control_dependencies(self._graph.push(number, self._row)):
-            token = self._graph.tokens.take(self._worker)
-        return self._local_step.assign(token).op
-
-    def _build_step(self) -> tf.Operation:
-        # Outside of our name scope, as the names of what an optimizer keeps are those of its own.
-        with v1.device(self._global_step.device), v1.name_scope(""):
-            means, _, next_round = self._graph.take(self._replicas)
-            update = self._opt.apply_gradients(means, self._global_step)
-        given, _ = self._graph.issue_shares([update], next_round)
+        self._train_op = local_step.assign(graph.push(local_step, self._worker)).op
+        step = graph.build_step(self._opt)
         averages, variables = self._averages
-        if averages is None:
-            return given
-        with tf.control_dependencies([given]):
-            return tf.group(averages.apply(variables))
-
-    def _build_start(self) -> None:
-        graph, own = self._graph, self._has_own_queues
-        first = graph.step()
-        drained = [graph.tokens.clear(self._worker)] if own else []
+        if averages is not None:
+            with tf.control_dependencies([step]):
+                step = tf.group(averages.apply(variables))
+        # A token of an earlier training is not for this one.
+        queue = plan.queue_of(self._worker)
+        drained = [graph.tokens.clear(queue)] if plan.has_own_queues else []
         with tf.control_dependencies(drained):
-            self.local_step_init_op = self._local_step.assign(graph.round()).op
+            self.local_step_init_op = local_step.assign(graph.ledger.round(graph.global_step)).op
         self.chief_init_op = tf.group(
-            self._local_step.assign(first),
-            graph.tokens.reopen(),
-            *graph.start(first),
-            *([graph.shares.initializer] if own else []),
+            local_step.assign(graph.global_step), graph.tokens.reopen(), graph.build_start()
         )
-
-    def _build_chief(self, step: tf.Operation) -> None:
-        tokens, ops = self._graph.tokens, self._graph.chief_ops(step, _WATCH_ROW)
-        self._chief_ops, close = ops, tokens.close()
-
-        def make_runner(step: tf.Operation) -> ChiefQueueRunner:
-            return ChiefQueueRunner(
-                tokens.queues[0], step, ops, self._make_watch, self._replicas, self._lease_secs
-            )
-
-        self._runner = make_runner(step)
+        self._runner = self._make_runner(step)
         self.controls = SyncControls(
-            make_runner=make_runner,
+            make_runner=self._make_runner,
             release=self._release,
-            close=close,
-            leave=self._graph.ledger.leave(self._row),
-            is_closed=tokens.is_closed(),
-            probe=[each.count for each in ops.leftovers],
+            close=graph.tokens.close(),
+            first_tokens=max(0, plan.replicas - plan.workers),
+            leave=graph.ledger.leave(self._worker),
+            is_closed=graph.tokens.is_closed(),
+            probe=[each.count for each in graph.leftovers],
             lease_secs=self._lease_secs,
-            first_tokens=max(0, self._replicas - self._total),
         )
 
-    def _make_watch(self) -> SharedQueueWatch:
-        queues, tokens = self._graph.queues, self._tokens_per_step
-        dealer = TokenDealer(queues, tokens, self._lease_secs, has_shared_queue=False)
-        if not self._has_own_queues:
-            return SharedQueueWatch(dealer)
-        dealer.begin(dict.fromkeys(range(self._total), ""))
-        return OwnQueuesWatch(dealer, self._total, self._row)
+    def _make_runner(self, step: tf.Operation) -> ChiefQueueRunner:
+        return ChiefQueueRunner(self._graph, step, self._worker, self._lease_secs)
 
-    def _release(self, is_due: tf.Tensor) -> tf.Operation:
+    def _release(self, is_due: tf.Tensor, _: tf.Tensor) -> tf.Operation:
         """Tokens with which every worker can leave a wait, if `is_due`."""
-        each = 1 if self._has_own_queues else self._tokens_per_step
-        counts = tf.fill([self._graph.queues], tf.where(is_due, each, 0))
-        return self._graph.tokens.give(counts, self._graph.round())
+        graph, plan = self._graph, self._plan
+        counts = tf.fill([plan.queues], tf.where(is_due, plan.deal()[0], 0))
+        # The ledger is read here, so after the step that this is for.
+        return graph.tokens.give(counts, graph.ledger.round(graph.global_step))
 
     def _check_applied(self, method: str) -> None:
         if not self._gradients_applied:
@@ -329,29 +277,14 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
             )
 
 
-def _local_step(device: str) -> Any:
-    """This worker's step; on the worker also where variables go to parameter servers."""
-    with v1.device(device):
-        return v1.Variable(
-            0,
-            dtype=tf.int64,
-            trainable=False,
-            collections=[v1.GraphKeys.LOCAL_VARIABLES],
-            name="sync_rep_local_step",
-        )
-
-
-def _check(
-    replicas: int, total: int, has_own_queues: bool, worker_index: int | None, lease_secs: float
-) -> None:
-    if replicas < 1 or total < 1:
+def _check(plan: TokenPlan, worker_index: int | None, lease_secs: float) -> None:
+    numbers = f"replicas_to_aggregate={plan.replicas}, total_num_replicas={plan.workers}"
+    if plan.replicas < 1 or plan.workers < 1:
+        raise ValueError(f"{numbers}: expected at least 1")
+    if plan.has_own_queues and plan.replicas > plan.workers:
         raise ValueError(
-            f"replicas_to_aggregate={replicas}, total_num_replicas={total}: expected at least 1"
-        )
-    if has_own_queues and replicas > total:
-        raise ValueError(
-            f"one_gradient_per_worker=True with replicas_to_aggregate={replicas} and "
-            f"total_num_replicas={total}: there are not enough workers for one gradient of each"
+            f"one_gradient_per_worker=True with {numbers}: there are not enough workers for one "
+            "gradient of each"
         )
     if worker_index is not None and worker_index < 0:
         raise ValueError(f"worker_index={worker_index}: expected at least 0")

@@ -4,49 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
-from ..data_plane.sync.builder import ChiefOps
-from ..data_plane.sync.dealer import Look
-from ..data_plane.sync.ledger_watch import SharedQueueWatch
+from ..data_plane.sync.builder import SyncGraph
+from ..data_plane.sync.dealer import Look, TokenDealer
+from ..data_plane.sync.ledger_watch import LedgerWatch
 from ..data_plane.sync.tokens import newest_rounds
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)
 
-# How a thread ends whose queue or session is closed.
-_ENDS = (tf.errors.OutOfRangeError, tf.errors.CancelledError)
 _LONGEST_POLL_SECS = 0.25
-
-
-@dataclass(frozen=True)
-class SyncControls:
-    """What hooks need of a `SyncReplicasOptimizer` beside its documented methods.
-
-    Attributes:
-        make_runner: Makes a runner of a step of the chief.
-        release: Makes an operation that gives each worker a token more, of a bool scalar: whether
-            to do it.
-        close: Ends every worker that waits for a token, now or later.
-        leave: Says that this worker computes no further gradient.
-        is_closed: Whether an earlier training closed the queues.
-        probe: Tensors of all parameter servers that hold gradients.
-        lease_secs: Seconds for which anybody is waited for.
-        first_tokens: Tokens without which there would be too few gradients for the first step.
-    """
-
-    make_runner: Callable[[tf.Operation], ChiefQueueRunner]
-    release: Callable[[tf.Tensor], tf.Operation]
-    close: tf.Operation
-    leave: tf.Operation
-    is_closed: tf.Tensor
-    probe: Sequence[tf.Tensor]
-    lease_secs: float
-    first_tokens: int
 
 
 class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
@@ -56,26 +26,16 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
     that will not come, and only the end of its session ends it.
 
     Args:
-        queue: A token queue.
-        step: What makes a step.
-        ops: What else the chief runs.
-        make_watch: Makes what judges which workers are there, for a session.
-        replicas: Gradients in a step.
+        graph: What it runs beside the step.
+        step: A step of the chief.
+        chief: The chief's row in the ledger, as a worker.
         lease_secs: Seconds without a step after which tokens are issued again.
     """
 
-    def __init__(
-        self,
-        queue: Any,
-        step: tf.Operation,
-        ops: ChiefOps,
-        make_watch: Callable[[], SharedQueueWatch],
-        replicas: int,
-        lease_secs: float,
-    ) -> None:
-        super().__init__(queue, [step], close_op=tf.no_op(), cancel_op=tf.no_op())
-        self._step, self._ops, self._make_watch = step, ops, make_watch
-        self._replicas, self._lease_secs = replicas, lease_secs
+    def __init__(self, graph: SyncGraph, step: tf.Operation, chief: int, lease_secs: float) -> None:
+        queue, nothing = graph.tokens.queues[0], tf.no_op()
+        super().__init__(queue, [step], close_op=nothing, cancel_op=nothing)
+        self._graph, self._step, self._chief, self._lease_secs = graph, step, chief, lease_secs
 
     def create_threads(
         self,
@@ -102,40 +62,36 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
             thread.start()
         return threads
 
-    def _make_steps(
-        self, session: tf.compat.v1.Session, coord: tf.compat.v1.train.Coordinator
-    ) -> None:
+    def _make_steps(self, session: Any, coord: tf.compat.v1.train.Coordinator) -> None:
         try:
             make_step = session.make_callable(self._step)
             while not coord.should_stop():
                 make_step()
-        except _ENDS:
-            pass
+        except (tf.errors.OutOfRangeError, tf.errors.CancelledError):
+            pass  # The session is closed.
         except (tf.errors.OpError, RuntimeError) as error:
             if not coord.should_stop():
                 coord.request_stop(error)
 
-    def _watch(self, session: tf.compat.v1.Session, coord: tf.compat.v1.train.Coordinator) -> None:
-        watch, ops = self._make_watch(), self._ops
+    def _watch(self, session: Any, coord: tf.compat.v1.train.Coordinator) -> None:
+        graph, plan = self._graph, self._graph.plan
+        dealer = TokenDealer(plan, self._lease_secs)
+        watch = LedgerWatch(dealer, self._chief)
         try:
-            fetch = session.make_callable([ops.round, ops.waiting, ops.queue_sizes, *ops.ledger])
+            look = session.make_callable(
+                [graph.round, graph.waiting, graph.queue_sizes, *graph.ledger_rows]
+            )
             while not coord.should_stop():
-                self._look_after_workers(session, watch, fetch())
+                number, waiting, sizes, keys, rows = look()
+                pushed, before = newest_rounds(keys, rows), dealer.shares
+                given = frozenset(i for i, (_, newest) in pushed.items() if newest >= number)
+                seen = Look(int(number), int(waiting), plan.replicas, tuple(sizes), given)
+                counts = watch.judge(seen, pushed)
+                if dealer.shares != before:
+                    session.run(graph.deal_tokens, {graph.counts: dealer.shares})
+                if any(counts):
+                    session.run(graph.reissue_tokens, {graph.counts: counts})
                 coord.wait_for_stop(min(_LONGEST_POLL_SECS, self._lease_secs / 10))
         except (tf.errors.OpError, RuntimeError) as error:
             # The thread that makes steps meets the same error, and reports it.
             _logger.debug("No longer watching the workers: %s", error)
-
-    def _look_after_workers(
-        self, session: tf.compat.v1.Session, watch: SharedQueueWatch, fetched: Sequence[Any]
-    ) -> None:
-        number, waiting, sizes, keys, rows = fetched
-        pushed = newest_rounds(keys, rows)
-        given = frozenset(worker for worker, (_, newest) in pushed.items() if newest >= number)
-        look = Look(int(number), int(waiting), self._replicas, tuple(map(int, sizes)), given)
-        before = watch.dealer.shares
-        counts = watch.judge(look, pushed)
-        if watch.dealer.shares != before:
-            session.run(self._ops.deal_tokens, {self._ops.counts: watch.dealer.shares})
-        if any(counts):
-            session.run(self._ops.issue_tokens, {self._ops.counts: counts})

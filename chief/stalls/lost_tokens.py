@@ -8,7 +8,7 @@ to come if it waits, in the same session, before and after its queue was found e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -28,7 +28,7 @@ class NewSession:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Names the session."""
+        """The session's name."""
         return self.life, self.number
 
 
@@ -39,24 +39,23 @@ class LostTokens:
         self._seen_empty: dict[int, NewSession] = {}
         self._supplied: dict[int, tuple[str, int]] = {}
 
-    def is_any_new(self, waiting: Mapping[int, NewSession]) -> bool:
-        """Returns whether to look at the queues: a waiting worker has not been supplied."""
-        for index in [i for i in self._seen_empty if i not in waiting]:
-            del self._seen_empty[index]
-        return any(
-            self._supplied.get(index) != each.key
-            and self._seen_empty.get(index) != each  # Nothing new was said since.
-            for index, each in waiting.items()
-        )
-
-    def find(self, waiting: Mapping[int, NewSession], empty: Collection[int]) -> list[int]:
+    def find(
+        self, waiting: Mapping[int, NewSession], look: Callable[[], Collection[int]]
+    ) -> list[int]:
         """Returns the workers that need a token; each is named once in a session.
 
         Args:
             waiting: The waiting workers, by index.
-            empty: Those of them whose queue has no token now.
+            look: Finds the workers whose queue has no token now; called if it may matter.
         """
-        lacking = []
+        for index in self._seen_empty.keys() - waiting.keys():
+            del self._seen_empty[index]
+        if all(
+            self._supplied.get(index) == each.key or self._seen_empty.get(index) == each
+            for index, each in waiting.items()
+        ):
+            return []  # Nothing new was said, so there is no need to ask the parameter server.
+        empty, lacking = look(), []
         for index, each in waiting.items():
             before = self._seen_empty.get(index)
             if index not in empty:

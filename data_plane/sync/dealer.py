@@ -7,10 +7,70 @@ returns: always the number of tokens for each queue.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from .stall_clock import StallClock
+# A step may take so many times as long as those before it.
+_PATIENCE = 3.0
+# The longest step weighs less with each further one, so a slow phase does not count forever.
+_FORGETTING = 0.9
+
+
+@dataclass(frozen=True)
+class TokenPlan:
+    """The queues of a job, and the tokens in each round.
+
+    Worker i has queue i, and workers beyond the plan share one more; or all share one queue.
+
+    Attributes:
+        replicas: Gradients in a round.
+        workers: Workers planned. With more than `replicas`, the last are backup workers; with
+            fewer, each computes several gradients.
+        has_own_queues: Whether each planned worker has a queue, so that a round takes one gradient
+            of each and not two of a fast one. Otherwise tokens are for the first to come.
+        follows_workers: Whether a round takes one gradient of each worker that is there.
+    """
+
+    replicas: int
+    workers: int
+    has_own_queues: bool
+    follows_workers: bool = False
+
+    @classmethod
+    def of_job(cls, replicas: int, workers: int) -> TokenPlan:
+        """The service's plan; with `replicas=0`, a round takes one gradient of each worker."""
+        return cls(replicas or workers, workers, replicas in (0, workers), replicas == 0)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in a round, so gradients that are computed for it."""
+        return max(self.workers, self.replicas)
+
+    @property
+    def queues(self) -> int:
+        """The number of queues."""
+        return self.workers + 1 if self.has_own_queues else 1
+
+    def queue_of(self, worker: int) -> int:
+        """The queue from which a worker takes its tokens."""
+        return min(worker, self.queues - 1)
+
+    def deal(self, present: Collection[int] = ()) -> list[int]:
+        """Returns how many tokens each queue gets in a round.
+
+        There is one for each worker that is there; if `present` is empty, all are expected. Tokens
+        of missing workers go to others, unless rounds follow the workers.
+        """
+        if not self.has_own_queues:
+            return [self.tokens]
+        own = range(self.workers)
+        shares = [int(index in present or not present) for index in own]
+        shares.append(sum(index not in own for index in present))
+        takers = [queue for queue, share in enumerate(shares) if share]
+        missing = 0 if self.follows_workers else self.tokens - sum(shares)
+        for number in range(missing):
+            shares[takers[number % len(takers)]] += 1
+        return shares
 
 
 @dataclass(frozen=True)
@@ -32,19 +92,34 @@ class Look:
     given: frozenset[int]
 
 
+class StallClock:
+    """Tells when a job has made no step for too long: for `lease_secs`, or longer than usual."""
+
+    def __init__(self, lease_secs: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lease_secs, self._clock, self._since = lease_secs, clock, clock()
+        self._step: int | None = None
+        self._longest = 0.0
+        self._is_clean = False
+
+    def is_stalled(self, step: int) -> bool:
+        """Whether the job is at this step for longer than steps take here."""
+        now = self._clock()
+        if step != self._step:
+            # The wait before the first step, or one that was cut short, says nothing of a step.
+            if self._is_clean:
+                self._longest = max(now - self._since, _FORGETTING * self._longest)
+            self._is_clean = self._step is not None
+            self._step, self._since = step, now
+            return False
+        return now - self._since > max(self._lease_secs, _PATIENCE * self._longest)
+
+    def restart(self) -> None:
+        """Begins another wait, after something was done about the stall."""
+        self._since, self._is_clean = self._clock(), False
+
+
 class TokenDealer:
     """Deals the tokens of a job over the workers that are there.
-
-    There is one queue for all workers; or worker i has queue i, and workers beyond the plan share
-    one more.
-
-    Args:
-        queues: Queues, the shared one included.
-        tokens: Tokens in a step.
-        lease_secs: Seconds without a step after which tokens are issued again.
-        has_shared_queue: Whether the last of several queues is for workers beyond the plan.
-        follows_workers: Whether a step takes one gradient of each worker that is there.
-        clock: Seconds, from any origin.
 
     Attributes:
         workers: A life of each worker, by its index; "" for one that is expected.
@@ -53,20 +128,12 @@ class TokenDealer:
     """
 
     def __init__(
-        self,
-        queues: int,
-        tokens: int,
-        lease_secs: float,
-        *,
-        has_shared_queue: bool = True,
-        follows_workers: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        self, plan: TokenPlan, lease_secs: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._queues, self._tokens = queues, tokens
-        self._has_shared_queue, self._follows_workers = has_shared_queue, follows_workers
+        self.plan = plan
         self.stalls = StallClock(lease_secs, clock)
-        # The number of a step's gradients may follow the workers. Then: those who were there when
-        # its tokens were dealt, the round in which a worker came or went, and the look after that.
+        # Where rounds follow the workers: those that were there when the tokens of this one were
+        # dealt, the round in which a worker came or went, and the look after that.
         self._computing: set[int] = set()
         self._changed_in: int | None = None
         self._seen: Look | None = None
@@ -74,23 +141,15 @@ class TokenDealer:
 
     def begin(self, workers: Mapping[int, str]) -> None:
         """Deals to the workers that are there at the start of training; if none, to the planned."""
-        self.workers = dict(workers)
-        self._computing = set(workers)
-        self.shares = self._deal()
+        self.workers, self._computing = dict(workers), set(workers)
+        self.shares = self.plan.deal(workers)
 
     def set_workers(self, workers: Mapping[int, str], rounds: int = 0) -> list[int]:
-        """Deals to the workers that are there from now on.
+        """Deals to the workers that are there from now on, after so many rounds.
 
         A worker that left held a token, and the others would wait forever for its gradient. So its
-        token for the step under way is issued again, to those who get its tokens from now on.
-
-        Args:
-            workers: A life of each worker, by its index.
-            rounds: Steps made so far.
-
-        Returns:
-            Tokens to issue at once. None where a step's gradients follow the workers: first it
-            has to be clear what the step under way lacks, see `lacks_tokens`.
+        token for the step under way is issued again, to those who get its tokens from now on. Where
+        rounds follow the workers, it first has to be clear what is lacking, see `lacks_tokens`.
         """
         if workers == self.workers:
             return self._none()
@@ -98,23 +157,20 @@ class TokenDealer:
         if self._changed_in is not None and rounds > self._changed_in:
             self._computing = set(self.workers)
         self._computing = {i for i in self._computing if workers.get(i) == self.workers.get(i)}
-        self.workers = dict(workers)
-        before, self.shares = self.shares, self._deal()
-        if self._follows_workers:
+        before = self.shares
+        self.workers, self.shares = dict(workers), self.plan.deal(workers)
+        if self.plan.follows_workers:
             self._changed_in, self._seen = rounds, None
             return self._none()
-        return self._for_the_gone(gone, before)
-
-    def queue_of(self, worker: int) -> int:
-        """The queue from which a worker takes its tokens."""
-        return min(worker, self._queues - 1)
+        if not self.plan.has_own_queues:
+            return [len(gone)]
+        counts = [max(0, now - then) for now, then in zip(self.shares, before, strict=True)]
+        for queue in {self.plan.queue_of(index) for index in gone & set(workers)}:
+            counts[queue] = max(1, counts[queue])  # Another life with the same queue.
+        return counts
 
     def lacks_tokens(self, rounds: int) -> bool:
-        """Whether the step under way may lack the tokens of a worker that is gone.
-
-        Args:
-            rounds: Steps made so far.
-        """
+        """Whether the step after so many rounds may lack the tokens of a worker that is gone."""
         if self._changed_in is None or not self.workers:
             return False
         if rounds > self._changed_in:  # One has begun since, with tokens for all.
@@ -133,18 +189,14 @@ class TokenDealer:
         is_applied_now = bool(look.given) and not look.waiting
         if look != before or is_applied_now:
             return self._none()
-        computing = [
-            i
-            for i in self._computing - look.given
-            if i in self.workers and not look.sizes[self.queue_of(i)]
-        ]
+        computing = self._without_token(look) & self._computing
         counts = self._none()
         takers = sorted(self.workers, key=lambda index: (index not in self._computing, index))
         for number in range(max(0, self.missing(look) - len(computing))):
-            counts[self.queue_of(takers[number % len(takers)])] += 1
+            counts[self.plan.queue_of(takers[number % len(takers)])] += 1
         # A worker that came meanwhile, and got none of these, gets its first with the next step.
         self._changed_in = None
-        self._computing |= {index for index in takers if counts[self.queue_of(index)]}
+        self._computing |= {index for index in takers if counts[self.plan.queue_of(index)]}
         return counts
 
     def untaken(self, look: Look) -> int:
@@ -161,57 +213,21 @@ class TokenDealer:
         A worker that only is slow then has a token too many; its gradient comes too late and is
         dropped.
         """
-        missing, counts = self.missing(look), self._none()
-        if self._queues == 1:
-            return [max(0, min(self.shares[0], missing))]
-        for index in sorted(set(self.workers) - look.given):
-            queue = self.queue_of(index)
-            if not look.sizes[queue] and sum(counts) < missing:
-                counts[queue] += 1
+        missing, counts = max(0, self.missing(look)), self._none()
+        if not self.plan.has_own_queues:
+            return [min(self.shares[0], missing)]
+        for index in sorted(self._without_token(look))[:missing]:
+            counts[self.plan.queue_of(index)] += 1
         # All have given theirs, so a worker that computes for a missing one has lost its token.
         for queue, share in enumerate(self.shares):
-            if not sum(counts) and not look.sizes[queue]:
-                counts[queue] = max(0, min(share, missing))
+            if not look.sizes[queue] and not any(counts):
+                counts[queue] = min(share, missing)
         return counts
+
+    def _without_token(self, look: Look) -> set[int]:
+        """Workers that have not given their gradient, and have no token to take."""
+        late = set(self.workers) - look.given
+        return {index for index in late if not look.sizes[self.plan.queue_of(index)]}
 
     def _none(self) -> list[int]:
-        return [0] * self._queues
-
-    def _deal(self) -> list[int]:
-        if self._queues == 1:
-            return [self._tokens]
-        tokens = 1 if self._follows_workers else self._tokens
-        if self._has_shared_queue:
-            return deal(self.workers, self._queues, tokens)
-        return deal(self.workers, self._queues + 1, tokens)[:-1]
-
-    def _for_the_gone(self, gone: set[int], before: list[int]) -> list[int]:
-        if self._queues == 1:
-            return [len(gone)]
-        counts = [max(0, now - then) for now, then in zip(self.shares, before, strict=True)]
-        for index in gone & set(self.workers):  # Another life with the same queue.
-            queue = self.queue_of(index)
-            counts[queue] = max(1, counts[queue])
-        return counts
-
-
-def deal(present: Collection[int], queues: int, tokens: int) -> list[int]:
-    """How many tokens each queue gets in a round: one for each worker, and no fewer than `tokens`.
-
-    Worker i has queue i; the last queue is shared by all further workers. They are backup workers
-    while nobody is missing.
-
-    Args:
-        present: Indices of the workers that are there; if it is empty, all with a queue are
-            expected.
-        queues: How many queues there are.
-        tokens: How many tokens there are at least.
-    """
-    own = range(queues - 1)
-    shares = [int(index in present or not present) for index in own]
-    shares.append(sum(index not in own for index in present))
-    takers: Sequence[int] = [queue for queue, share in enumerate(shares) if share]
-    takers = takers or [queues - 1]
-    for number in range(tokens - sum(shares)):
-        shares[takers[number % len(takers)]] += 1
-    return shares
+        return [0] * self.plan.queues

@@ -16,84 +16,56 @@ LEFT = 2**62
 Pushed = Mapping[int, tuple[int, int]]
 
 
-class SharedQueueWatch:
-    """Workers with one queue: each token of a worker that is gone is for any other.
+class LedgerWatch:
+    """Tells a dealer which workers are there, and ends stalls.
+
+    A worker is gone when it says so, until it pushes again. Where workers have queues of their
+    own, silent ones are given up at a stall, also until they push.
 
     Args:
-        dealer: Deals the tokens of one queue.
+        dealer: Deals the tokens.
+        chief: The worker that is there in any case, as the watch is in its process.
     """
 
-    def __init__(self, dealer: TokenDealer) -> None:
-        self.dealer = dealer
-        self._left: frozenset[int] | None = None
+    def __init__(self, dealer: TokenDealer, chief: int) -> None:
+        self._dealer, self._chief = dealer, chief
+        # Those that had left before the first look have no token to lose.
+        self._left: set[int] | None = None
+        # What the silent had pushed when they were given up.
+        self._silent: dict[int, int] = {}
 
     def judge(self, look: Look, pushed: Pushed) -> list[int]:
         """Returns tokens to issue at once, by queue; the dealer's shares may have changed."""
-        counts = self._meet_leavers(pushed)
-        if self.dealer.stalls.is_stalled(look.step):
+        counts = self._follow(pushed)
+        if self._dealer.stalls.is_stalled(look.step):
             if look.waiting < look.replicas:
                 more = self._end_stall(look, pushed)
                 counts = [one + other for one, other in zip(counts, more, strict=True)]
-            self.dealer.stalls.restart()
+            self._dealer.stalls.restart()
         return counts
 
-    def _meet_leavers(self, pushed: Pushed) -> list[int]:
-        left = frozenset(worker for worker, (_, newest) in pushed.items() if newest == LEFT)
-        # Those that had left before have no token now.
-        newly = left - self._left if self._left is not None else frozenset()
+    def _follow(self, pushed: Pushed) -> list[int]:
+        plan = self._dealer.plan
+        left = {worker for worker, (_, newest) in pushed.items() if newest == LEFT}
+        newly = left - (left if self._left is None else self._left)
         self._left = left
         if newly:
             _logger.info("%d workers have left; others get their tokens.", len(newly))
-        return [len(newly)]
+        if not plan.has_own_queues:
+            return [len(newly)]  # Their tokens are for any other.
+        self._silent = {i: n for i, n in self._silent.items() if pushed.get(i, (0, 0))[0] == n}
+        there = set(range(plan.workers)) - left - self._silent.keys() | {self._chief}
+        return self._dealer.set_workers(dict.fromkeys(there, ""))
 
     def _end_stall(self, look: Look, pushed: Pushed) -> list[int]:
-        if look.sizes[0]:
-            return [0]
-        counts = self.dealer.for_the_late(look)
-        _logger.warning("Step %d lacks %d gradients: issuing tokens again.", look.step, *counts)
+        plan = self._dealer.plan
+        counts = [0] * plan.queues
+        if late := set(self._dealer.workers) - look.given - {self._chief}:
+            _logger.warning("Step %d lacks gradients of the workers %s.", look.step, sorted(late))
+            self._silent |= {worker: pushed.get(worker, (0, 0))[0] for worker in late}
+            return self._follow(pushed)
+        # All that are there have pushed, and no token is left: one was lost with a session.
+        if not self._dealer.untaken(look):
+            counts[plan.queue_of(self._chief)] = look.replicas - look.waiting
+            _logger.warning("Step %d lacks gradients: issuing %d tokens.", look.step, sum(counts))
         return counts
-
-
-class OwnQueuesWatch(SharedQueueWatch):
-    """Workers with a queue each: tokens of those that are gone go to others, until they push.
-
-    Args:
-        dealer: Deals the tokens of as many queues as there are workers.
-        workers: Workers that are planned.
-        chief: The one that is there in any case, as the watch is in its process.
-    """
-
-    def __init__(self, dealer: TokenDealer, workers: int, chief: int) -> None:
-        super().__init__(dealer)
-        self._workers, self._chief = workers, chief
-        # What they had pushed when they were given up.
-        self._absent: dict[int, int] = {}
-
-    def _meet_leavers(self, pushed: Pushed) -> list[int]:
-        absent = {
-            worker: count
-            for worker, count in self._absent.items()
-            if pushed.get(worker, (0, 0))[0] == count
-        }
-        for worker, (count, newest) in pushed.items():
-            if newest == LEFT and worker < self._workers and worker != self._chief:
-                absent[worker] = count
-        return self._give_up(absent)
-
-    def _end_stall(self, look: Look, pushed: Pushed) -> list[int]:
-        late = set(range(self._workers)) - look.given - {self._chief}
-        silent = {worker: pushed.get(worker, (0, -1))[0] for worker in late}
-        if silent.keys() - self._absent.keys():
-            _logger.warning("Step %d lacks gradients of the workers %s.", look.step, sorted(silent))
-            return self._give_up({**self._absent, **silent})
-        if self.dealer.untaken(look):
-            return [0] * self._workers
-        # All that are there have pushed: a token was lost with a session.
-        missing = look.replicas - look.waiting
-        return [missing if each == self._chief else 0 for each in range(self._workers)]
-
-    def _give_up(self, absent: dict[int, int]) -> list[int]:
-        self._absent = absent
-        return self.dealer.set_workers(
-            {worker: "" for worker in range(self._workers) if worker not in absent}
-        )

@@ -10,7 +10,8 @@ all the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -22,8 +23,9 @@ v1 = tf.compat.v1
 
 # The ledger's columns.
 _PUSHED, _APPLIED, _REISSUED, _ROUND = range(4)
-# The row of what applies the gradients; workers have rows from 0 up.
-_CHIEF_ROW = -1
+# The row of what applies the gradients, and that of what looks after the workers, which may be
+# another thread; workers have rows from 0 up.
+_CHIEF_ROW, _WATCH_ROW = -1, -2
 
 
 @dataclass(frozen=True)
@@ -43,41 +45,22 @@ class SyncCounters:
     reissued: int = 0
 
     def __add__(self, other: SyncCounters) -> SyncCounters:
-        return SyncCounters(
-            self.applied + other.applied,
-            self.dropped + other.dropped,
-            self.reissued + other.reissued,
-        )
+        return SyncCounters(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     def since(self, earlier: SyncCounters) -> SyncCounters:
         """What came after an earlier count; never less than nothing."""
-        return SyncCounters(
-            max(0, self.applied - earlier.applied),
-            max(0, self.dropped - earlier.dropped),
-            max(0, self.reissued - earlier.reissued),
-        )
+        pairs = zip(astuple(self), astuple(earlier), strict=True)
+        return SyncCounters(*(max(0, now - before) for now, before in pairs))
 
 
 class TokenQueues:
-    """Queues of tokens, of which each holds the round that it is good for.
-
-    Args:
-        count: How many queues: one for all workers, or one for each.
-        device: Where they live.
-        name: What their shared names begin with.
-    """
+    """Queues of tokens on a device, shared by name. A token is the number of its round."""
 
     def __init__(self, count: int, device: str, name: str) -> None:
         self._device = device
         with v1.device(device):
             self.queues = [
-                v1.FIFOQueue(
-                    -1,
-                    tf.int64,
-                    shapes=(),
-                    name="sync_token_q",
-                    shared_name=f"{name}/sync_token_q/{number}",
-                )
+                v1.FIFOQueue(-1, tf.int64, shapes=(), shared_name=f"{name}/sync_token_q/{number}")
                 for number in range(count)
             ]
 
@@ -89,14 +72,8 @@ class TokenQueues:
     def give(self, counts: Tensor, number: Tensor) -> Operation:
         """Puts `counts[i]` tokens for a round into queue i; int32 [queues] and int64 scalar."""
         with v1.device(self._device):
-            # A token is the number of its round: late gradients are found by it.
-            each = tf.unstack(counts, len(self.queues))
-            return tf.group(
-                *(
-                    queue.enqueue_many((tf.fill([count], number),))
-                    for queue, count in zip(self.queues, each, strict=True)
-                )
-            )
+            each = zip(self.queues, tf.unstack(counts, len(self.queues)), strict=True)
+            return tf.group(*(q.enqueue_many((tf.fill([count], number),)) for q, count in each))
 
     def clear(self, queue: int) -> Tensor:
         """Takes all tokens of a queue at which no worker waits; int64 of shape [tokens]."""
@@ -105,8 +82,7 @@ class TokenQueues:
 
     def sizes(self) -> Tensor:
         """Tokens in each queue; int32 of shape [queues]."""
-        with v1.device(self._device):
-            return tf.stack([queue.size() for queue in self.queues])
+        return self._of_each(lambda queue: queue.size())
 
     def close(self) -> Operation:
         """Ends every wait for a token, now or later, as the end of the input would."""
@@ -118,22 +94,24 @@ class TokenQueues:
 
         A closed queue cannot be opened, but it can be forgotten; the next use creates it again.
         """
-        with v1.device(self._device):
-            return tf.group(*(_forget_if_closed(each) for each in self.queues))
+        return self._of_each(_forget_if_closed).op
 
     def is_closed(self) -> Tensor:
         """Whether any queue is closed; bool scalar."""
+        return tf.reduce_any(self._of_each(lambda queue: queue.is_closed()))
+
+    def _of_each(self, read: Callable[[Any], Tensor]) -> Tensor:
         with v1.device(self._device):
-            return tf.reduce_any(tf.stack([queue.is_closed() for queue in self.queues]))
+            return tf.stack([read(queue) for queue in self.queues])
 
 
-def _forget_if_closed(queue: Any) -> Operation:
+def _forget_if_closed(queue: Any) -> Tensor:
     def forget() -> Tensor:
         forgotten = tf.raw_ops.DestroyResourceOp(resource=queue.queue_ref, ignore_lookup_error=True)
         with tf.control_dependencies([forgotten]):
             return tf.constant(True)
 
-    return tf.cond(queue.is_closed(), forget, lambda: tf.constant(False)).op
+    return tf.cond(queue.is_closed(), forget, lambda: tf.constant(False))
 
 
 class GradientLedger:
@@ -141,10 +119,6 @@ class GradientLedger:
 
     It is a hash table, since that needs no initialization: a worker may push before the chief has
     done anything. Only its owner writes a row, so nothing is lost between reading and writing it.
-
-    Args:
-        device: Where it lives.
-        name: What its shared name begins with.
     """
 
     def __init__(self, device: str, name: str) -> None:
@@ -159,38 +133,30 @@ class GradientLedger:
 
     def push(self, worker: int, number: Tensor) -> Operation:
         """Notes a gradient of a worker for a round, an int64 scalar."""
-        with v1.device(self._device):
-            row = self._find(worker)
-            return self._set(worker, tf.stack([row[0] + 1, row[1], row[2], number]))
+        return self._change(worker, lambda row: [row[_PUSHED] + 1, row[1], row[2], number]).op
 
     def leave(self, worker: int) -> Operation:
         """Notes that a worker computes no further gradient, until it pushes one."""
-        return self._set_round(worker, tf.constant(LEFT, tf.int64))
+        return self._change(worker, lambda row: [row[0], row[1], row[2], LEFT]).op
 
     def start(self, step: Tensor) -> Operation:
         """Has rounds counted from a global step on, an int64 scalar."""
-        return self._set_round(_CHIEF_ROW, step)
+        return self._change(_CHIEF_ROW, lambda row: [row[0], row[1], row[2], step]).op
 
-    def round(self, step: Tensor) -> Tensor:
-        """The round under way, int64 scalar; before the start, `step`, where it will begin."""
-        with v1.device(self._device):
-            default = tf.stack([*tf.unstack(tf.zeros([3], tf.int64)), step])
-            return self._find(_CHIEF_ROW, default)[_ROUND]
+    def reissue(self, tokens: Tensor) -> Operation:
+        """Notes tokens that were issued again; an int64 scalar."""
+        return self._change(_WATCH_ROW, lambda row: row + tf.stack([0, 0, tokens, 0])).op
 
     def apply(self, gradients: Tensor) -> Tensor:
         """Ends a round of so many gradients, an int64 scalar; gives the number of the next."""
         with v1.device(self._device):
-            # The number is returned after the row is written: tokens of the next round are never
-            # given out while the ledger still has the one before.
-            row = self._find(_CHIEF_ROW) + tf.stack([0, gradients, 0, 1])
-            with tf.control_dependencies([self._set(_CHIEF_ROW, row)]):
-                return tf.identity(row[_ROUND])
+            change = tf.stack([0, gradients, 0, 1])
+            return self._change(_CHIEF_ROW, lambda row: row + change)[_ROUND]
 
-    def reissue(self, row: int, tokens: Tensor) -> Operation:
-        """Notes tokens that were issued again; a scalar of an integer type."""
+    def round(self, step: Tensor) -> Tensor:
+        """The round under way, int64 scalar; before the start, `step`, where it will begin."""
         with v1.device(self._device):
-            amount = tf.one_hot(_REISSUED, 4, dtype=tf.int64) * tf.cast(tokens, tf.int64)
-            return self._set(row, self._find(row) + amount)
+            return self._read(_CHIEF_ROW, [0, 0, 0, step])[_ROUND]
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Everything: the rows' keys, int64 of shape [rows], and the rows, int64 [rows, 4]."""
@@ -200,33 +166,28 @@ class GradientLedger:
             )
             return exported.keys, exported.values
 
-    def _set_round(self, row: int, number: Tensor) -> Operation:
-        with v1.device(self._device):
-            return self._set(row, tf.concat([self._find(row)[:_ROUND], [number]], 0))
-
-    def _find(self, row: int, default: Tensor | None = None) -> Tensor:
+    def _read(self, row: int, default: Any = (0, 0, 0, 0)) -> Tensor:
         return tf.raw_ops.LookupTableFindV2(
             table_handle=self._table,
             keys=tf.constant(row, tf.int64),
-            default_value=tf.zeros([4], tf.int64) if default is None else default,
+            default_value=tf.convert_to_tensor(default, tf.int64),
         )
 
-    def _set(self, row: int, values: Tensor) -> Operation:
-        return tf.raw_ops.LookupTableInsertV2(
-            table_handle=self._table, keys=tf.constant(row, tf.int64), values=values
-        )
+    def _change(self, row: int, change: Callable[[Tensor], Any]) -> Tensor:
+        """Reads a row and writes what `change` makes of it; gives that once it is written."""
+        with v1.device(self._device):
+            values = tf.convert_to_tensor(change(self._read(row)), tf.int64)
+            written = tf.raw_ops.LookupTableInsertV2(
+                table_handle=self._table, keys=tf.constant(row, tf.int64), values=values
+            )
+            # Tokens of the next round are never given out while the ledger has the one before.
+            with tf.control_dependencies([written]):
+                return tf.identity(values)
 
 
 def count_up(rows: Any, waiting: int) -> SyncCounters:
-    """Makes the counters of a ledger's rows.
-
-    Args:
-        rows: int64 array of shape [rows, 4].
-        waiting: Gradients that wait for the rest of their step.
-    """
-    pushed, applied, reissued = (
-        int(rows[:, each].sum()) for each in (_PUSHED, _APPLIED, _REISSUED)
-    )
+    """Makes counters of a ledger's rows; `waiting` gradients wait for the rest of their step."""
+    pushed, applied, reissued = map(int, rows.sum(0)[:_ROUND])
     return SyncCounters(applied, max(0, pushed - applied - waiting), reissued)
 
 

@@ -259,7 +259,6 @@ class Tokens:
         self._job, self._sync = job, job.built.sync
         self._ended = threading.Event()
         job.session.run(self._sync.start)
-        job.session.run(job.built.graph.get_operation_by_name("token_shares/Assign"))
         self._issue(1, 1)
         for work in (self._apply, self._watch):
             threading.Thread(target=work, daemon=True).start()

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.cluster.spec import Role
-from paramserve.data_plane.sync.accumulators import GradientAccumulators
+from paramserve.data_plane.sync.gradients import GradientAccumulators
 from paramserve.model.spec import TrainSpec
 
 v1 = tf.compat.v1
@@ -191,8 +191,8 @@ def test_late_gradients_are_dropped(graph):
     pairs = [(tf.constant([1.0]), variable("a", [0.0])), (tf.constant(3.0), variable("b", 0.0))]
     meeting = GradientAccumulators(pairs, name="t")
     late, due = (meeting.push(tf.constant(step, tf.int64)) for step in (4, 5))
-    start = meeting.start(tf.constant(5, tf.int64))
-    [left] = meeting.leftovers()
+    [accumulator] = meeting.accumulators
+    start, left = accumulator.start(tf.constant(5, tf.int64)), accumulator.leftover()
     with v1.Session() as session:
         session.run(start)
         session.run(late)
@@ -230,7 +230,6 @@ def test_forty_variables_on_two_servers_cross_as_a_handful_of_tensors(two_ps_clu
     chief_session = two_ps_cluster.session(chief.graph)
     for each in (chief.init_op, chief.local_init_op, chief.sync.start):
         chief_session.run(each)
-    chief_session.run(chief.graph.get_operation_by_name("token_shares/Assign"))
     chief_session.run(chief.sync.issue_tokens, {chief.sync.counts: [2, 0]})
     session = two_ps_cluster.session(worker.graph, Role.WORKER)
     session.run(worker.local_init_op)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.cluster.spec import Role
-from paramserve.data_plane.sync.builder import synchronize
+from paramserve.data_plane.sync.dealer import TokenPlan
 from paramserve.model.spec import TrainSpec
 
 v1 = tf.compat.v1
@@ -85,9 +85,7 @@ class SyncJob:
         self.run(self.sync.start)
         for clear in self.sync.clear_tokens:
             self.run(clear)
-        self.run(self.built.graph.get_operation_by_name("token_shares/Assign"))
-        everybody = [1] * (self.sync.queues - 1) + [0]
-        self.issue_tokens(*everybody if self.sync.queues > 1 else [self.sync.tokens_per_step])
+        self.issue_tokens(*self.sync.plan.deal())
 
     def issue_tokens(self, *counts):
         """So many for each queue."""
@@ -464,15 +462,5 @@ def test_a_job_that_goes_back_to_an_older_step_takes_gradients_again(start_job):
 
 def test_as_many_tokens_as_gradients_can_be_used():
     for workers, replicas, tokens in [(2, 2, 2), (3, 2, 3), (1, 4, 4)]:
-        with tf.Graph().as_default():
-            weight = v1.get_variable("w", initializer=1.0)
-            ops = synchronize(
-                v1.train.GradientDescentOptimizer(1.0),
-                [(tf.constant(1.0), weight)],
-                global_step=v1.train.get_or_create_global_step(),
-                examples=v1.get_variable("examples", initializer=tf.constant(0, tf.int64)),
-                examples_in_step=tf.constant(1, tf.int64),
-                replicas_to_aggregate=replicas,
-                num_workers=workers,
-            )
-            assert ops.tokens_per_step == tokens
+        plan = TokenPlan.of_job(replicas, workers)
+        assert plan.tokens == sum(plan.deal()) == tokens

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from paramserve.data_plane.sync.dealer import Look, TokenDealer, deal
-from paramserve.data_plane.sync.ledger_watch import LEFT, OwnQueuesWatch, SharedQueueWatch
-from paramserve.data_plane.sync.stall_clock import StallClock
+from paramserve.data_plane.sync.dealer import Look, StallClock, TokenDealer, TokenPlan
+from paramserve.data_plane.sync.ledger_watch import LEFT, LedgerWatch
 from support.clock import Clock
 
 
@@ -24,7 +23,7 @@ from support.clock import Clock
     ],
 )
 def test_tokens_are_dealt_to_those_who_are_there(present, shares):
-    assert deal(present, queues=4, tokens=3) == shares
+    assert TokenPlan(3, 3, has_own_queues=True).deal(present) == shares
 
 
 def test_a_job_stalls_when_a_step_takes_longer_than_the_lease():
@@ -54,9 +53,10 @@ def look(step=0, waiting=0, sizes=(0, 0, 0), given=(), replicas=2):
     return Look(step, waiting, replicas, sizes, frozenset(given))
 
 
-def make_dealer(queues=3, tokens=2, workers=2, **kwargs):
-    dealer = TokenDealer(queues, tokens, 10.0, **kwargs)
-    dealer.begin(dict.fromkeys(range(workers), "a"))
+def make_dealer(**more):
+    plan = TokenPlan(**{"replicas": 2, "workers": 2, "has_own_queues": True, **more})
+    dealer = TokenDealer(plan, 10.0)
+    dealer.begin(dict.fromkeys(range(2), "a"))
     return dealer
 
 
@@ -81,7 +81,7 @@ def test_another_life_of_a_worker_gets_a_token_in_its_own_queue():
 
 
 def test_who_was_only_expected_has_no_token_to_lose():
-    dealer = make_dealer(queues=1)
+    dealer = make_dealer(has_own_queues=False)
     dealer.begin({0: "a", 1: ""})
     assert dealer.set_workers({0: "a", 1: "b"}) == [0]
     assert dealer.set_workers({0: "a"}) == [1]
@@ -101,7 +101,7 @@ def test_a_stall_ends_with_tokens_for_those_who_have_none_and_gave_nothing(seen,
 
 
 def test_in_one_queue_a_stall_ends_with_as_many_tokens_as_gradients_are_missing():
-    dealer = make_dealer(queues=1, tokens=3)
+    dealer = make_dealer(replicas=3, has_own_queues=False)
     assert dealer.for_the_late(look(waiting=1, sizes=(0,), replicas=3)) == [2]
     assert dealer.for_the_late(look(waiting=1, sizes=(2,), replicas=3)) == [0]
 
@@ -125,19 +125,13 @@ def test_a_step_that_has_begun_since_has_tokens_for_all():
     assert not dealer.lacks_tokens(6)
 
 
-def shared_watch(clock):
-    dealer = TokenDealer(1, 3, 10.0, clock=clock)
-    return SharedQueueWatch(dealer)
-
-
-def own_watch(clock, workers=3):
-    dealer = TokenDealer(workers, workers, 10.0, has_shared_queue=False, clock=clock)
-    dealer.begin(dict.fromkeys(range(workers), ""))
-    return OwnQueuesWatch(dealer, workers, chief=0)
+def make_watch(clock, *, has_own_queues, chief=0):
+    return LedgerWatch(TokenDealer(TokenPlan(3, 3, has_own_queues), 10.0, clock=clock), chief)
 
 
 def test_in_one_queue_each_worker_that_says_it_left_is_worth_a_token():
-    watch, seen = shared_watch(Clock(0.0)), look(sizes=(0,), replicas=3)
+    watch = make_watch(Clock(0.0), has_own_queues=False, chief=2)
+    seen = look(sizes=(0,), replicas=3)
     assert watch.judge(seen, {0: (1, 0), 1: (1, LEFT)}) == [0], "it left before the first look"
     assert watch.judge(seen, {0: (1, LEFT), 1: (1, LEFT)}) == [1]
     assert watch.judge(seen, {0: (1, LEFT), 1: (2, 1)}) == [0]
@@ -146,7 +140,7 @@ def test_in_one_queue_each_worker_that_says_it_left_is_worth_a_token():
 
 def test_in_one_queue_a_stall_ends_only_where_no_token_is_left():
     clock = Clock(0.0)
-    watch, pushed = shared_watch(clock), {0: (1, 0)}
+    watch, pushed = make_watch(clock, has_own_queues=False), {0: (1, 0)}
     counts = []
     for clock.now, size in [(0, 0), (9, 0), (11, 1), (20, 0), (22, 0)]:
         counts += watch.judge(look(waiting=1, sizes=(size,), replicas=3), pushed)
@@ -154,21 +148,24 @@ def test_in_one_queue_a_stall_ends_only_where_no_token_is_left():
 
 
 def test_tokens_of_a_worker_that_left_go_to_the_others_until_it_pushes():
-    watch, seen = own_watch(Clock(0.0)), look()
-    assert watch.judge(seen, {1: (4, LEFT), 2: (4, 3)}) == [1, 0, 0]
-    assert watch.dealer.shares == [2, 0, 1]
-    assert watch.judge(seen, {1: (4, LEFT), 2: (4, 3)}) == [0, 0, 0]
-    assert watch.judge(seen, {1: (5, 4), 2: (4, 3)}) == [0, 1, 0]
-    assert watch.dealer.shares == [1, 1, 1]
+    watch, seen = make_watch(Clock(0.0), has_own_queues=True), look(sizes=(0, 0, 0, 0))
+    assert watch.judge(seen, {1: (4, LEFT), 2: (4, 3)}) == [1, 0, 0, 0]
+    assert watch._dealer.shares == [2, 0, 1, 0]
+    assert watch.judge(seen, {1: (4, LEFT), 2: (4, 3)}) == [0, 0, 0, 0]
+    assert watch.judge(seen, {1: (5, 4), 2: (4, 3)}) == [0, 1, 0, 0]
+    assert watch._dealer.shares == [1, 1, 1, 0]
 
 
 def test_silent_workers_are_given_up_at_a_stall_but_never_the_chief():
     clock = Clock(0.0)
-    watch = own_watch(clock)
-    seen, pushed = look(step=7, waiting=1, given={2}, replicas=3), {0: (3, 6), 1: (3, 6), 2: (4, 7)}
+    watch = make_watch(clock, has_own_queues=True)
+    seen, pushed = (
+        look(7, 1, (0, 0, 0, 0), given={2}, replicas=3),
+        {0: (3, 6), 1: (3, 6), 2: (4, 7)},
+    )
     watch.judge(seen, pushed)
     clock.now = 11
-    assert watch.judge(seen, pushed) == [1, 0, 0]
-    assert watch.dealer.shares == [2, 0, 1]
+    assert watch.judge(seen, pushed) == [1, 0, 0, 0]
+    assert watch._dealer.shares == [2, 0, 1, 0]
     clock.now = 22
-    assert watch.judge(seen, pushed) == [2, 0, 0], "the chief lost its tokens with a session"
+    assert watch.judge(seen, pushed) == [2, 0, 0, 0], "the chief lost its tokens with a session"

@@ -342,7 +342,6 @@ def test_in_sync_mode_batches_of_late_gradients_are_not_counted(cluster, build_g
     session.run(chief.local_init_op)
     sync = chief.sync
     session.run(sync.start)
-    session.run(chief.graph.get_operation_by_name("token_shares/Assign"))
     workers = []
     for index in range(2):
         built = build_graph(build, role=Role.WORKER, index=index, **common)
