@@ -182,7 +182,7 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _own_first(cls: type) -> list[Field[Any]]:
-    """A dataclass' fields as the classes declare them: its own, then those of its base classes."""
+    """Returns a dataclass' own fields, then those of its base classes."""
     declared = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", ())]
     return sorted(fields(cls), key=lambda each: declared.index(each.name))
 

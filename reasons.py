@@ -193,7 +193,7 @@ def _frames_in(text: str) -> list[tuple[str, int]]:
 
 
 def _innermost(frames: Iterable[tuple[str, int]]) -> str:
-    """The innermost place in the user's code; empty if there is none."""
+    """Returns the innermost place in the user's code; empty if there is none."""
     known = [frame for frame in frames if not _is_below_models(frame[0])]
     users = [frame for frame in known if not _INSTALLED.search(frame[0])] or known
     return f"{users[-1][0]}:{users[-1][1]}" if users else ""

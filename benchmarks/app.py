@@ -151,7 +151,7 @@ def _plan(
     link: str | None,
     goals: bool,
 ) -> Work:
-    """The systems of each case.
+    """Returns the systems of each case.
 
     Raises:
         UsageError: A name is unknown, or options do not go together.
@@ -219,7 +219,7 @@ def _network(link: str | None) -> contextlib.AbstractContextManager[Network]:
 
 @contextlib.contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the command like Ctrl-C: with everything cleaned up."""
+    """Makes SIGTERM end the command like Ctrl-C: with everything cleaned up."""
 
     def interrupt(signum: int, frame: object) -> NoReturn:
         raise KeyboardInterrupt

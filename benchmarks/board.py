@@ -86,24 +86,24 @@ class Board:
         self._set(_STEPS, steps)
 
     def ask(self, kind: Ask) -> None:
-        """The harness asks; one question at a time."""
+        """Asks the process, as the harness; one question at a time."""
         self._set(_KIND, kind)
         self._set(_ASKED, self._get(_ASKED) + 1)
 
     def asked(self) -> Ask | None:
-        """The request that the process has not answered yet, or None."""
+        """Returns the request that the process has not answered yet, or None."""
         if self._get(_ASKED) == self._get(_ANSWERED):
             return None
         return Ask(self._get(_KIND))
 
     def answer(self, step: int = 0) -> None:
-        """The process answers, with its global step if that was asked."""
+        """Answers, as the process, with its global step if that was asked."""
         self._set(_TIME_NS, time.monotonic_ns())
         self._set(_GLOBAL_STEP, step)
         self._set(_ANSWERED, self._get(_ASKED))
 
     def answered(self) -> Mark | None:
-        """The answer to the last question, or None as long as there is none."""
+        """Returns the answer to the last question, or None as long as there is none."""
         if self._get(_ASKED) != self._get(_ANSWERED):
             return None
         return Mark(self._get(_TIME_NS) / 1e9, self._get(_GLOBAL_STEP))

@@ -68,7 +68,7 @@ class Measurement:
         return median(self.rates) if self.rates else None
 
     def median_of(self, value: Callable[[Outcome], float | None]) -> float | None:
-        """Median of another figure."""
+        """Returns the median of another figure."""
         values = [found for each in self.outcomes if (found := value(each)) is not None]
         return median(values) if values else None
 
@@ -113,15 +113,15 @@ class Comparison:
         return next(each for each in self.of_case(case) if each.system == system)
 
     def of_case(self, case: Case) -> list[Measurement]:
-        """All systems on one case."""
+        """Returns all systems on one case."""
         return [each for each in self.measurements if each.case == case]
 
     def cases(self) -> list[Case]:
-        """Each case once."""
+        """Returns each case once."""
         return list(dict.fromkeys(each.case for each in self.measurements))
 
     def ratio(self, case: Case, ours: str, peer: str) -> float | None:
-        """Our median divided by the peer's, or None if one of them has none."""
+        """Returns our median divided by the peer's, or None if one of them has none."""
         rates = {each.system: each.steps_per_sec for each in self.of_case(case)}
         mine, theirs = rates.get(ours), rates.get(peer)
         return None if mine is None or theirs is None else mine / theirs

@@ -12,7 +12,7 @@ from ..errors import WaitTimeout
 
 
 def find_descendants(keep: Collection[int] = ()) -> list[int]:
-    """Process ids of children and their children, of this process.
+    """Returns the process ids of this process's children and their children.
 
     Args:
         keep: Process ids to leave out, with their own descendants.

@@ -32,7 +32,7 @@ class Goal:
     link: str | None = None
 
     def apply(self, settings: Settings) -> Settings:
-        """The settings with the goal's cluster."""
+        """Returns the settings with the goal's cluster."""
         return replace(settings, workers=self.workers, ps=1)
 
 

@@ -49,5 +49,5 @@ def _shown(secs: float) -> str:
 
 
 def _percentile(ordered: Sequence[float], fraction: float) -> float:
-    """The value that a fraction of all do not exceed."""
+    """Returns the value that a fraction of all do not exceed."""
     return ordered[math.ceil(len(ordered) * fraction) - 1]

@@ -15,12 +15,12 @@ _SECS = 0.4
 
 
 def measure_limits() -> dict[str, float]:
-    """Bytes per second of each limit, by its name; takes about a second."""
+    """Measures the bytes per second of each limit, by its name; takes about a second."""
     return {"memcpy": memcpy_bytes_per_sec(), "tcp_loopback": tcp_bytes_per_sec()}
 
 
 def memcpy_bytes_per_sec() -> float:
-    """Bytes that one thread copies in a second, from and to memory outside the caches."""
+    """Measures the bytes that one thread copies in a second, outside the caches."""
     source = np.ones(_COPY_BYTES, np.uint8)
     target = np.empty_like(source)
 
@@ -33,7 +33,7 @@ def memcpy_bytes_per_sec() -> float:
 
 
 def tcp_bytes_per_sec() -> float:
-    """Bytes that one connection on loopback takes in a second, in one direction."""
+    """Measures the bytes that one connection on loopback takes in a second, in one direction."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sender = socket.create_connection(listener.getsockname())
         receiver, _ = listener.accept()

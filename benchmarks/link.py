@@ -26,7 +26,7 @@ _COMMAND_SECS = 20.0
 
 
 def parse_rate(text: str) -> float:
-    """From "1gbit" or "100mbit" to bits per second.
+    """Converts "1gbit" or "100mbit" to bits per second.
 
     Raises:
         UsageError: It is no rate.
@@ -74,7 +74,7 @@ class LimitedLink:
         self._cleanup.close()
 
     def places(self, count: int) -> list[Place]:
-        """A host each; ports are new each time."""
+        """Returns a host each; ports are new each time."""
         while len(self._hosts) < count:
             self._add_host(len(self._hosts))
         port = next(self._ports)

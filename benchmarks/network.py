@@ -31,10 +31,10 @@ class Network(Protocol):
     single_host: bool
 
     def places(self, count: int) -> list[Place]:
-        """A place each for `count` processes of one run."""
+        """Returns a place each for `count` processes of one run."""
 
     def sent_bytes(self) -> int:
-        """Bytes that all hosts together have sent so far, headers included."""
+        """Returns the bytes sent so far, headers included."""
 
 
 class Loopback:
@@ -52,12 +52,12 @@ class Loopback:
         return [Place(f"{LOOPBACK}:{port}") for port in ports]
 
     def sent_bytes(self) -> int:
-        """Everything on loopback, by whomever."""
+        """Returns the bytes sent so far, headers included."""
         return read_sent_bytes("lo")
 
 
 def read_sent_bytes(interface: str, network_root: str = "/sys/class/net") -> int:
-    """Bytes that a network interface has sent so far."""
+    """Returns the bytes that a network interface has sent so far."""
     with open(f"{network_root}/{interface}/statistics/tx_bytes") as file:
         return int(file.read())
 

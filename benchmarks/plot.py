@@ -33,7 +33,7 @@ def plot_cases(comparison: Comparison, path: Path) -> None:
 
 
 def plot_curve(comparison: Comparison, axis: str, path: Path) -> None:
-    """Lines: a line a system, steps per second over the points."""
+    """Draws a line a system: steps per second over the points."""
     figure, (panel,) = new_figure(1)
     for name in dict.fromkeys(each.system for each in comparison.measurements):
         line = [

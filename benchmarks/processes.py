@@ -27,7 +27,7 @@ class Child(Protocol):
         """The process id."""
 
     def poll(self) -> int | None:
-        """The exit code; negative for a signal; None while it runs."""
+        """Returns the exit code; negative for a signal; None while it runs."""
 
     def end(self) -> None:
         """Kills it if it still runs, and waits until it is gone."""

@@ -68,7 +68,7 @@ class Remains:
                 self._seen.setdefault((name, pid), []).append(Usage.of(pid))
 
     def table(self) -> Table | None:
-        """A row for each process that outlived enough losses to tell; None: there is none."""
+        """Makes a row for each process that outlived enough failures; None: there is none."""
         lasting = {key: seen for key, seen in self._seen.items() if len(seen) >= _FEWEST}
         if not lasting:
             return None

@@ -39,7 +39,7 @@ def case_table(comparison: Comparison, case: Case) -> Table:
 
 
 def curve_table(comparison: Comparison, axis: str) -> Table:
-    """A row a point, a column a system: steps per second."""
+    """Makes a row a point, a column a system: steps per second."""
     systems = list(dict.fromkeys(each.system for each in comparison.measurements))
     table = Table(title="steps/s", title_justify="left")
     table.add_column(axis, justify="right")
@@ -56,7 +56,7 @@ def curve_table(comparison: Comparison, axis: str) -> Table:
 
 
 def goal_table(verdicts: Sequence[Verdict]) -> Table:
-    """A row a goal: reached, missed, or not measured."""
+    """Makes a row a goal: reached, missed, or not measured."""
     table = Table(title="goals", title_justify="left")
     for column in ("workload", "mode", "ours", "against"):
         table.add_column(column)
@@ -72,7 +72,7 @@ def goal_table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def limit_lines(comparison: Comparison) -> Iterator[str]:
-    """The machine's limits, a line each."""
+    """Yields the machine's limits, a line each."""
     for name, values in comparison.limits.items():
         gigabytes = [value / 1e9 for value in values]
         yield (
@@ -147,7 +147,7 @@ def _figures(each: Measurement) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    """Three digits that mean something."""
+    """Formats a number with three significant digits."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

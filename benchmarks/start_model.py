@@ -33,19 +33,19 @@ class NoteFirstStep(tf.compat.v1.train.SessionRunHook):
 
 
 def make_loss(count: int) -> Any:
-    """A scalar that depends on `count` variables of `ELEMENTS` elements."""
+    """Makes a scalar that depends on `count` variables of `ELEMENTS` elements."""
     initializer = v1.ones_initializer()
     weights = [v1.get_variable(f"w{i}", [ELEMENTS], initializer=initializer) for i in range(count)]
     return tf.add_n([tf.reduce_sum(weight * weight) for weight in weights])
 
 
 def make_optimizer() -> Any:
-    """An optimizer with a slot for each variable."""
+    """Makes an optimizer with a slot for each variable."""
     return v1.train.AdagradOptimizer(0.1)
 
 
 def build(task: Any) -> TrainSpec:
-    """The model as a job trains it."""
+    """Builds the model as a job trains it."""
     return TrainSpec(
         loss=make_loss(int(task.params[VARIABLES])),
         optimizer=make_optimizer(),

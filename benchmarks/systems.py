@@ -56,12 +56,12 @@ class System:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def task_counts(self, workers: int, ps: int) -> dict[str, int]:
-        """Processes of each role."""
+        """Returns the number of processes of each role."""
         counts = {"ps": ps, "worker": workers}
         return {role: counts.get(role, 1) for role in self.roles}
 
     def why_not(self, workload: Workload, mode: Mode, ps: int, single_host: bool) -> str | None:
-        """Why it cannot be measured so, or None when it can."""
+        """Returns the reason why it cannot be measured so, or None if it can."""
         if mode not in self.modes:
             return f"it has no {mode} mode"
         if workload.transfer and not self.transfers:
@@ -94,7 +94,7 @@ def _ours(name: str, options: Mapping[str, Any]) -> System:
 
 
 def all_systems() -> dict[str, System]:
-    """Every system by its name, ours first."""
+    """Returns every system by its name, ours first."""
     peers = [
         System(
             "stock",

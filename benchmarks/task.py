@@ -69,12 +69,12 @@ class Task:
         return Path(self.folder) / f"{self.name}.count.json"
 
     def to_json(self) -> str:
-        """In one line."""
+        """Converts it to JSON, in one line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Task:
-        """From `to_json`."""
+        """Reads the result of `to_json`."""
         return cls(**json.loads(text))
 
     def find_workload(self) -> Workload:

@@ -248,7 +248,7 @@ class Trial:
         }
 
     def _check_progress(self, before: Mapping[str, int]) -> None:
-        """A trainer that did nothing in the window may be in the middle of a step."""
+        """Allows a trainer without a step in the window to be in the middle of one."""
         deadline = time.monotonic() + self._wait_secs
         for name, steps in before.items():
             while self._boards[name].steps == steps:
@@ -276,7 +276,7 @@ class Trial:
 
 
 def _log_tail(task: Task) -> str:
-    """The last lines that a process printed, in one."""
+    """Returns the last lines that a process printed, in one."""
     text = task.log_path.read_text(errors="replace") if task.log_path.exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(lines[-_LOG_LINES:]) or "it printed nothing"

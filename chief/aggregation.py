@@ -204,7 +204,7 @@ class Aggregator:
         return Look(int(step), int(waiting), int(replicas), tuple(map(int, sizes)), given)
 
     def _empty(self) -> set[int]:
-        """The workers whose queue has no token."""
+        """Returns the workers whose queue has no token."""
         sizes = self._look().sizes
         return {i for i in self._dealer.workers if not sizes[self._ops.plan.queue_of(i)]}
 

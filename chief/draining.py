@@ -100,7 +100,7 @@ class Draining:
         return f"{names} left on notice"
 
     def _stop_timers(self, deadline: Deadline) -> None:
-        """Nothing else may hold the steps while they are held here."""
+        """Stops all timers that could hold the steps meanwhile."""
         if self._mirrors is not None:
             self._mirrors.stop()
         self._checkpoints.stop(max_wait_secs=deadline.remaining_secs() / 2)

@@ -87,7 +87,7 @@ class Ending:
             log.warning("no checkpoint could be saved after the failure: %s", reason_of(error))
 
     def save_for_the_next_chief(self) -> None:
-        """For the case that more is gone than this process, by the time it comes."""
+        """Saves the model, in case more than this process is lost before the next chief comes."""
         try:
             self._checkpoints.save(max_wait_secs=HAND_OVER_SHARE * self._job.tenure.grace_secs)
         except (JobFailed, tf.errors.OpError) as error:

@@ -100,7 +100,7 @@ class Generations:
         )
 
     def _await_view(self, generation: int) -> ClusterView | None:
-        """The parameter servers of the next generation; None if this process is to end."""
+        """Returns the parameter servers of the next generation; None if this process is to end."""
         view = self._membership.await_view(
             generation, self._options.max_wait_secs, self._job.tenure.is_interrupted
         )
@@ -175,7 +175,7 @@ class Generations:
             log.warning("%s has not given up its step over generation %d", task, view.generation)
 
     def _call_workers_back(self, view: ClusterView) -> None:
-        """The model was lost after training had ended, and before it was saved."""
+        """Calls workers back, after a loss of the trained model before it was saved."""
         self._membership.mark_unready(view.generation)
         self._membership.await_gone(Role.WORKER, self._options.lease_secs)
         self._membership.reopen()

@@ -60,7 +60,7 @@ class Lost:
 
     @classmethod
     def of(cls, error: Exception, *, is_begun: bool = True) -> Lost:
-        """The outcome that one of `LOST_ERRORS` stands for."""
+        """Returns the outcome that one of `LOST_ERRORS` stands for."""
         return cls(reason_of(error), isinstance(error, Stalled), is_begun)
 
 

@@ -76,7 +76,7 @@ class Progress:
             return self.snapshot
 
     def trained(self) -> tuple[float, int]:
-        """Seconds and global steps from the last look before the first step to the newest step."""
+        """Returns seconds and global steps from just before the first step to the newest one."""
         if self._first is None or self._last is None:
             return 0.0, 0
         return self._last[0] - self._first[0], self._last[1] - self._first[1]

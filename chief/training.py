@@ -393,5 +393,5 @@ class Training:
 
 
 def _not_paused(timeout_secs: float) -> AbstractContextManager[Any]:
-    """Nothing is held: workers of an async job apply their updates by themselves."""
+    """Holds nothing: workers of an async job apply their updates by themselves."""
     return nullcontext()

@@ -46,7 +46,7 @@ def set_up_logging(debug: bool) -> None:
 
 @contextmanager
 def ending_with_exit_code(debug: bool) -> Iterator[None]:
-    """A mistake or a failed job ends the command with one message and an exit code.
+    """Ends the command, after a mistake or a failed job, with one message and an exit code.
 
     The last line on standard error then begins with "error: ".
     """

@@ -58,7 +58,7 @@ def _check_environment(context: typer.Context) -> None:
 
 
 def _read(context: typer.Context, path: str) -> dict[str, Any]:
-    """The values of a file by the names of the command's parameters, as text.
+    """Returns the values of a file by the names of the command's parameters, as text.
 
     Raises:
         UsageError: The file cannot be read, a name is unknown, or a value is of another form.

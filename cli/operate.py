@@ -111,7 +111,7 @@ def _missing(answer: pb.JobStatus, before: pb.JobStatus) -> str:
 
 
 def to_json(answer: pb.JobStatus) -> str:
-    """A status for programs: every field, under the names of status.proto."""
+    """Converts a status for programs: every field, under the names of status.proto."""
     text: str = json_format.MessageToJson(
         answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

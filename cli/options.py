@@ -71,7 +71,7 @@ def read_values(*classes: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_params(params: list[str] | None) -> dict[str, str]:
-    """From KEY=VALUE to a dictionary.
+    """Converts KEY=VALUE texts to a dictionary.
 
     Raises:
         UsageError: One has no "=".

@@ -43,7 +43,7 @@ def find_place(role: Role, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_tf_config(role: Role, wanted: tuple[str, ...]) -> dict[str, Any]:
-    """What it says of a place; nothing if there is none."""
+    """Reads the place from `TF_CONFIG`; empty if it has none."""
     text = os.environ.get("TF_CONFIG")
     if not text:
         return {}
@@ -73,7 +73,7 @@ def _check_chief(address: str | None) -> str:
 
 
 def _check_host(host: str) -> str:
-    """The host that was given, once it resolves: names may get their addresses a moment late."""
+    """Returns the given host, once it resolves: names may get their addresses a moment late."""
     try:
         name = parse_host(host, "--host")
     except ValueError as error:
@@ -93,7 +93,7 @@ def _check_host(host: str) -> str:
 
 
 def _default_host() -> str:
-    """This host's name if others can resolve it, as in a cluster; else the loopback address."""
+    """Returns this host's name if others can resolve it; otherwise the loopback address."""
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, None)

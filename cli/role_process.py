@@ -83,7 +83,7 @@ def _end_in_time(asked: threading.Event, grace_secs: float) -> None:
 
 
 def _run_exit_functions() -> None:
-    """What libraries registered for the end, as TensorFlow does to remove its temporary files."""
+    """Runs the libraries' exit functions; TensorFlow's removes its temporary files."""
     thread = threading.Thread(target=atexit._run_exitfuncs, name="exit-functions", daemon=True)
     thread.start()
     thread.join(EXIT_SECS)

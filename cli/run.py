@@ -67,7 +67,7 @@ def run(
 
 @contextmanager
 def _stop_on_signal(console: Console) -> Iterator[threading.Event]:
-    """The first Ctrl-C (or SIGTERM) sets the event, the second ends at once."""
+    """Sets the event at the first Ctrl-C (or SIGTERM); the second one ends at once."""
     stop = threading.Event()
 
     def handle(signum: int, frame: Any) -> None:

@@ -70,7 +70,7 @@ def _describe_work(task: pb.TaskStatus) -> str:
 
 
 def _fixed_width(rows: Sequence[tuple[str, ...]]) -> int:
-    """The width of all columns but the last, which are never cut."""
+    """Returns the width of all columns but the last, which are never cut."""
     columns = zip(_COLUMNS, *(row[:-1] for row in rows), strict=True)
     return sum(max(map(len, column)) + _GAP for column in columns)
 

@@ -41,7 +41,7 @@ class Deadline:
         return cls(secs, clock() + secs, clock)
 
     def remaining_secs(self) -> float:
-        """Seconds left, 0.0 when none are."""
+        """Returns the seconds left, 0.0 when none are."""
         return max(0.0, self.ends_at - self.clock())
 
     def sleep(self, secs: float) -> None:

@@ -39,7 +39,7 @@ def diagnose(address: str, access: Access) -> str | None:
 
 
 def _diagnose_plain(address: str) -> str | None:
-    """A server that takes part in a TLS handshake is one that wants it."""
+    """Returns an error if the server takes part in a TLS handshake: then it requires TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -79,7 +79,7 @@ def _diagnose_tls(address: str, tls: Tls) -> str | None:
 
 
 def _remedy_of_client(tls: Tls) -> str:
-    """Why a server that asks for a certificate closes the connection."""
+    """Returns the remedy if a server that requires a certificate closed the connection."""
     cert = tls.contents().cert
     if cert is None:
         return "asks for a certificate: give --tls-cert and --tls-key"

@@ -100,7 +100,7 @@ class _Server(ThreadingWSGIServer):
             super().finish_request(connection, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that breaks off, or whose certificate is refused, is its own affair."""
+        """Ignores a client that breaks off, or whose certificate is refused."""
         log.debug("metrics were not served to %s", client_address, exc_info=True)
 
 

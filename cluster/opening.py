@@ -155,7 +155,7 @@ def _describe_silence(target: str, config: Any) -> str:
 
 
 def _cluster_of(target: str) -> Any:
-    """The cluster of this process's server with a target; None if there is no such server."""
+    """Returns the cluster of this process's server with a target; None without such a server."""
     # TensorFlow has no list of them.
     servers = (each for each in gc.get_objects() if type(each) is tf.distribute.Server)
     return next((each.server_def.cluster for each in servers if each.target == target), None)

@@ -76,7 +76,7 @@ def device_config() -> Any:
 
 
 def session_config(view: ClusterView, task: Task, address: str, *, optimize: bool = True) -> Any:
-    """The configuration under which `task` sees the parameter servers of `view`, and itself.
+    """Returns the configuration for a session of `task` over the parameter servers of `view`.
 
     State on the parameter servers is shared by all sessions with such a configuration, whichever
     tasks they belong to; parameter servers need no cluster definition.

@@ -110,12 +110,12 @@ class DataPlane:
         check_combination(self, sync=False)
 
     def to_proto(self) -> pb.DataPlane:
-        """The same as a message."""
+        """Converts the options to a message."""
         return pb.DataPlane(**asdict(self))
 
     @classmethod
     def from_proto(cls, message: pb.DataPlane) -> DataPlane:
-        """The inverse of `to_proto`."""
+        """Converts a message to the options."""
         values: dict[str, Any] = {each.name: getattr(message, each.name) for each in fields(cls)}
         for name in ("max_shard_bytes", "max_staleness", "top_k"):
             if not message.HasField(name):

@@ -40,7 +40,7 @@ def use_folders(logdir: str, logs: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int, logdir: str) -> None:
-    """Until its chief answers, a job is known by this alone. It ends with the process."""
+    """Locks the job's folder until its chief answers; the lock ends with the process."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

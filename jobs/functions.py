@@ -11,7 +11,7 @@ from ..errors import UsageError
 
 
 def reference_to(build: Callable[..., Any]) -> str:
-    """The reference of a function at the top level of a file.
+    """Returns the reference of a function at the top level of a file.
 
     Raises:
         UsageError: Other processes cannot import it; the message says why, and the remedy.

@@ -17,7 +17,7 @@ def options_to_json(values: Mapping[str, Any]) -> str:
 
 
 def options_from_json(cls: type, text: str) -> dict[str, Any]:
-    """The inverse of `options_to_json`.
+    """Reads the result of `options_to_json`.
 
     Args:
         cls: The dataclass of the options.

@@ -83,7 +83,7 @@ def _default(field: Any) -> Any:
 
 
 def _take(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a dataclass' fields, of the fields' types."""
+    """Returns the values of a dataclass' fields, of the fields' types."""
     return {
         name: value
         if value is None and parameter.default is None

@@ -242,7 +242,7 @@ def for_any_folder(options: JobOptions) -> JobOptions:
 
 
 def new_job_id() -> str:
-    """An identifier that no other run has."""
+    """Makes an identifier that no other run has."""
     return os.urandom(6).hex()
 
 
@@ -289,5 +289,5 @@ class JobResult:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobResult:
-        """The inverse of `dataclasses.asdict`."""
+        """Reads the result of `dataclasses.asdict`."""
         return cls(**values)

@@ -70,7 +70,7 @@ class PostMortem:
         return self._log_folder / f"{handle.name}.log"
 
     def tail(self, handle: ProcessHandle) -> str:
-        """The end of a process's log, with the path of it."""
+        """Returns the end of a process's log, with the path of it."""
         path = self._log_path(handle)
         lines = handle.log_tail(LOG_LINES)
         if not self._uses_gpus:
@@ -79,7 +79,7 @@ class PostMortem:
 
 
 def _describe_full_disk(folder: Path) -> str:
-    """Why a process had no last words: they go to a disk, too."""
+    """Explains why a process had no last words: they go to a disk, too."""
     try:
         is_full = shutil.disk_usage(folder).free < _LEAST_BYTES
     except OSError:

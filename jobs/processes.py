@@ -68,11 +68,11 @@ class JobProcesses:
         return Path(self.options.logdir, "logs").resolve()
 
     def of_model(self, model: str) -> JobProcesses:
-        """The same with another reference to the model."""
+        """Returns the same with another reference to the model."""
         return replace(self, options=replace(self.options, model=model))
 
     def chief(self, address: str | None = None) -> ProcessSpec:
-        """The chief's process; at the address of an earlier one, if there was one."""
+        """Returns the chief's process; at the address of an earlier one, if there was one."""
         own: dict[str, Any] = {"job_id": self.job_id, "supervised": True}
         if address is not None:
             own["port"] = parse_address(address).port
@@ -94,7 +94,7 @@ class JobProcesses:
     def _spec(
         self, role: str, index: int, cls: type[ProcessOptions], own: Mapping[str, Any]
     ) -> ProcessSpec:
-        """The process of a task, with the job's options among its own where it takes them."""
+        """Returns the process of a task, with the job's options among its own arguments."""
         job = for_any_folder(self.options)
         known = {**vars(self.launch), **vars(job), "job": job}
         options = values_of(build(cls, {**known, **own}))

@@ -89,7 +89,7 @@ class _Bar(Progress):
     words = ""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The bar, then the words."""
+        """Returns the bar, then the words."""
         yield self.make_tasks_table(self.tasks)
         if self.words:
             yield Text(f"  {self.words}")

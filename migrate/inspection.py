@@ -54,7 +54,7 @@ class Inspection:
         }
 
     def other_meaning_of(self, name: str) -> str | None:
-        """LINE:COLUMN at which a name is given to something that is not imported."""
+        """Returns the LINE:COLUMN at which a name gets another meaning than an import."""
         positions = [
             self._position(assignment.node)
             for scope in self._scopes

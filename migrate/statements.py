@@ -22,7 +22,7 @@ class Statements:
         self._dropped: dict[cst.CSTNode, cst.CSTNode] = {}
 
     def start(self, node: cst.CSTNode) -> int:
-        """Offset of a node in the text."""
+        """Returns the offset of a node in the text."""
         return int(self._spans[node].start)
 
     def _end(self, node: cst.CSTNode) -> int:

@@ -112,7 +112,7 @@ def _check_names(target: str, file: Path, name: str) -> None:
 
 
 def _top_level_names(tree: ast.Module) -> tuple[set[str], bool]:
-    """Names bound at the top level, and whether there may be more than can be seen."""
+    """Returns names bound at the top level, and whether there may be more."""
     names: set[str] = set()
     open_ended = False
     for node in tree.body:

@@ -57,7 +57,7 @@ class PlainTypes(griffe.Extension):
 
 
 def load() -> Object:
-    """The package of this checkout, whatever the checkout's folder is called."""
+    """Returns the package of this checkout, whatever the checkout's folder is called."""
     for name in ("griffe", "griffe2md"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +116,7 @@ def sections(module: Object, path: str, places: dict[str, str]) -> tuple[list[st
 
 
 def page(module: Object, path: str) -> str:
-    """The whole page of one module."""
+    """Returns the whole page of one module."""
     ours, theirs = sections(module, path, {})
     parts = [f"# `{path}`", WRITTEN, _docstring(module), *ours]
     if theirs:
@@ -126,7 +126,7 @@ def page(module: Object, path: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """From file name to text."""
+    """Returns the pages, by file name."""
     package = load()
     found = {}
     index = ["# The API", "", WRITTEN, "", "| module | contents |", "|---|---|"]
@@ -171,7 +171,7 @@ def _docstring(member: Object) -> str:
 
 
 def _rendered(member: Object, here: str) -> str:
-    """Signature and docstring under the public path, without links to anchors of other pages."""
+    """Renders signature and docstring under the public path, without links to other pages."""
     text = griffe2md.render_object_docs(member, RENDERING)
     text = re.sub(r"\[([^\[\]\n]+)\]\(#[^)\n]*\)", r"\1", text)
     return text.replace(f"`{member.path}", f"`{here}")

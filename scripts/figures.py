@@ -52,7 +52,7 @@ class Module:
 
 
 def read_modules(root: Path) -> list[Module]:
-    """The package's modules that git tracks, without generated code."""
+    """Returns the package's modules that git tracks, without generated code."""
     listed = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=root, check=True, capture_output=True, text=True
     ).stdout.split()
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def print_folders(modules: list[Module]) -> None:
-    """Files and lines of each folder at the top level."""
+    """Prints files and lines of each folder at the top level."""
     lines: dict[str, list[int]] = defaultdict(list)
     for module in modules:
         lines[module.folder].append(module.lines)
@@ -126,7 +126,7 @@ def print_functions(modules: list[Module]) -> None:
 
 
 def print_options(modules: list[Module]) -> None:
-    """In how many files and places each option of a job is named."""
+    """Prints in how many files and places each option of a job is named."""
     names = [
         field.target.id
         for module in modules
@@ -144,7 +144,7 @@ def print_options(modules: list[Module]) -> None:
 
 
 def _places(tree: ast.Module, name: str) -> int:
-    """Places that pass an option on: parameters, keywords, fields, strings; not reads."""
+    """Counts places that pass an option on: parameters, keywords, fields, strings; not reads."""
     flag = re.compile(rf"--{name.replace('_', '-')}(?![a-z-])")
     return sum(
         (isinstance(node, ast.arg | ast.keyword) and node.arg == name)

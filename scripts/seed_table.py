@@ -41,13 +41,13 @@ class Item:
 
 
 def document(pattern: str) -> str:
-    """The text of the one seed document that matches."""
+    """Returns the text of the one seed document that matches."""
     [path] = SEEDS.glob(pattern)
     return path.read_text()
 
 
 def items_of_loop(function: str) -> Iterator[Item]:
-    """The arguments, the return value and the errors of a `train` function, in their order."""
+    """Yields the arguments, the return value and the errors of a `train` function, in order."""
     text = document(LOOPS[function])
     for name, says in _bullets(text):
         if re.match(r"[A-Z]\w*Error$", name):
@@ -71,13 +71,13 @@ def names_of_module() -> dict[str, str]:
 
 
 def all_items() -> list[Item]:
-    """Every documented item."""
+    """Returns every documented item."""
     loops = [item for function in LOOPS for item in items_of_loop(function)]
     return loops + [Item(f"tf.train.{name}", says) for name, says in names_of_module().items()]
 
 
 def marked_tests() -> dict[str, list[str]]:
-    """From key to the tests that are marked with it, as `file::test`."""
+    """Returns, by key, the tests that are marked with it, as `file::test`."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text())
@@ -97,19 +97,19 @@ def marked_tests() -> dict[str, list[str]]:
 
 
 def tests_of(item: Item, marked: dict[str, list[str]]) -> list[str]:
-    """The tests that show an item."""
+    """Returns the tests that show an item."""
     keys = [key for key in marked if key == item.key or key.startswith(f"{item.key}: ")]
     return list(dict.fromkeys(test for key in keys for test in marked[key]))
 
 
 def differing_names() -> set[str]:
-    """The names in the first column of docs/differences.md."""
+    """Returns the names in the first column of docs/differences.md."""
     cells = re.findall(r"^\| ([^|]+) \|", DIFFERENCES.read_text(), re.M)
     return {name for cell in cells for name in re.findall(r"`([\w.()]+)`", cell)}
 
 
 def table() -> str:
-    """The whole page."""
+    """Returns the whole page."""
     marked, differing = marked_tests(), differing_names()
     lines = [
         "# The original API, item by item",
@@ -151,13 +151,13 @@ def _shortened(text: str, length: int = 90) -> str:
 
 
 def _bullets(text: str) -> list[tuple[str, str]]:
-    """`(name, text)` of the lists of arguments and errors, in both styles of the documents."""
+    """Returns `(name, text)` of the lists of arguments and errors, in both styles."""
     old = re.findall(r"^  • (\w+): (.*)$", text, re.M)
     return old or re.findall(r"^\* <b>`(\w+)`</b>: (.*)$", text, re.M)
 
 
 def _keys(node: ast.AST) -> list[str]:
-    """The literal keys of every `pytest.mark.original_api(...)` below a node."""
+    """Returns the literal keys of every `pytest.mark.original_api(...)` below a node."""
     return [
         argument.value
         for call in ast.walk(node)

@@ -48,7 +48,7 @@ class ReplicatedVariable(tf.__internal__.tracking.Trackable):
         return getattr(self._first, name)
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
-        """Its value, of the first copy."""
+        """Returns its value, of the first copy."""
         return tf.convert_to_tensor(self._first, dtype=dtype, name=name)
 
     @property

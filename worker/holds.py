@@ -160,7 +160,7 @@ class HoldHook(tf.compat.v1.train.SessionRunHook):
         self._holds = holds
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """No step is under way in a session that is new."""
+        """Notes that no step is under way in a new session."""
         self._holds.start()
         self._holds.end_step()
 

@@ -71,7 +71,7 @@ class OpenLeases:
         self._longest_step = 0.0
 
     def __len__(self) -> int:
-        """The number of leases that have not ended."""
+        """Returns the number of leases that have not ended."""
         return len(self._open)
 
     def report(self) -> LeaseReport:

@@ -72,16 +72,16 @@ class MeasuredChief:
         self._folder.cleanup()
 
     def cpu_secs(self) -> float:
-        """Processor seconds that the chief has used so far."""
+        """Returns the processor seconds that the chief has used so far."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def memory_bytes(self) -> int:
-        """Memory of the chief's process."""
+        """Returns the memory of the chief's process."""
         return int(self._process.memory_info().rss)
 
     def status(self) -> pb.JobStatus:
-        """The status of the job."""
+        """Returns the status of the job."""
         return self._client.status()
 
     def lose_server(self) -> tuple[int, float]:

@@ -61,7 +61,7 @@ def write_json(path: Path, points: Sequence[Figures], settings: Settings) -> Non
 
 
 def plot_points(points: Sequence[Figures], path: Path) -> None:
-    """Lines over the number of tasks, a panel a quantity; a dashed line grows linearly."""
+    """Draws lines over the number of tasks, a panel a quantity; a dashed line grows linearly."""
     figure, panels = new_figure(4)
     quantities = {
         "chief, cores": [each.chief_cores for each in points],

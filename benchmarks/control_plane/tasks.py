@@ -52,7 +52,7 @@ class Tasks:
         return {"registered": len(ends), "ended": max(ends, default=0.0)}
 
     async def take(self) -> dict[str, Any]:
-        """What was seen since the last time."""
+        """Returns the counts since the last call."""
         seen = {**vars(self._seen), "lag_secs": self._lag}
         self._seen.answer_secs, self._seen.unanswered, self._lag = [], 0, []
         return seen

@@ -153,13 +153,13 @@ def _lose_server(
 def _since(
     told: float, times: Mapping[int, Sequence[float]], generation: int, workers: int
 ) -> float | None:
-    """Seconds until the last of all workers; None if it was not all of them."""
+    """Returns the seconds until the last of all workers; None if one is missing."""
     noted = times.get(generation, ())
     return max(noted) - told if len(noted) >= workers else None
 
 
 def _percentile(seen: Seen, fraction: float) -> float:
-    """A percentile of all heartbeats; those without an answer took longest."""
+    """Returns a percentile of all heartbeats; those without an answer took longest."""
     return _of_sorted([*seen.answer_secs, *[math.inf] * seen.unanswered], fraction)
 
 

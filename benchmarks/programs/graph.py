@@ -51,7 +51,7 @@ def build_step(
 
 
 def create_variables(workload: Workload) -> dict[str, Any]:
-    """The variables of a workload, by name, in the default graph and its default device."""
+    """Creates the variables of a workload, by name, in the default graph and its default device."""
     return {spec.name: _variable(spec) for spec in workload.variables}
 
 
@@ -104,7 +104,7 @@ def _variable(spec: VariableSpec) -> Any:
 
 
 def _transfer_step(workload: Workload, variables: list[Any], step: Any, device: str) -> Any:
-    """Every value crosses and is used: TensorFlow sends nothing else."""
+    """Makes a step that uses every value: TensorFlow sends nothing else."""
     done: list[Any] = []
     if workload.transfer != "push":
         done.append(_pull(variables, device))

@@ -68,7 +68,7 @@ def _saving(
 
 
 def _build(workload: Workload, strategy: Any) -> tuple[Any, dict[str, Any]]:
-    """The step, a `tf.function`; and all variables, with "iterations", the number of updates."""
+    """Returns the step, a `tf.function`, and all variables with the update count "iterations"."""
     with strategy.scope():
         variables = {
             spec.name: tf.Variable(initial_value(spec)(), name=spec.name)

@@ -78,7 +78,7 @@ class Worker:
         self._gradients = tf.function(gradients, input_signature=shapes)
 
     def compute_gradients(self, weights: list[np.ndarray]) -> list[np.ndarray]:
-        """Gradients of the loss of one batch."""
+        """Computes the gradients of the loss of one batch."""
         return [each.numpy() for each in self._gradients(*weights)]
 
 

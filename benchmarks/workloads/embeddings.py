@@ -20,7 +20,7 @@ _TOP = (512, 256, 1)
 
 
 def tables(name: str, batch_size: int = 256) -> Workload:
-    """26 tables, looked up and concatenated, below layers of 256, 128 and 1."""
+    """Makes 26 tables, looked up and concatenated, below layers of 256, 128 and 1."""
     layers = _layers("top", TABLES * DIM, (256, 128, 1))
 
     def logits(framework: Any, variables: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
@@ -33,7 +33,7 @@ def tables(name: str, batch_size: int = 256) -> Workload:
 
 
 def dlrm(name: str, batch_size: int = 512) -> Workload:
-    """The deep learning recommendation model (Naumov et al. 2019) on Criteo's features."""
+    """Makes the deep learning recommendation model (Naumov et al. 2019) on Criteo's features."""
     pairs = (TABLES + 1) * TABLES // 2
     layers = [*_layers("bottom", DENSE_FEATURES, _BOTTOM), *_layers("top", pairs + DIM, _TOP)]
 
@@ -51,7 +51,7 @@ def dlrm(name: str, batch_size: int = 512) -> Workload:
 
 
 def zipf_ids(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-    """Ids below ROWS, int32: the k-th most frequent with a weight of k ** -ZIPF_EXPONENT."""
+    """Draws ids below ROWS, int32: the k-th most frequent with a weight of k ** -ZIPF_EXPONENT."""
     weights = np.cumsum(np.arange(1, ROWS + 1, dtype=np.float64) ** -ZIPF_EXPONENT)
     ranks = np.searchsorted(weights, random.uniform(0, weights[-1], tuple(shape)))
     # Frequent rows do not lie side by side in a table that was filled by hashing.

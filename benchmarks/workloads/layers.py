@@ -28,7 +28,7 @@ def many_small(name: str, variables: int, width: int = 64) -> Workload:
 
 
 def wide(name: str, layers: int, width: int) -> Workload:
-    """Few large kernels, without biases."""
+    """Makes few large kernels, without biases."""
     specs = tuple(_kernel(f"kernel_{index}", width) for index in range(layers))
     return _stack(name, f"{layers} layers of {width}x{width}, batch {BATCH_SIZE}", specs, width)
 

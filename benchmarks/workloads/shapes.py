@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 def shapes_only(name: str, about: str, shapes: Sequence[Shape]) -> Workload:
-    """Each gradient is its variable times a number: full size, and one pass over memory.
+    """Makes each gradient its variable times a number: full size, one pass over memory.
 
     It needs the variable's value, and no two gradients are the same: otherwise TensorFlow would
     rightly not send them.
@@ -40,7 +40,7 @@ def shapes_only(name: str, about: str, shapes: Sequence[Shape]) -> Workload:
 
 
 def resnet50_shapes() -> list[Shape]:
-    """Trainable variables of ResNet-50 for 1,000 classes (He et al. 2015, table 1): 161 of them."""
+    """Returns the 161 trainable variables of ResNet-50 (He et al. 2015, table 1)."""
     shapes = _normalized((7, 7, 3, 64))
     channels = 64
     for blocks, width in ((3, 64), (4, 128), (6, 256), (3, 512)):
@@ -55,12 +55,12 @@ def resnet50_shapes() -> list[Shape]:
 
 
 def _normalized(kernel: Shape) -> list[Shape]:
-    """A convolution without a bias, and scale and shift of its batch normalization."""
+    """Returns a convolution without a bias, and scale and shift of its batch normalization."""
     return [kernel, kernel[-1:], kernel[-1:]]
 
 
 def vgg16_shapes(hidden: int = 4096) -> list[Shape]:
-    """Variables of VGG-16 (Simonyan and Zisserman 2014, configuration D).
+    """Returns the variables of VGG-16 (Simonyan and Zisserman 2014, configuration D).
 
     Args:
         hidden: Units of the first dense layer, whose kernel is most of the network: 411 MB with the

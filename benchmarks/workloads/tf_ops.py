@@ -14,17 +14,17 @@ class TfOps:
 
     @staticmethod
     def columns(ids: Any) -> Any:
-        """From int32 [features, batch] to a list of [batch]."""
+        """Converts int32 [features, batch] to a list of [batch]."""
         return tf.unstack(ids)
 
     @staticmethod
     def look_up(table: Any, ids: Any) -> Any:
-        """Rows [batch, dim] of a table [rows, dim]; its gradient has these rows alone."""
+        """Looks up rows [batch, dim] of a table [rows, dim]; its gradient has these rows alone."""
         return tf.nn.embedding_lookup(table, ids)
 
     @staticmethod
     def concat(parts: Sequence[Any]) -> Any:
-        """[batch, n] each, side by side."""
+        """Joins [batch, n] side by side."""
         return tf.concat(parts, 1)
 
     @staticmethod
@@ -39,7 +39,7 @@ class TfOps:
 
     @staticmethod
     def dot_products(vectors: Sequence[Any]) -> Any:
-        """From n of [batch, dim] to the products of all pairs, [batch, n * (n - 1) / 2]."""
+        """Computes from n of [batch, dim] the products of all pairs, [batch, n * (n - 1) / 2]."""
         stacked = tf.stack(vectors, 1)
         products = tf.matmul(stacked, stacked, transpose_b=True)
         n = len(vectors)
@@ -48,6 +48,6 @@ class TfOps:
 
     @staticmethod
     def click_loss(logits: Any, labels: Any) -> Any:
-        """Mean cross entropy."""
+        """Computes the mean cross entropy."""
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
         return tf.reduce_mean(losses)

@@ -14,17 +14,17 @@ class TorchOps:
 
     @staticmethod
     def columns(ids: Any) -> Any:
-        """From int [features, batch] to a list of [batch]."""
+        """Converts int [features, batch] to a list of [batch]."""
         return torch.unbind(ids)
 
     @staticmethod
     def look_up(table: Any, ids: Any) -> Any:
-        """Rows [batch, dim] of a table [rows, dim]; its gradient has these rows alone."""
+        """Looks up rows [batch, dim] of a table [rows, dim]; its gradient has these rows alone."""
         return torch.nn.functional.embedding(ids, table, sparse=True)
 
     @staticmethod
     def concat(parts: Sequence[Any]) -> Any:
-        """[batch, n] each, side by side."""
+        """Joins [batch, n] side by side."""
         return torch.cat(list(parts), 1)
 
     @staticmethod
@@ -38,7 +38,7 @@ class TorchOps:
 
     @staticmethod
     def dot_products(vectors: Sequence[Any]) -> Any:
-        """From n of [batch, dim] to the products of all pairs, [batch, n * (n - 1) / 2]."""
+        """Computes from n of [batch, dim] the products of all pairs, [batch, n * (n - 1) / 2]."""
         stacked = torch.stack(list(vectors), 1)
         products = torch.bmm(stacked, stacked.transpose(1, 2))
         n = len(vectors)
@@ -47,7 +47,7 @@ class TorchOps:
 
     @staticmethod
     def click_loss(logits: Any, labels: Any) -> Any:
-        """Mean cross entropy."""
+        """Computes the mean cross entropy."""
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
 
 

@@ -8,7 +8,7 @@ MEBIBYTE = 1 << 20
 
 
 def transfer(name: str, what: Transfer, mebibytes: int, variables: int) -> Workload:
-    """`mebibytes` in `variables` equal pieces, in each direction that `what` names."""
+    """Makes `mebibytes` in `variables` equal pieces, in each direction that `what` names."""
     floats = mebibytes * MEBIBYTE // 4 // variables
     specs = tuple(VariableSpec(f"piece_{index}", (floats,)) for index in range(variables))
     about = f"{what} of {mebibytes} MiB in {variables} variables, no model"

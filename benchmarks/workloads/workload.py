@@ -82,5 +82,5 @@ class Workload:
         return dense if self.transfer in ("pull", "push") else 2 * dense
 
     def input_pool(self, seed: int = 0) -> Batches:
-        """The pool of input, the same for every system and task."""
+        """Returns the pool of input, the same for every system and task."""
         return self.batches(np.random.default_rng(seed))

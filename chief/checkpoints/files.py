@@ -75,7 +75,7 @@ def name_of(step: int) -> str:
 
 
 def step_of(path: str) -> int:
-    """The global step that a checkpoint's name ends with."""
+    """Returns the global step that a checkpoint's name ends with."""
     return int(path.rpartition("-")[2])
 
 
@@ -99,7 +99,7 @@ def write_sidecar(storage: DirectLogDirectory, step: int, sidecar: Mapping[str, 
 
 
 def read_sidecar(storage: LogDirectory, step: int) -> Mapping[str, Any] | None:
-    """The job's state of a checkpoint; None when it was saved without.
+    """Returns the job's state of a checkpoint; None when it was saved without.
 
     Raises:
         CorruptFile: The file is damaged.

@@ -42,11 +42,11 @@ class BatchCounts:
         self._applied = counts.copy()
 
     def snapshot(self) -> dict[str, int]:
-        """The surplus, by the batch's number."""
+        """Returns the surplus, by the batch's number."""
         return {str(batch): int(self._surplus[batch]) for batch in np.flatnonzero(self._surplus)}
 
     def restore(self, surplus: Mapping[str, int]) -> None:
-        """The inverse of `snapshot`."""
+        """Takes over a `snapshot`."""
         self._surplus[:] = 0
         for batch, times in surplus.items():
             self._surplus[int(batch)] = times
@@ -85,7 +85,7 @@ class BatchCounts:
         return int(rest.min()) if len(rest) else WITHOUT_END
 
     def all_epochs_done(self) -> Any:
-        """The same of every shard, if nothing is set aside; int64 of shape [shards]."""
+        """Returns the same for every shard, if nothing is set aside; int64 of shape [shards]."""
         return np.minimum.reduceat(self._applied - self._surplus, self._plan.first_batches)
 
     def _of(self, shard: int) -> Any:

@@ -49,7 +49,7 @@ class SetAside:
         return f"{self.what}: {self.error}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of `SetAside` in status.proto."""
+        """Returns the fields of `SetAside` in status.proto."""
         names = ("file", "first", "last", "records", "epoch", "for_good")
         return {**{name: getattr(self, name) for name in names}, "reason": self.error}
 

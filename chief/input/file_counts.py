@@ -87,7 +87,7 @@ class FileCounts:
         return index
 
     def find_here(self, query: FileQuery) -> FileIndex:
-        """The index of files that this process alone reads.
+        """Returns the index of files that this process alone reads.
 
         Raises:
             UsageError: There are none, or one is damaged.

@@ -40,7 +40,7 @@ class HeldLeases:
         self._adopt_until = -float("inf")
 
     def __len__(self) -> int:
-        """The number of leases."""
+        """Returns the number of leases."""
         return len(self._held)
 
     def add(self, grant: Grant, task: Task, incarnation: str) -> None:
@@ -67,7 +67,7 @@ class HeldLeases:
         return {(held.task, held.incarnation) for held in self._held.values()}
 
     def of(self, task: Task) -> list[Held]:
-        """The leases of a task, of any incarnation."""
+        """Returns the leases of a task, of any incarnation."""
         return [held for held in self._held.values() if held.task == task]
 
     def owns(self, task: Task, incarnation: str, grant: Grant) -> bool:

@@ -69,7 +69,7 @@ def plan_move(old: TrainGraph, new: TrainGraph) -> Move:
 
 
 def _import_saved(old: TrainGraph) -> dict[str, list[tuple[_Slice, Any]]]:
-    """The tensors that the old layout's saver would write, by their names in a checkpoint."""
+    """Returns the tensors that the old layout's saver would write, by their checkpoint names."""
     entries: list[tuple[str, _Slice, Any]] = []
     for op in _ancestors(old.graph.get_operation_by_name(_save_op(old)), "SaveV2"):
         for name, spec, tensor in zip(*_names_and_specs(op), op.inputs[3:], strict=True):
@@ -163,7 +163,7 @@ def _save_op(graph: TrainGraph) -> str:
 
 
 def _ancestors(op: Any, kind: str) -> list[Any]:
-    """The ops of one type that an op waits for."""
+    """Returns the ops of one type that an op waits for."""
     found, seen, waiting = [], set(), [op]
     while waiting:
         each = waiting.pop()

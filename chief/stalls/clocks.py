@@ -51,7 +51,7 @@ class ProgressClock:
         self._since = now
 
     def age(self, now: float) -> float:
-        """Seconds for which it has stood still."""
+        """Returns the seconds for which it has stood still."""
         return now - self._since
 
     @property
@@ -96,11 +96,11 @@ class WorkerProgress:
         self._steps.restart(now)
 
     def age(self, now: float) -> float:
-        """Returns the seconds without a step in which it did not wait for others."""
+        """Returns the seconds for which it has stood still."""
         return self._steps.age(now)
 
     def patience(self, stall_secs: float) -> float:
-        """Seconds that it may take for a step now."""
+        """Returns the seconds that a step may take now."""
         factor = 1.0
         if not self._has_stepped or self._doing in _LONG_WORK:
             factor = FIRST_FACTOR

@@ -81,7 +81,7 @@ class StallGuard:
         self._treat(verdict)
 
     def stop(self) -> None:
-        """Nothing is expected any more."""
+        """Stops watching."""
         self._state.stalls.stepped_at, self._state.stalls.diagnosis = None, ""
         self._metrics.step_age_seconds.set(0.0)
 

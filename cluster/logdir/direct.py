@@ -30,7 +30,7 @@ class DirectLogDirectory:
         tf.io.gfile.makedirs(self.logdir)
 
     def names(self) -> list[str]:
-        """Names of the files in the log directory."""
+        """Returns the names of the files in the log directory."""
         if not tf.io.gfile.isdir(self.logdir):
             return []
         # Some file systems mark folders by a slash.
@@ -68,7 +68,7 @@ class DirectLogDirectory:
         """Does nothing: the files are there."""
 
     def release(self, *names: str) -> None:
-        """They are the only ones."""
+        """Does nothing: these are the only files."""
 
     def remove(self, *names: str) -> None:
         """Removes files."""
@@ -84,7 +84,7 @@ class DirectLogDirectory:
         tf.io.gfile.rename(self._path(name), target, overwrite=True)
 
     def close(self) -> None:
-        """There is nothing to tidy up."""
+        """Does nothing: there is nothing to remove."""
 
     def _path(self, name: str) -> str:
         return str(tf.io.gfile.join(self.logdir, name))

@@ -31,7 +31,7 @@ class LogDirectory(Protocol):
         """Creates the log directory, if it is not there."""
 
     def names(self) -> list[str]:
-        """Names of the files in the log directory; none when it does not exist."""
+        """Returns the names of the files in the log directory; none when it does not exist."""
 
     def modified(self, name: str) -> float:
         """Returns the time of a file's last write, Unix time in seconds."""
@@ -49,7 +49,7 @@ class LogDirectory(Protocol):
         """Makes these files of `directory` available in the log directory, in this order."""
 
     def release(self, *names: str) -> None:
-        """`directory` need not keep these published files."""
+        """Allows these published files to leave `directory`."""
 
     def remove(self, *names: str) -> None:
         """Removes files or folders, in this order; a missing one is no error."""

@@ -58,7 +58,7 @@ class StagedLogDirectory:
             self._files.makedirs(self._root, exist_ok=True)
 
     def names(self) -> list[str]:
-        """Names of the files in the log directory."""
+        """Returns the names of the files in the log directory."""
         with self._naming_errors(""):
             self._files.invalidate_cache(self._root)
             try:
@@ -159,7 +159,7 @@ class StagedLogDirectory:
 
     @contextmanager
     def _naming_errors(self, name: str) -> Iterator[None]:
-        """File systems raise errors of their own libraries: here they all become OSError."""
+        """Converts errors of the file systems' own libraries to OSError."""
         try:
             yield
         except OSError:

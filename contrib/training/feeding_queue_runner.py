@@ -128,7 +128,7 @@ class FeedingQueueRunner(tf.compat.v1.train.QueueRunner):
         return threads
 
     def to_proto(self, export_scope: str | None = None) -> NoReturn:
-        """Not possible: Python functions have no protocol buffer.
+        """Fails: Python functions have no protocol buffer.
 
         Raises:
             NotImplementedError: Always.
@@ -140,7 +140,7 @@ class FeedingQueueRunner(tf.compat.v1.train.QueueRunner):
 
     @staticmethod
     def from_proto(queue_runner_def: Any, import_scope: str | None = None) -> NoReturn:
-        """Not possible, as `to_proto`.
+        """Fails, as `to_proto` does.
 
         Raises:
             NotImplementedError: Always.

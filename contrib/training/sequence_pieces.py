@@ -74,7 +74,7 @@ class SequenceInput:
         return [self.length, self.key, *tf.nest.flatten(parts, expand_composites=True)]
 
     def specs(self, num_unroll: int) -> dict[str, tf.TensorSpec]:
-        """Shape and dtype of each component that `pieces` gives."""
+        """Returns shape and dtype of each component of `pieces`."""
         specs = {
             "length": tf.TensorSpec([], tf.int32),
             "total_length": tf.TensorSpec([], tf.int32),

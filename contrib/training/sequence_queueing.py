@@ -183,7 +183,7 @@ class SequenceQueueingStateSaver:
             return self.barrier.insert_many(late, filler.keys, filler.components[late])
 
     def _most_taken(self) -> Any:
-        """At least `batch_size`; a tensor that has to be fed is of no use for a queue runner."""
+        """Returns at least `batch_size`; a queue runner cannot use a tensor that has to be fed."""
         if tf.get_static_value(self._batch_size) is None and self._capacity is not None:
             return tf.constant(self._capacity)
         return self._batch_size

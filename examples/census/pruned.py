@@ -60,10 +60,10 @@ def evaluate(task: TaskContext) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def masked(inputs: Tensor, units: int, name: str) -> Tensor:
-    """A fully connected layer with a mask on its matrix."""
+    """Adds a fully connected layer with a mask on its matrix."""
     return masked_fully_connected(inputs, units, activation_fn=None, scope=name)
 
 
 def sparsity() -> Tensor:
-    """The share of zeros in a matrix, from 0 to 1; the mean of the three."""
+    """Computes the share of zeros in a matrix, from 0 to 1; the mean of the three."""
     return tf.reduce_mean(get_weight_sparsity())

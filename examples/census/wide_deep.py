@@ -282,7 +282,7 @@ def wide(batch: Batch, settings: Settings) -> Tensor:
 
 
 def deep(batch: Batch, settings: Settings, layer: Layer) -> Tensor:
-    """A network over embeddings of the categories and over the standardized numbers."""
+    """Makes a network over embeddings of the categories and over the standardized numbers."""
     size = settings.embedding_size
     with v1.variable_scope("deep"):
         table = v1.get_variable(
@@ -298,7 +298,7 @@ def deep(batch: Batch, settings: Settings, layer: Layer) -> Tensor:
 
 
 def dense(inputs: Tensor, units: int, name: str) -> Tensor:
-    """A fully connected layer."""
+    """Adds a fully connected layer."""
     with v1.variable_scope(name):
         kernel = v1.get_variable("kernel", [inputs.shape[1], units])
         bias = v1.get_variable("bias", [units], initializer=v1.zeros_initializer())

@@ -70,7 +70,7 @@ class Format(Protocol):
         """
 
     def open(self, name: Any, begin: Any, contents: Contents) -> Any:
-        """Makes the dataset of the records from a place on, in the graph.
+        """Makes the dataset with TensorFlow's reader, which compares checksums.
 
         Args:
             name: The file, a string scalar.
@@ -106,7 +106,7 @@ class TFRecords:
             return next(itertools.islice(self._begins(name, file), record - mark[0], None))
 
     def open(self, name: Any, begin: Any, contents: Contents) -> Any:
-        """TensorFlow reads, and compares checksums."""
+        """Makes the dataset with Python's reader, some records at a time."""
         compression = tf.where(tf.strings.regex_full_match(name, r".*\.gz"), "GZIP", "")
         # `tf.data.TFRecordDataset` cannot begin anywhere else than at the beginning.
         variant = tf.raw_ops.TFRecordDatasetV2(
@@ -157,7 +157,7 @@ class Lines:
             return next(itertools.islice(entries, record - mark[0], None))[0]
 
     def open(self, name: Any, begin: Any, contents: Contents) -> Any:
-        """Python reads, some records at a time."""
+        """Makes the dataset with Python's reader, some records at a time."""
         return tf.data.Dataset.from_generator(
             self._chunks, output_signature=tf.TensorSpec([None], tf.string), args=(name, begin)
         ).unbatch()

@@ -56,11 +56,11 @@ class Parquet:
         return Contents(metadata.num_rows, marks, columns=columns)
 
     def locate(self, name: str, mark: tuple[int, int], record: int) -> int:
-        """Rows have numbers."""
+        """Returns the number of the row."""
         return record
 
     def open(self, name: Any, begin: Any, contents: Contents) -> Any:
-        """Python reads, some rows at a time."""
+        """Makes the dataset with Python's reader, some rows at a time."""
         dtypes = {column: tf.as_dtype(dtype) for column, dtype in contents.columns}
         chunks = functools.partial(_chunks, dtypes)
         signature = {column: tf.TensorSpec([None], dtype) for column, dtype in dtypes.items()}

@@ -148,7 +148,7 @@ class InputPlan:
         return np.random.RandomState([self.seed, epoch]).permutation(self.num_shards)
 
     def records(self, shard: int, epoch: int) -> Any:
-        """The numbers of a shard's records in the order of an epoch; int64 of shape [records].
+        """Returns a shard's record numbers in the order of an epoch; int64 of shape [records].
 
         Batch k holds those from `k * batch_size` on.
         """
@@ -169,7 +169,7 @@ class InputPlan:
         return bool(self.files) or not self.shuffle
 
     def span(self, shard: int, epoch: int, batches: Sequence[int]) -> tuple[str, int, int]:
-        """The file of some batches of a shard, and the numbers of their first and last record.
+        """Returns the file of some batches of a shard, and their first and last record numbers.
 
         Args:
             shard: The shard.
