@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from ..errors import UsageError
 
@@ -79,11 +80,15 @@ def confine_to_loopback(port: int) -> None:
 
 def _listeners(port: int) -> Iterator[socket.socket]:
     """Yields the sockets of this process that listen on a TCP port, each as a duplicate."""
-    for descriptor in os.listdir("/proc/self/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as each:
-            is_listening = each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            if is_listening and each.getsockname()[1:2] == (port,):
-                yield each
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if not os.readlink(descriptor).startswith("socket:"):
+                continue
+            # Of what is no socket, it would fail after it has taken the duplicate.
+            with socket.socket(fileno=os.dup(int(descriptor.name))) as each:
+                is_listening = each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if is_listening and each.getsockname()[1:2] == (port,):
+                    yield each
 
 
 def _own_addresses(host: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The addresses at which servers listen."""
 
+import os
 import socket
 import urllib.request
 
@@ -106,6 +107,12 @@ def test_tensorflows_server_of_another_host_is_not_confined(listeners):
     """TensorFlow listens at all addresses, whatever its cluster definition has."""
     port = parse_address(start_server("192.0.2.77").address).port
     assert listeners(port) == [""]
+
+
+def test_looking_for_listeners_leaves_no_descriptor_open(listeners):
+    before = len(os.listdir("/proc/self/fd"))
+    listeners(1)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.fixture
