@@ -144,7 +144,7 @@ class Generations:
         try:
             move_model(self._server, view, resized, self._options.lease_secs)
         except LOST_ERRORS as error:
-            log.warning("the model could not be moved, and stays: %s", reason_of(error))
+            log.warning("the model could not be moved, and keeps its layout: %s", reason_of(error))
             self._look_for_lost(view, self._options.lease_secs)
             self._renew_resizing()
             return

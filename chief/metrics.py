@@ -29,7 +29,7 @@ class ChiefMetrics:
         self.generation = gauge("generation", "Changes of the set of parameter servers, from 1")
         self.parameter_bytes = gauge("parameter_bytes", "Variables and slots, by server", ("ps",))
         self.traffic_bytes = gauge(
-            "step_traffic_bytes", "Crossing in one step of a worker", ("ps", "direction")
+            "step_traffic_bytes", "Traffic of a worker in one step", ("ps", "direction")
         )
         self.restore_step = gauge("restore_step", "Global step that a loss now would go back to")
         self.records_set_aside = gauge(
@@ -51,7 +51,7 @@ class ChiefMetrics:
         )
         self.preemptions = Counter(
             "paramserve_preemptions",
-            "Tasks that left when a signal asked them to",
+            "Tasks that left after a signal",
             ("task_role",),
             registry=registry,
         )

@@ -249,7 +249,7 @@ class Training:
         try:
             ready = self._resizing.take()
         except Exception as error:  # Whatever a model does: the job that runs is not to end by it.
-            log.error("the number of parameter servers stays: %s", reason_of(error))
+            log.error("the number of parameter servers does not change: %s", reason_of(error))
             self._resizing.give_up()
             return None
         if ready is None:

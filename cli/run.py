@@ -36,14 +36,14 @@ def run(
         bool,
         typer.Option(
             "--dry-run",
-            help="Print what would start, with each option's value and its origin; start nothing.",
+            help="Print the processes and each option's value with its origin; start nothing.",
         ),
     ] = False,
     **values: Any,
 ) -> None:
     """Trains a model: starts a chief, parameter servers and workers, and ends them all.
 
-    Ctrl-C once ends the job with a checkpoint, and the same command continues from it.
+    The first Ctrl-C ends the job with a checkpoint; the same command resumes from it.
     """
     from ..jobs.job import Job
 

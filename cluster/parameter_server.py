@@ -36,7 +36,9 @@ def run_parameter_server(config: ParameterServerOptions, stop: threading.Event) 
     registry = make_registry()
     metrics = MetricsServer(registry, config.host, config.metrics_port)
     generation = Gauge(
-        "paramserve_ps_generation", "Generation this server last heard of", registry=registry
+        "paramserve_ps_generation",
+        "Newest generation that the chief told this server",
+        registry=registry,
     )
     client = MembershipClient(config.chief)
     try:

@@ -11,7 +11,7 @@ from .access import Access
 from .tls import Tls, TlsFiles
 from .token import TOKEN_VARIABLE, find_token
 
-PANEL = "Who may call the job's services"
+PANEL = "Access to the job's services"
 
 
 @dataclass(frozen=True, kw_only=True)

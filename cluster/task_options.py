@@ -20,7 +20,7 @@ def port_option(help: str) -> Option:
 
 # Options that fields of several classes have.
 MAX_WAIT_OPTION = Option(
-    help="Seconds to wait for anything before giving up.", unit="seconds", is_positive=True
+    help="Longest wait for tasks, in seconds, before giving up.", unit="seconds", is_positive=True
 )
 METRICS_PORT_OPTION = port_option("Port of Prometheus metrics; 0 takes a free one.")
 GRACE_OPTION = Option(
@@ -101,10 +101,10 @@ class ParameterServerOptions(TaskOptions):
     """Options of a parameter server.
 
     Attributes:
-        spare: Whether it waits to take the place of one that is lost.
+        spare: True if it waits to take the place of a lost one.
     """
 
     spare: Annotated[
         bool,
-        Option(help="Stand by, to take the place of one that is lost.", is_flag_only=True),
+        Option(help="Stand by, to take the place of a lost one.", is_flag_only=True),
     ] = False

@@ -67,7 +67,7 @@ class LaunchOptions:
     max_restarts: Annotated[
         int,
         Option(
-            help="Killed tasks that are started again within --restart-window-secs, in all.",
+            help="Restarts of killed tasks within --restart-window-secs, in all.",
             least=0,
         ),
     ] = MAX_RESTARTS
@@ -83,7 +83,7 @@ class LaunchOptions:
     spares: Annotated[
         int,
         Option(
-            help="Parameter servers that stand by, to take a lost one's place at once.",
+            help="Parameter servers that stand by, to replace a lost one at once.",
             panel=RECOVERY_PANEL,
             least=0,
         ),

@@ -80,7 +80,7 @@ class JobOptions(ModelOptions, JobDefaults):
         Option(
             metavar="N|all",
             help="Sync: gradients per global step; default: as many as planned workers. With fewer "
-            "the others are backup workers; all: one of each worker that is there.",
+            "the others are backup workers; all: one of each live worker.",
             least=1,
         ),
     ] = None
@@ -100,19 +100,17 @@ class JobOptions(ModelOptions, JobDefaults):
     max_wait_secs: Annotated[float, MAX_WAIT_OPTION] = MAX_WAIT_SECS
     heartbeat_secs: Annotated[
         float,
-        Option(
-            help="Seconds between two signs of life of a task.", unit="seconds", is_positive=True
-        ),
+        Option(help="Seconds between two heartbeats of a task.", unit="seconds", is_positive=True),
     ] = 1.0
     lease_secs: Annotated[
         float,
-        Option(help="Seconds of silence after which a task is gone.", unit="seconds"),
+        Option(help="Seconds of silence after which a task counts as lost.", unit="seconds"),
     ] = 10.0
     mirror_secs: Annotated[
         float | None,
         Option(
             help="Seconds of steps that the loss of a parameter server may cost: restore points "
-            "lie in its neighbour's memory; 0: none, and it goes back to a checkpoint.",
+            "lie in its neighbour's memory; 0: none, the model returns to a checkpoint.",
             unit="seconds",
             panel=RECOVERY_PANEL,
             is_positive=True,
@@ -122,8 +120,8 @@ class JobOptions(ModelOptions, JobDefaults):
     recovery: Annotated[
         str,
         Option(
-            help="rollback: all go back to one restore point; partial (async): only the new one "
-            "does.",
+            help="rollback: all return to one restore point; partial (async): only the new "
+            "server does.",
             choices=RECOVERIES,
             panel=RECOVERY_PANEL,
         ),
@@ -146,7 +144,10 @@ class JobOptions(ModelOptions, JobDefaults):
     ] = 0
     evaluate: Annotated[
         bool,
-        Option(flag="--eval/--no-eval", help="Evaluate the final checkpoint, if the model can."),
+        Option(
+            flag="--eval/--no-eval",
+            help="Evaluate the final checkpoint, if the model has an evaluation.",
+        ),
     ] = True
     data_plane: DataPlane = field(default_factory=DataPlane)
 

@@ -38,15 +38,15 @@ class ChiefOptions(ProcessOptions):
     supervised: Annotated[
         bool,
         Option(
-            help="Tasks that are gone are started again by others, this one too: on SIGTERM it "
-            "saves, and leaves the job to the next chief.",
+            help="A supervisor restarts lost tasks, this one too: on SIGTERM it saves, and "
+            "leaves the job to the next chief.",
             is_flag_only=True,
         ),
     ] = False
 
     @property
     def notice_secs(self) -> float | None:
-        """See `ProcessOptions`; a job that nobody continues is saved, however long it takes."""
+        """See `ProcessOptions`; without a next chief, the save may take any time."""
         return self.grace_secs if self.supervised else None
 
 

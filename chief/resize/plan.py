@@ -41,7 +41,7 @@ class ScaleTarget:
         if ps not in (None, self.ps) and self._options.ps_on_workers:
             raise UsageError(
                 f"--ps {ps}: this job's workers hold the parameters (--ps-on-workers), and their "
-                "number stays; stop it, and start it with another one"
+                "number is fixed; stop the job, and start it with another number"
             )
         if workers is not None:
             self._check_workers(workers)

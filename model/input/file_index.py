@@ -232,7 +232,7 @@ def count_files(
 
 
 def describe_changes(before: FileIndex, after: FileIndex) -> str:
-    """Describes new files and those with another number of records, for people; empty if none."""
+    """Describes new and missing files, and those with another number of records; empty if none."""
     counts = [{each.name: each.contents.records for each in i.files} for i in (before, after)]
     names = sorted({*counts[0], *counts[1]})
     changes = [
