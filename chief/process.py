@@ -141,9 +141,7 @@ class _Chief:
             servicer,
             StatusServicer(self._state, self._write_targets),
             config.port,
-            ShardsServicer(
-                self._state.ledger, self._membership, self._state.holds, self._file_counts
-            ),
+            ShardsServicer(self._state.ledger, self._membership, self._file_counts),
             config.host,
             on_beat=self._metrics.show_loop_lag,
         )

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,8 +32,8 @@ _NOBODY_THERE = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
 )
-# Before the chief is watched again, when it went away.
-_WATCH_PAUSE_SECS = 0.2
+# Calls that have just begun may end at a chief that has moved.
+_LINGER_SECS = 0.2
 
 
 def new_incarnation() -> str:
@@ -78,7 +78,6 @@ class MembershipClient:
     def __init__(self, address: str) -> None:
         self._connect(address)
         self._registration: Registration | None = None
-        self._closed = threading.Event()
 
     def _connect(self, address: str) -> None:
         self.address = address
@@ -91,7 +90,7 @@ class MembershipClient:
         former = self._channel
         self._connect(address)
         # Ends the calls that still wait for an answer there, after a pause for calls just begun.
-        timer = threading.Timer(_WATCH_PAUSE_SECS, former.close)
+        timer = threading.Timer(_LINGER_SECS, former.close)
         timer.daemon = True
         timer.start()
 
@@ -152,27 +151,36 @@ class MembershipClient:
                     raise JobFailed(f"the chief at {self.address} refused: {details}") from error
         raise JobStopping
 
-    def heartbeat(self, report: pb.WorkerReport | None) -> pb.HeartbeatResponse:
-        """Renews the lease; a spare learns whether it has become one that was lost.
+    def attend(self, reports: Iterator[pb.TaskReport]) -> Any:
+        """Opens the stream that keeps this task in its job; see `Heartbeat`.
 
-        Raises:
-            LeaseLost: The lease had run out already.
-            grpc.RpcError: The chief did not answer.
+        Args:
+            reports: What the task reports; the stream takes them from a thread of gRPC's.
+
+        Returns:
+            The call: an iterator of `pb.TaskNews` that can be cancelled.
         """
-        request = pb.HeartbeatRequest(
-            task=self._task(), incarnation=self.registration.incarnation, report=report
+        return self._stub.Attend(reports)
+
+    def task_report(
+        self, report: pb.WorkerReport | None, hears_holds: bool = False, answered_hold: int = 0
+    ) -> pb.TaskReport:
+        """Returns what this task sends at a heartbeat."""
+        return pb.TaskReport(
+            task=self._task(),
+            incarnation=self.registration.incarnation,
+            report=report,
+            hears_holds=hears_holds,
+            answered_hold=answered_hold,
         )
-        try:
-            reply = self._stub.Heartbeat(request, timeout=self.call_timeout_secs)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
-                raise LeaseLost(error.details()) from error
-            raise
-        task = Task(Role(reply.task.role), reply.task.index)
-        if task != self.registration.task:
-            log.info("%s is %s now", self.registration.task, task)
-            self._registration = replace(self.registration, task=task)
-        return reply
+
+    def note_task(self, named: pb.TaskId) -> None:
+        """Notes what the chief calls this task: a spare becomes one that was lost."""
+        task = self.registration.task
+        if (named.role, named.index) != (task.role, task.index):
+            now = Task(Role(named.role), named.index)
+            log.info("%s is %s now", task, now)
+            self._registration = replace(self.registration, task=now)
 
     def await_ready(
         self,
@@ -226,21 +234,10 @@ class MembershipClient:
             missing = reply.missing
         raise JobStopping
 
-    def watch_generations(self, on_over: Callable[[int], None]) -> None:
-        """Calls `on_over` in a thread with each generation that ends, until `close`."""
-
-        def watch() -> None:
-            while not self._closed.wait(_WATCH_PAUSE_SECS):
-                try:
-                    for over in self._stub.WatchGenerations(pb.WatchGenerationsRequest()):
-                        on_over(over.generation)
-                except (grpc.RpcError, ValueError) as error:  # The latter: the channel is closed.
-                    log.debug("the watch of generations broke: %s", error)
-
-        threading.Thread(target=watch, name="generation-watch", daemon=True).start()
-
     def give_notice(self, grace_secs: float, timeout_secs: float) -> bool:
-        """Says that this task has to go, and waits a while until it may; see `leave_on_notice`.
+        """Tells the chief that this task has to go; returns whether it may at once.
+
+        Else the news say when; see `leave_on_notice`.
 
         Args:
             grace_secs: Until it goes in any case.
@@ -250,12 +247,9 @@ class MembershipClient:
             grpc.RpcError: The chief did not answer.
         """
         request = pb.NoticeRequest(
-            task=self._task(),
-            incarnation=self.registration.incarnation,
-            grace_secs=grace_secs,
-            timeout_secs=timeout_secs,
+            task=self._task(), incarnation=self.registration.incarnation, grace_secs=grace_secs
         )
-        reply = self._stub.GiveNotice(request, timeout=timeout_secs + 0.5, wait_for_ready=True)
+        reply = self._stub.GiveNotice(request, timeout=timeout_secs, wait_for_ready=True)
         return bool(reply.may_go)
 
     def leave(
@@ -296,7 +290,6 @@ class MembershipClient:
 
     def close(self) -> None:
         """Closes the channel."""
-        self._closed.set()
         self._channel.close()
 
     def _task(self) -> pb.TaskId:

@@ -1,34 +1,47 @@
-"""The thread by which a task stays in its job."""
+"""`Heartbeat`: the stream by which a task stays in its job and hears its news."""
 
 from __future__ import annotations
 
 import json
 import logging
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 
 from ..errors import JobFailed, WaitTimeout
 from ..protos import membership_pb2 as pb
 from .chief_client import LeaseLost, MembershipClient
+from .deadline import growing_pauses
 from .status_client import JOB_FILE, read_job_file
 
 log = logging.getLogger(__name__)
 
+# Between two reports in a hold: a worker whose chief is gone must not wait for its end for long.
+HELD_SECS = 1.0
+_END_SECS = 15.0
+Listener = Callable[[int, bool], None]
+
 
 class Heartbeat:
-    """Renews a task's lease, and knows what the chief last said.
+    """Renews a task's lease over one stream, and passes on the news that come over it.
 
     What goes wrong in the background ends the wait of `stopping` and resurfaces in `check`.
 
     Args:
         client: A registered client.
         report: Called for each heartbeat; None for tasks with nothing to report.
-        max_silence_secs: Seconds without an answer after which the chief is given up.
-        on_answer: Called in the thread with each answer of the chief.
+        max_silence_secs: Seconds without news after which the chief is given up.
+        on_news: Called in the thread with all news of the chief.
         on_end: Called in the thread with what went wrong, once `stopping` is set.
+
+    Attributes:
+        stopping: Set when this task should leave the job, or cannot stay in it.
+        may_go: Set when the chief has saved what this task held, after notice.
+        latest: The newest news.
     """
 
     def __init__(
@@ -37,28 +50,40 @@ class Heartbeat:
         *,
         report: Callable[[], pb.WorkerReport | None] = lambda: None,
         max_silence_secs: float,
-        on_answer: Callable[[pb.HeartbeatResponse], None] = lambda _: None,
+        on_news: Callable[[pb.TaskNews], None] = lambda _: None,
         on_end: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._report = report
         self._max_silence_secs = max_silence_secs
-        self._on_answer = on_answer
+        self._on_news = on_news
         self._on_end = on_end
+        self._holds: Listener | None = None
+        self._answered_hold = 0
+        self._heard = 0.0
+        self._number = 0
+        self._call: Any = None
+        self._is_due = threading.Event()
         self._ended = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.stopping = threading.Event()
-        self.latest = pb.HeartbeatResponse()
+        self.may_go = threading.Event()
+        self.latest = pb.TaskNews()
 
     def start(self) -> None:
         """Starts the thread."""
+        self._heard = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
         """Ends the thread; the lease then runs out unless the task leaves."""
         self._ended.set()
-        self._thread.join(timeout=15)
+        self._is_due.set()
+        if (call := self._call) is not None:
+            call.cancel()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_END_SECS)
 
     @property
     def is_running(self) -> bool:
@@ -75,29 +100,111 @@ class Heartbeat:
         if self._error is not None:
             raise self._error
 
+    def hear_holds(self, listener: Listener) -> None:
+        """Tells the chief that this task answers holds.
+
+        Args:
+            listener: Called in the thread with the number of the newest hold, and whether it
+                lasts, again and again; a hold is over when the stream breaks.
+        """
+        self._holds = listener
+        self._is_due.set()
+
+    def answer_hold(self, number: int) -> None:
+        """Tells the chief at once that no step is under way, and none begins in this hold."""
+        self._answered_hold = number
+        self._is_due.set()
+
+    # -- the thread
+
     def _run(self) -> None:
-        interval = self._client.registration.job.heartbeat_secs
-        heard = time.monotonic()
+        pauses = growing_pauses()
         while not self._ended.is_set():
+            heard = self._heard
             try:
-                self.latest = self._client.heartbeat(self._report())
-                heard = time.monotonic()
-                self._on_answer(self.latest)
+                reason = self._attend()
             except LeaseLost as error:
                 return self._fail(JobFailed(f"the chief took this task as gone: {error}"))
-            except grpc.RpcError as error:
-                silence = time.monotonic() - heard
-                log.warning("no answer from the chief for %.1f s: %s", silence, error.details())
-                if silence > self._max_silence_secs:
-                    return self._fail(self._silence(silence))
-                if self._has_moved():
-                    continue
             except Exception as error:
                 return self._fail(error)
-            if self.latest.stop:
-                self.stopping.set()
-            self._ended.wait(interval)
+            if self._ended.is_set():
+                return None
+            silence = time.monotonic() - self._heard
+            log.warning("no answer from the chief for %.1f s: %s", silence, reason)
+            if silence > self._max_silence_secs:
+                return self._fail(self._silence(silence))
+            if self._heard > heard:
+                pauses = growing_pauses()
+            if not self._has_moved():
+                # Not all tasks at the same moment, when it is back.
+                self._ended.wait(next(pauses) * random.uniform(0.5, 1.5))
         return None
+
+    def _attend(self) -> str:
+        """Reports, and passes on news, for as long as a stream holds; returns why it broke.
+
+        Raises:
+            LeaseLost: The chief took this task as gone.
+            Exception: As `report`.
+        """
+        self._answered_hold = 0  # Another chief counts its holds from the start.
+        self._number += 1
+        call = self._call = self._client.attend(self._reports(self._number, time.monotonic()))
+        try:
+            if not self._ended.is_set():  # Else it was set before there was a call to cancel.
+                for news in call:
+                    self._note(news)
+            reason = "it has ended the stream"
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise LeaseLost(error.details()) from error
+            reason = error.details() or error.code().name
+        finally:
+            call.cancel()
+            self._number += 1
+            self._is_due.set()
+            if self._holds is not None:
+                self._holds(self.latest.hold.number, False)
+        if self._error is not None:
+            raise self._error
+        return reason
+
+    def _note(self, news: pb.TaskNews) -> None:
+        self._heard = time.monotonic()
+        self._client.note_task(news.task)
+        self.latest = news
+        if self._holds is not None and news.HasField("hold"):
+            self._holds(news.hold.number, news.hold.held)
+        self._on_news(news)
+        if news.may_go:
+            self.may_go.set()
+        if news.stop:
+            self.stopping.set()
+
+    def _reports(self, number: int, opened: float) -> Iterator[pb.TaskReport]:
+        """Yields the reports of one stream; runs in a thread of gRPC's.
+
+        Ends the stream when the chief is silent for too long.
+        """
+        call_timeout_secs = self._client.call_timeout_secs
+        while self._number == number:
+            self._is_due.clear()
+            try:
+                report = self._report()
+            except Exception as error:  # gRPC would only log it.
+                self._error = error
+                break
+            yield self._client.task_report(report, self._holds is not None, self._answered_hold)
+            self._is_due.wait(self._interval_secs)
+            if time.monotonic() - max(self._heard, opened) > call_timeout_secs:
+                break
+        if self._number == number and self._call is not None:
+            self._call.cancel()
+
+    @property
+    def _interval_secs(self) -> float:
+        secs = self._client.registration.job.heartbeat_secs
+        return min(secs, HELD_SECS) if self.latest.hold.held else secs
 
     def _has_moved(self) -> bool:
         """Turns to the chief that the log directory names, if it is another one of this job.

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 import grpc
 
 from ..protos import membership_pb2 as pb
 from .chief_client import MembershipClient
 from .deadline import Deadline
+from .heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
 # Of the notice: for the last steps of a process that goes without the chief's word.
 LAST_SHARE = 0.1
-# The chief is asked again after so long.
+# The chief is asked again after so long: another one may have followed it.
 _ASK_SECS = 1.0
 _RETRY_SECS = 0.2
 
 
-def leave_on_notice(
-    client: MembershipClient, told_to_stop: threading.Event, grace_secs: float
-) -> bool:
+def leave_on_notice(client: MembershipClient, heartbeat: Heartbeat, grace_secs: float) -> bool:
     """Tells the chief that this task has to leave, and leaves the job once the chief agrees.
 
     First the chief saves or moves the task's parameters. A chief that does not answer in time is
     not waited for.
 
     Args:
-        client: A registered client; the task keeps renewing its lease meanwhile.
-        told_to_stop: Set when the chief ends the job.
+        client: A registered client.
+        heartbeat: Renews the task's lease meanwhile, and hears when it may go.
         grace_secs: Seconds that this process can stay.
 
     Returns:
@@ -41,12 +39,13 @@ def leave_on_notice(
     deadline = Deadline.after(grace_secs * (1 - LAST_SHARE))
     while deadline.remaining_secs():
         # Read before: a released task is not in the job any more, which sets this as well.
-        is_ending = told_to_stop.is_set()
-        if _may_go(client, deadline):
+        is_ending = heartbeat.stopping.is_set()
+        if heartbeat.may_go.is_set() or _may_go(client, deadline):
             log.info("%s leaves: its process was asked to end", task)
             return True
         if is_ending:
             return False
+        heartbeat.may_go.wait(min(_ASK_SECS, deadline.remaining_secs()))
     log.warning("%s leaves without a word of the chief", task)
     client.leave(pb.LeaveRequest.PREEMPTED, max_wait_secs=LAST_SHARE * grace_secs)
     return True

@@ -66,9 +66,7 @@ class ParameterHost:
         """
         while not (self._heartbeat.stopping.wait(0.2) or stop.is_set()):
             pass
-        has_left = stop.is_set() and leave_on_notice(
-            self._client, self._heartbeat.stopping, grace_secs()
-        )
+        has_left = stop.is_set() and leave_on_notice(self._client, self._heartbeat, grace_secs())
         self._heartbeat.stop()
         if not has_left:
             self._heartbeat.check()

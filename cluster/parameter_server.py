@@ -59,7 +59,7 @@ def run_parameter_server(config: ParameterServerOptions, stop: threading.Event) 
     generation.set_function(lambda: float(heartbeat.latest.generation))
     heartbeat.start()
     was_asked = _wait(heartbeat, stop)
-    has_left = was_asked and leave_on_notice(client, heartbeat.stopping, config.grace_secs)
+    has_left = was_asked and leave_on_notice(client, heartbeat, config.grace_secs)
     heartbeat.stop()
     metrics.stop()
     if not has_left:

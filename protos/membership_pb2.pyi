@@ -145,33 +145,51 @@ class WorkerReport(_message.Message):
     sessions: int
     def __init__(self, global_step: _Optional[int] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., recoveries: _Optional[int] = ..., doing: _Optional[_Union[WorkerReport.Doing, str]] = ..., doing_secs: _Optional[float] = ..., sessions: _Optional[int] = ...) -> None: ...
 
-class HeartbeatRequest(_message.Message):
-    __slots__ = ("task", "incarnation", "report")
+class TaskReport(_message.Message):
+    __slots__ = ("task", "incarnation", "report", "hears_holds", "answered_hold")
     TASK_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
+    HEARS_HOLDS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_HOLD_FIELD_NUMBER: _ClassVar[int]
     task: TaskId
     incarnation: str
     report: WorkerReport
-    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
+    hears_holds: bool
+    answered_hold: int
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ..., hears_holds: bool = ..., answered_hold: _Optional[int] = ...) -> None: ...
 
-class HeartbeatResponse(_message.Message):
-    __slots__ = ("generation", "stop", "write_summaries", "task", "next_layout", "next_num_ps", "leave_session")
+class TaskNews(_message.Message):
+    __slots__ = ("generation", "over", "stop", "write_summaries", "task", "next_layout", "next_num_ps", "leave_session", "hold", "may_go")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     WRITE_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     NEXT_LAYOUT_FIELD_NUMBER: _ClassVar[int]
     NEXT_NUM_PS_FIELD_NUMBER: _ClassVar[int]
     LEAVE_SESSION_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    MAY_GO_FIELD_NUMBER: _ClassVar[int]
     generation: int
+    over: int
     stop: bool
     write_summaries: bool
     task: TaskId
     next_layout: int
     next_num_ps: int
     leave_session: int
-    def __init__(self, generation: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ..., leave_session: _Optional[int] = ...) -> None: ...
+    hold: Hold
+    may_go: bool
+    def __init__(self, generation: _Optional[int] = ..., over: _Optional[int] = ..., stop: bool = ..., write_summaries: bool = ..., task: _Optional[_Union[TaskId, _Mapping]] = ..., next_layout: _Optional[int] = ..., next_num_ps: _Optional[int] = ..., leave_session: _Optional[int] = ..., hold: _Optional[_Union[Hold, _Mapping]] = ..., may_go: bool = ...) -> None: ...
+
+class Hold(_message.Message):
+    __slots__ = ("number", "held")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    held: bool
+    def __init__(self, number: _Optional[int] = ..., held: bool = ...) -> None: ...
 
 class AwaitReadyRequest(_message.Message):
     __slots__ = ("task", "min_generation", "timeout_secs", "lost_generation", "before_ready")
@@ -217,16 +235,6 @@ class AwaitReadyResponse(_message.Message):
     stop: bool
     def __init__(self, ready: bool = ..., view: _Optional[_Union[View, _Mapping]] = ..., missing: _Optional[str] = ..., stop: bool = ...) -> None: ...
 
-class WatchGenerationsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class GenerationOver(_message.Message):
-    __slots__ = ("generation",)
-    GENERATION_FIELD_NUMBER: _ClassVar[int]
-    generation: int
-    def __init__(self, generation: _Optional[int] = ...) -> None: ...
-
 class LeaveRequest(_message.Message):
     __slots__ = ("task", "incarnation", "reason", "error", "report")
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -256,16 +264,14 @@ class LeaveResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class NoticeRequest(_message.Message):
-    __slots__ = ("task", "incarnation", "grace_secs", "timeout_secs")
+    __slots__ = ("task", "incarnation", "grace_secs")
     TASK_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     GRACE_SECS_FIELD_NUMBER: _ClassVar[int]
-    TIMEOUT_SECS_FIELD_NUMBER: _ClassVar[int]
     task: TaskId
     incarnation: str
     grace_secs: float
-    timeout_secs: float
-    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., grace_secs: _Optional[float] = ..., timeout_secs: _Optional[float] = ...) -> None: ...
+    def __init__(self, task: _Optional[_Union[TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., grace_secs: _Optional[float] = ...) -> None: ...
 
 class NoticeResponse(_message.Message):
     __slots__ = ("may_go",)

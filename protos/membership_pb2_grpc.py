@@ -39,20 +39,15 @@ class MembershipStub(object):
                 request_serializer=paramserve_dot_protos_dot_membership__pb2.RegisterRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_membership__pb2.RegisterResponse.FromString,
                 _registered_method=True)
-        self.Heartbeat = channel.unary_unary(
-                '/paramserve.Membership/Heartbeat',
-                request_serializer=paramserve_dot_protos_dot_membership__pb2.HeartbeatRequest.SerializeToString,
-                response_deserializer=paramserve_dot_protos_dot_membership__pb2.HeartbeatResponse.FromString,
+        self.Attend = channel.stream_stream(
+                '/paramserve.Membership/Attend',
+                request_serializer=paramserve_dot_protos_dot_membership__pb2.TaskReport.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_membership__pb2.TaskNews.FromString,
                 _registered_method=True)
         self.AwaitReady = channel.unary_unary(
                 '/paramserve.Membership/AwaitReady',
                 request_serializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.FromString,
-                _registered_method=True)
-        self.WatchGenerations = channel.unary_stream(
-                '/paramserve.Membership/WatchGenerations',
-                request_serializer=paramserve_dot_protos_dot_membership__pb2.WatchGenerationsRequest.SerializeToString,
-                response_deserializer=paramserve_dot_protos_dot_membership__pb2.GenerationOver.FromString,
                 _registered_method=True)
         self.GiveNotice = channel.unary_unary(
                 '/paramserve.Membership/GiveNotice',
@@ -84,9 +79,11 @@ class MembershipServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Heartbeat(self, request, context):
-        """Renews the lease and reports progress. A task whose lease ran out gets NOT_FOUND and has
-        to register again. The answer names the task, because a spare may take the place of a lost one.
+    def Attend(self, request_iterator, context):
+        """Keeps a task in its job: one stream for as long as the task lives. The task sends a report at
+        each heartbeat, which renews its lease, and at once when it answers a hold. The chief answers
+        each report with the news, and sends them as soon as they change. NOT_FOUND: the lease ran out;
+        the task has to register again. A stream that breaks is opened again; the lease runs meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,18 +100,9 @@ class MembershipServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def WatchGenerations(self, request, context):
-        """Reports at once when a generation is over: a step over its parameter servers should be given
-        up, whatever it waits for.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def GiveNotice(self, request, context):
         """Gives a preemption notice of a task. A parameter server with a part of the model is kept until
-        it is drained; any other task may leave at once. `may_go` is false if `timeout_secs` have
-        passed before that: then the task asks again. Idempotent.
+        it is drained, which it hears on its stream; any other task may leave at once. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,20 +130,15 @@ def add_MembershipServicer_to_server(servicer, server):
                     request_deserializer=paramserve_dot_protos_dot_membership__pb2.RegisterRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_membership__pb2.RegisterResponse.SerializeToString,
             ),
-            'Heartbeat': grpc.unary_unary_rpc_method_handler(
-                    servicer.Heartbeat,
-                    request_deserializer=paramserve_dot_protos_dot_membership__pb2.HeartbeatRequest.FromString,
-                    response_serializer=paramserve_dot_protos_dot_membership__pb2.HeartbeatResponse.SerializeToString,
+            'Attend': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attend,
+                    request_deserializer=paramserve_dot_protos_dot_membership__pb2.TaskReport.FromString,
+                    response_serializer=paramserve_dot_protos_dot_membership__pb2.TaskNews.SerializeToString,
             ),
             'AwaitReady': grpc.unary_unary_rpc_method_handler(
                     servicer.AwaitReady,
                     request_deserializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.SerializeToString,
-            ),
-            'WatchGenerations': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchGenerations,
-                    request_deserializer=paramserve_dot_protos_dot_membership__pb2.WatchGenerationsRequest.FromString,
-                    response_serializer=paramserve_dot_protos_dot_membership__pb2.GenerationOver.SerializeToString,
             ),
             'GiveNotice': grpc.unary_unary_rpc_method_handler(
                     servicer.GiveNotice,
@@ -211,7 +194,7 @@ class Membership(object):
             _registered_method=True)
 
     @staticmethod
-    def Heartbeat(request,
+    def Attend(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -221,12 +204,12 @@ class Membership(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
-            '/paramserve.Membership/Heartbeat',
-            paramserve_dot_protos_dot_membership__pb2.HeartbeatRequest.SerializeToString,
-            paramserve_dot_protos_dot_membership__pb2.HeartbeatResponse.FromString,
+            '/paramserve.Membership/Attend',
+            paramserve_dot_protos_dot_membership__pb2.TaskReport.SerializeToString,
+            paramserve_dot_protos_dot_membership__pb2.TaskNews.FromString,
             options,
             channel_credentials,
             insecure,
@@ -254,33 +237,6 @@ class Membership(object):
             '/paramserve.Membership/AwaitReady',
             paramserve_dot_protos_dot_membership__pb2.AwaitReadyRequest.SerializeToString,
             paramserve_dot_protos_dot_membership__pb2.AwaitReadyResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def WatchGenerations(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/paramserve.Membership/WatchGenerations',
-            paramserve_dot_protos_dot_membership__pb2.WatchGenerationsRequest.SerializeToString,
-            paramserve_dot_protos_dot_membership__pb2.GenerationOver.FromString,
             options,
             channel_credentials,
             insecure,

@@ -123,36 +123,6 @@ class FindFilesResponse(_message.Message):
     count: bool
     def __init__(self, index: _Optional[bytes] = ..., wait: bool = ..., count: bool = ...) -> None: ...
 
-class WatchHoldsRequest(_message.Message):
-    __slots__ = ("task", "incarnation")
-    TASK_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    task: _membership_pb2.TaskId
-    incarnation: str
-    def __init__(self, task: _Optional[_Union[_membership_pb2.TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ...) -> None: ...
-
-class Hold(_message.Message):
-    __slots__ = ("number", "held")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    HELD_FIELD_NUMBER: _ClassVar[int]
-    number: int
-    held: bool
-    def __init__(self, number: _Optional[int] = ..., held: bool = ...) -> None: ...
-
-class AnswerHoldRequest(_message.Message):
-    __slots__ = ("task", "incarnation", "number")
-    TASK_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    task: _membership_pb2.TaskId
-    incarnation: str
-    number: int
-    def __init__(self, task: _Optional[_Union[_membership_pb2.TaskId, _Mapping]] = ..., incarnation: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
-
-class AnswerHoldResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
 class ReportResponse(_message.Message):
     __slots__ = ("void_leases",)
     VOID_LEASES_FIELD_NUMBER: _ClassVar[int]

@@ -49,16 +49,6 @@ class ShardsStub(object):
                 request_serializer=paramserve_dot_protos_dot_shards__pb2.FindFilesRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_shards__pb2.FindFilesResponse.FromString,
                 _registered_method=True)
-        self.WatchHolds = channel.unary_stream(
-                '/paramserve.Shards/WatchHolds',
-                request_serializer=paramserve_dot_protos_dot_shards__pb2.WatchHoldsRequest.SerializeToString,
-                response_deserializer=paramserve_dot_protos_dot_shards__pb2.Hold.FromString,
-                _registered_method=True)
-        self.AnswerHold = channel.unary_unary(
-                '/paramserve.Shards/AnswerHold',
-                request_serializer=paramserve_dot_protos_dot_shards__pb2.AnswerHoldRequest.SerializeToString,
-                response_deserializer=paramserve_dot_protos_dot_shards__pb2.AnswerHoldResponse.FromString,
-                _registered_method=True)
 
 
 class ShardsServicer(object):
@@ -92,21 +82,6 @@ class ShardsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def WatchHolds(self, request, context):
-        """Reports when the worker is to make no step, because the model is being saved: at each change,
-        and about every second in between. A worker without reports continues.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def AnswerHold(self, request, context):
-        """Answers a hold: no step is under way, and none will be begun until it is over.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_ShardsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -124,16 +99,6 @@ def add_ShardsServicer_to_server(servicer, server):
                     servicer.FindFiles,
                     request_deserializer=paramserve_dot_protos_dot_shards__pb2.FindFilesRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_shards__pb2.FindFilesResponse.SerializeToString,
-            ),
-            'WatchHolds': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchHolds,
-                    request_deserializer=paramserve_dot_protos_dot_shards__pb2.WatchHoldsRequest.FromString,
-                    response_serializer=paramserve_dot_protos_dot_shards__pb2.Hold.SerializeToString,
-            ),
-            'AnswerHold': grpc.unary_unary_rpc_method_handler(
-                    servicer.AnswerHold,
-                    request_deserializer=paramserve_dot_protos_dot_shards__pb2.AnswerHoldRequest.FromString,
-                    response_serializer=paramserve_dot_protos_dot_shards__pb2.AnswerHoldResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -217,60 +182,6 @@ class Shards(object):
             '/paramserve.Shards/FindFiles',
             paramserve_dot_protos_dot_shards__pb2.FindFilesRequest.SerializeToString,
             paramserve_dot_protos_dot_shards__pb2.FindFilesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def WatchHolds(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/paramserve.Shards/WatchHolds',
-            paramserve_dot_protos_dot_shards__pb2.WatchHoldsRequest.SerializeToString,
-            paramserve_dot_protos_dot_shards__pb2.Hold.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def AnswerHold(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/paramserve.Shards/AnswerHold',
-            paramserve_dot_protos_dot_shards__pb2.AnswerHoldRequest.SerializeToString,
-            paramserve_dot_protos_dot_shards__pb2.AnswerHoldResponse.FromString,
             options,
             channel_credentials,
             insecure,

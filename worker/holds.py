@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import tensorflow as tf
 
-from .shards_client import ChiefSilent
-
-log = logging.getLogger(__name__)
-
 # A hold without news for so long is over: its chief is gone.
 SILENCE_SECS = 4.0
-_RETRY_SECS = 0.5
 _LOOK_SECS = 0.2
 
 
-class HoldClient(Protocol):
-    """The part of `ShardsClient` that holds need."""
+class HoldLink(Protocol):
+    """The part of `Heartbeat` that holds need."""
 
-    def watch_holds(self) -> Iterator[tuple[int, bool]]:
-        """Yields the chief's holds as they begin and end."""
+    def hear_holds(self, listener: Callable[[int, bool], None]) -> None:
+        """Has `listener` called with the newest hold, and whether it lasts."""
 
     def answer_hold(self, number: int) -> None:
         """Says that no step is under way."""
 
 
 class HoldWatch:
-    """Watch for holds in a thread; it answers them between steps, and keeps steps waiting.
+    """Watch for holds; it answers them between steps, and keeps steps waiting.
 
     Args:
-        client: Asks the chief.
+        link: Hears of holds, in a thread of its own.
         is_idle: Whether a step that is under way can only be waiting for input.
         cancelled: Whether the worker has to stop; then no hold keeps it.
         is_left: Whether no step can begin any more in the worker's session, so that nothing is to
@@ -43,38 +37,32 @@ class HoldWatch:
 
     def __init__(
         self,
-        client: HoldClient,
+        link: HoldLink,
         is_idle: Callable[[], bool],
         cancelled: Callable[[], bool] = lambda: False,
         is_left: Callable[[], bool] = lambda: False,
     ) -> None:
         self._is_left = is_left
-        self._client = client
+        self._link = link
         self._is_idle = is_idle
         self._cancelled = cancelled
         self._changed = threading.Condition()
         self._number = self._answered = 0
-        self._is_held = False
+        self._is_held = self._is_started = self._is_in_step = False
         self._heard = 0.0
-        self._is_in_step = False
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hold-watch", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread, if it does not run."""
-        if not self._thread.is_alive() and not self._ended.is_set():
-            self._thread.start()
+        """Hears of holds from now on; a second call changes nothing."""
+        if not self._is_started:
+            self._is_started = True
+            self._link.hear_holds(self._note)
 
     def stop(self) -> None:
-        """Ends it, once the client is closed, and every hold."""
+        """Ends every hold: no further step is made."""
         self._ended.set()
         with self._changed:
             self._changed.notify_all()
-
-    @property
-    def is_running(self) -> bool:
-        """True if the thread lives."""
-        return self._thread.is_alive()
 
     def begin_step(self) -> None:
         """Waits until no hold lasts."""
@@ -114,7 +102,7 @@ class HoldWatch:
 
     @property
     def _is_wanted(self) -> bool:
-        return self.is_running and not self._ended.is_set() and not self._cancelled()
+        return self._is_started and not self._ended.is_set() and not self._cancelled()
 
     def _answer(self) -> None:
         with self._changed:
@@ -123,27 +111,13 @@ class HoldWatch:
             if not is_due or (self._is_in_step and not self._is_idle()):
                 return
             self._answered = number
-        try:
-            self._client.answer_hold(number)
-        except ChiefSilent as error:
-            log.debug("a hold was not answered: %s", error)
-            self._answered = 0
-
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            try:
-                for number, is_held in self._client.watch_holds():
-                    self._note(number, is_held)
-                    if self._ended.is_set():
-                        return
-            except ChiefSilent as error:
-                log.debug("the watch of holds broke: %s", error)
-                self._note(self._number, False)
-            self._ended.wait(_RETRY_SECS)
+        self._link.answer_hold(number)
 
     def _note(self, number: int, is_held: bool) -> None:
         with self._changed:
             self._number, self._is_held = number, is_held
+            if not is_held:
+                self._answered = 0  # Another chief may give the same number.
             self._heard = time.monotonic()
             self._changed.notify_all()
         self._answer()

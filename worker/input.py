@@ -20,7 +20,7 @@ from ..model.input.file_index import FileIndex, FileQuery, count_files
 from ..model.input.shard_plan import InputPlan
 from ..model.input.source import Lease
 from ..protos import shards_pb2 as pb
-from .holds import HoldWatch
+from .holds import HoldLink, HoldWatch
 from .open_leases import LeaseReport, OpenLeases
 from .shards_client import ChiefSilent, ShardsClient, TaskUnknown
 
@@ -41,7 +41,7 @@ class LeasedInput:
 
     Example::
 
-        source = LeasedInput(ShardsClient(client), lease_secs=10.0, max_wait_secs=600.0)
+        source = LeasedInput(ShardsClient(client), heartbeat, lease_secs=10.0, max_wait_secs=600.0)
         built = build_train_graph(build, TaskContext("worker", ..., input=source), ...)
         hooks = [InputHook(source, built.spec.position), ...]
         ...
@@ -49,6 +49,7 @@ class LeasedInput:
 
     Args:
         client: The connection to the chief.
+        holds: Hears of holds, in which no step begins.
         lease_secs: Seconds after which the chief declares a silent task lost, and deals its shards
             to others.
         max_wait_secs: Seconds for which the chief may be silent.
@@ -65,6 +66,7 @@ class LeasedInput:
     def __init__(
         self,
         client: ShardsClient,
+        holds: HoldLink,
         *,
         lease_secs: float,
         max_wait_secs: float,
@@ -86,7 +88,7 @@ class LeasedInput:
         self._leases = OpenLeases(self._wake.set, clock)
         self._heard = clock()
         self._holds = HoldWatch(
-            client, is_idle=lambda: not self._leases, cancelled=cancelled, is_left=is_left
+            holds, is_idle=lambda: not self._leases, cancelled=cancelled, is_left=is_left
         )
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

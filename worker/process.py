@@ -108,24 +108,24 @@ class _Worker:
         self._report = ReportHook(metrics, self._activity)
         self._creator: ServiceSessionCreator | None = None
         self._graphs = Graphs(functools.partial(self._build, build))
+        self._heartbeat = Heartbeat(
+            client,
+            report=self._report.report,
+            max_silence_secs=config.max_wait_secs,
+            on_news=self._handle_news,
+            on_end=lambda error: self._leave_session(str(error)),
+        )
         self._input = LeasedInput(
             ShardsClient(client),
+            self._heartbeat,
             lease_secs=registration.job.lease_secs,
             max_wait_secs=config.max_wait_secs,
             cancelled=self._told_to_stop,
             is_left=self._is_left,
             session=lambda: self._activity.sessions,
         )
-        self._holds_client = ShardsClient(client)
         self._holds = HoldWatch(
-            self._holds_client, lambda: False, self._told_to_stop, is_left=self._is_left
-        )
-        self._heartbeat = Heartbeat(
-            client,
-            report=self._report.report,
-            max_silence_secs=config.max_wait_secs,
-            on_answer=self._handle_answer,
-            on_end=lambda error: self._leave_session(str(error)),
+            self._heartbeat, lambda: False, self._told_to_stop, is_left=self._is_left
         )
         self._notice = NoticeWatch(
             stop, config.grace_secs, lambda: self._leave_session("this worker has to go")
@@ -162,7 +162,6 @@ class _Worker:
     def _train_until_told(self) -> pb.LeaveRequest.Reason:
         job = self._registration.job
         num_ps, layout = job.num_ps, job.layout
-        self._client.watch_generations(self._note_over)
         try:
             self._take_parameter_host()
             while True:
@@ -233,10 +232,6 @@ class _Worker:
     def _is_first(self) -> bool:
         return self._registration.task.index == 0
 
-    def _note_over(self, generation: int) -> None:
-        if self._creator is not None:
-            self._creator.notice(generation)
-
     def _is_left(self) -> bool:
         return self._creator is not None and self._creator.is_left
 
@@ -291,11 +286,13 @@ class _Worker:
     def _told_to_stop(self) -> bool:
         return self._stop.is_set() or self._heartbeat.stopping.is_set()
 
-    def _handle_answer(self, answer: pb.HeartbeatResponse) -> None:
-        """Follows the chief's answer to a heartbeat."""
-        if answer.next_num_ps:
-            self._graphs.foresee(answer.next_num_ps, answer.next_layout)
-        if answer.leave_session and answer.leave_session == self._activity.sessions:
+    def _handle_news(self, news: pb.TaskNews) -> None:
+        """Does what the chief says."""
+        if self._creator is not None:
+            self._creator.notice(news.over)
+        if news.next_num_ps:
+            self._graphs.foresee(news.next_num_ps, news.next_layout)
+        if news.leave_session and news.leave_session == self._activity.sessions:
             self._leave_session("the chief says that its step hangs")
 
     def _leave_session(self, reason: str) -> None:
@@ -307,7 +304,6 @@ class _Worker:
         self._input.stop()
         self._heartbeat.stop()
         self._holds.stop()
-        self._holds_client.close()
         self._client.leave(reason, error, self._report.report())
         log.info("%s left: %s", self._registration.task, pb.LeaveRequest.Reason.Name(reason))
 

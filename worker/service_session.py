@@ -92,7 +92,7 @@ class ServiceSessionCreator(tf.compat.v1.train.SessionCreator):
         with self._lock:
             self._over = max(self._over, generation)
             session = self._session
-        if session is not None and self._generation <= generation:
+        if session is not None and self._generation <= generation and not session.is_left:
             session.leave(f"generation {self._generation} is over")
 
     @property

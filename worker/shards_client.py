@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 
@@ -112,37 +112,6 @@ class ShardsClient:
             return self._stub.FindFiles(request, timeout=wait_secs + self._client.call_timeout_secs)
         except (grpc.RpcError, ValueError) as error:
             raise _translated(error) from error
-
-    def watch_holds(self) -> Iterator[tuple[int, bool]]:
-        """Yields the number of the newest hold, and whether it lasts, until the channel is closed.
-
-        Raises:
-            ChiefSilent: The chief has gone.
-        """
-        request = pb.WatchHoldsRequest(
-            task=self._task(), incarnation=self._client.registration.incarnation
-        )
-        try:
-            for hold in self._stub.WatchHolds(request):
-                yield hold.number, hold.held
-        except (grpc.RpcError, ValueError) as error:
-            raise ChiefSilent(str(error)) from error
-
-    def answer_hold(self, number: int) -> None:
-        """Says that no step is under way, and none will be begun until the hold is over.
-
-        Raises:
-            ChiefSilent: The chief does not answer.
-        """
-        request = pb.AnswerHoldRequest(
-            task=self._task(),
-            incarnation=self._client.registration.incarnation,
-            number=number,
-        )
-        try:
-            self._stub.AnswerHold(request, timeout=self._client.call_timeout_secs)
-        except (grpc.RpcError, ValueError) as error:
-            raise ChiefSilent(str(error)) from error
 
     def close(self) -> None:
         """Closes the channel."""

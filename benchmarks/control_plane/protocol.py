@@ -12,12 +12,11 @@ from typing import Any
 import grpc
 
 from ...cluster.access import CHANNEL_OPTIONS
-from ...cluster.chief_client import CALL_TIMEOUT_SECS, POLL_SECS, new_incarnation
-from ...protos import membership_pb2 as pb, shards_pb2
+from ...cluster.chief_client import POLL_SECS, new_incarnation
+from ...protos import membership_pb2 as pb
 from ...protos.membership_pb2_grpc import MembershipStub
-from ...protos.shards_pb2_grpc import ShardsStub
 
-_WATCH_PAUSE_SECS = 0.2
+_PAUSE_SECS = 0.2
 _RETRY_SECS = 0.5
 # Each task has its own connection, as each of a job's processes has.
 _OPTIONS = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
@@ -55,7 +54,6 @@ class SimulatedTask:
     def __init__(self, chief: str, role: str, number: int, seen: Observations) -> None:
         self._channel = grpc.aio.insecure_channel(chief, options=_OPTIONS)
         self._stub: Any = MembershipStub(self._channel)
-        self._shards: Any = ShardsStub(self._channel)
         self._role = role
         self._number = number
         self._seen = seen
@@ -64,6 +62,9 @@ class SimulatedTask:
         self._job = pb.JobConfig()
         self._steps = 0
         self._is_lost = False
+        self._sent_at: float | None = None
+        self._over = self._answered_hold = 0
+        self._writing = asyncio.Lock()
         self._streams: list[asyncio.Task[None]] = []
 
     async def register(self, max_wait_secs: float) -> bool:
@@ -91,38 +92,62 @@ class SimulatedTask:
 
     async def stay(self) -> None:
         """Stays in the job as a process does, until it is cancelled or lost."""
-        streams = [self._send_heartbeats()]
+        streams = [self._attend()]
         if self._role == "worker":
-            streams += [self._watch_generations(), self._watch_holds()]
             streams += [self._await_ready(1)]
         self._streams = [asyncio.create_task(each) for each in streams]
         await asyncio.gather(*self._streams)
 
-    async def _send_heartbeats(self) -> None:
+    async def _attend(self) -> None:
         interval = self._job.heartbeat_secs
         await asyncio.sleep(interval * random.random())
         while not self._is_lost:
-            began = time.monotonic()
-            await self._send_heartbeat(began)
+            call = self._stub.Attend()
+            reports = asyncio.create_task(self._send_reports(call, interval))
+            try:
+                async for news in call:
+                    await self._note_news(call, news)
+            except grpc.aio.AioRpcError as error:
+                self._note_failure(error)
+            finally:
+                reports.cancel()
+                call.cancel()
+            await asyncio.sleep(_PAUSE_SECS * random.random())
+
+    async def _send_reports(self, call: Any, interval: float) -> None:
+        while True:
+            if self._sent_at is not None:
+                self._seen.unanswered += 1
+            began = self._sent_at = time.monotonic()
+            await self._send_report(call)
             await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
 
-    async def _send_heartbeat(self, began: float) -> None:
-        request = pb.HeartbeatRequest(
-            task=self._task, incarnation=self._incarnation, report=self._report()
+    async def _send_report(self, call: Any, answered_hold: int = 0) -> None:
+        report = pb.TaskReport(
+            task=self._task,
+            incarnation=self._incarnation,
+            report=self._report(),
+            hears_holds=self._role == "worker",
+            answered_hold=answered_hold,
         )
-        timeout = min(CALL_TIMEOUT_SECS, self._job.lease_secs / 2)
-        try:
-            reply = await self._stub.Heartbeat(request, timeout=timeout)
-        except grpc.aio.AioRpcError as error:
-            self._note_failure(error)
-            return
-        self._task = reply.task
-        self._seen.answer_secs.append(time.monotonic() - began)
+        async with self._writing:
+            await call.write(report)
+
+    async def _note_news(self, call: Any, news: pb.TaskNews) -> None:
+        if self._sent_at is not None:
+            self._seen.answer_secs.append(time.monotonic() - self._sent_at)
+            self._sent_at = None
+        self._task = news.task
+        if news.over > self._over:
+            self._over = news.over
+            if self._role == "worker":
+                self._note_over(news.over)
+        if news.hold.held and news.hold.number != self._answered_hold:
+            self._answered_hold = news.hold.number
+            await self._send_report(call, news.hold.number)
 
     def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
-        if error.code() is not grpc.StatusCode.NOT_FOUND:
-            self._seen.unanswered += 1
-        elif not self._is_lost:
+        if error.code() is grpc.StatusCode.NOT_FOUND and not self._is_lost:
             self._is_lost = True
             self._seen.lost += 1
 
@@ -140,32 +165,9 @@ class SimulatedTask:
             sessions=1,
         )
 
-    async def _watch_generations(self) -> None:
-        while True:
-            try:
-                async for over in self._stub.WatchGenerations(pb.WatchGenerationsRequest()):
-                    self._note_over(over.generation)
-            except grpc.RpcError:
-                pass
-            await asyncio.sleep(_WATCH_PAUSE_SECS)
-
     def _note_over(self, generation: int) -> None:
         self._seen.over[generation].append(time.monotonic())
         self._streams.append(asyncio.create_task(self._await_ready(generation + 1, generation)))
-
-    async def _watch_holds(self) -> None:
-        request = shards_pb2.WatchHoldsRequest(task=self._task, incarnation=self._incarnation)
-        while True:
-            try:
-                async for hold in self._shards.WatchHolds(request):
-                    if hold.held:
-                        answer = shards_pb2.AnswerHoldRequest(
-                            task=self._task, incarnation=self._incarnation, number=hold.number
-                        )
-                        await self._shards.AnswerHold(answer, timeout=CALL_TIMEOUT_SECS)
-            except grpc.RpcError:
-                pass
-            await asyncio.sleep(_WATCH_PAUSE_SECS)
 
     async def _await_ready(self, generation: int, lost_generation: int = 0) -> None:
         """Asks for the servers, then for the model, as a worker does."""
@@ -187,7 +189,7 @@ class SimulatedTask:
                     request, timeout=POLL_SECS + 0.5, wait_for_ready=True
                 )
             except grpc.RpcError:
-                await asyncio.sleep(_WATCH_PAUSE_SECS)
+                await asyncio.sleep(_PAUSE_SECS)
                 continue
             if reply.ready:
                 return reply.view

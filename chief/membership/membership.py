@@ -49,11 +49,14 @@ class Membership(Views):
     def note_wanted(self, wanted: Wanted) -> None:
         """Notes that a task begins to wait: it has no session, and may suspect a server."""
         with self.changed:
-            if (record := self._waiting(wanted)) is not None:
+            record, lost = self._waiting(wanted), wanted.lost_generation
+            has_left = record is not None and record.session_generation
+            if record is not None:
                 record.session_generation = 0
-            if wanted.lost_generation and wanted.lost_generation == self._ready_generation:
-                self._suspected = True
-            self.changed.notify_all()
+            is_suspect = bool(lost) and lost == self._ready_generation and not self._suspected
+            self._suspected |= is_suspect
+            if has_left or is_suspect:
+                self.changed.notify_all()
 
     def find_ready(self, wanted: Wanted) -> ClusterView | None:
         """Returns the view that a task waits for; None while there is none.
@@ -74,6 +77,11 @@ class Membership(Views):
             return self._view
 
     @property
+    def common_news(self) -> tuple[object, ...]:
+        """A value that changes when every task has to hear something."""
+        return self._generation, self._over, tuple(self._stopping)
+
+    @property
     def readiness(self) -> object:
         """A value that changes when the answer of `find_ready` may change."""
         view, ready, stopping = self._view, self._ready_generation, tuple(self._stopping)
@@ -87,6 +95,8 @@ class Membership(Views):
             record = self._places.get(task)
             if record is not None and record.incarnation == incarnation:
                 record.leave_session = number
+                self._touched.add(incarnation)
+                self.changed.notify_all()
 
     @property
     def is_suspected(self) -> bool:
@@ -96,8 +106,9 @@ class Membership(Views):
     def cleared(self) -> None:
         """Says that the parameter servers were looked at, and answer."""
         with self.changed:
-            self._suspected = False
-            self.changed.notify_all()
+            if self._suspected:
+                self._suspected = False
+                self.changed.notify_all()
 
     def await_view(
         self, min_generation: int, max_wait_secs: float, cancelled: Callable[[], bool]
@@ -157,6 +168,7 @@ class Membership(Views):
                 if record.task.index >= above and not record.is_dismissed:
                     record.is_dismissed = True
                     self._dismissals += 1
+                    self._touched.add(record.incarnation)
                     self.changed.notify_all()
 
     def reopen(self) -> None:

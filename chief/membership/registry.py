@@ -58,6 +58,7 @@ class Registry:
         self._forgiven_secs = 0.0
         self._stopping: set[Role] = set()
         self.preemptions: Counter[str] = Counter()
+        self._touched: set[str] = set()
         # No lease of those that are here now runs out before.
         self._none_due_until = -math.inf
         self.changed = Changes()
@@ -247,4 +248,5 @@ class Registry:
     def _gone(self, record: TaskRecord) -> None:
         """Called with each task that is gone."""
         self._places.note_gone(record)
+        self._touched.add(record.incarnation)
         self.changed.notify_all()

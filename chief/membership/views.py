@@ -94,6 +94,12 @@ class Views(Registry):
         """Returns the record of one life of a process, also if it is another task by now."""
         return self._places.life(task, incarnation)
 
+    def take_touched(self) -> set[str]:
+        """Returns the processes of which each has news of its own, since the last call."""
+        with self.changed:
+            touched, self._touched = self._touched, set()
+            return touched
+
     @property
     def generation(self) -> int:
         """The newest generation; 0 before all parameter servers have come for the first time."""

@@ -68,7 +68,9 @@ class Resizing:
             self._building = wanted, call_in_background("resizing", lambda: self._prepare(wanted))
             self._plan.next = wanted, self._layout.number + 1
             self._told_at = time.monotonic()
-        # Workers learn of it with their next heartbeat, and build as long as the chief does.
+            with self._membership.changed:
+                self._membership.changed.notify_all()
+        # Workers learn of it now, and build as long as the chief does.
         are_told = time.monotonic() - self._told_at > 2 * self._heartbeat_secs
         return self._building[1].done() and are_told
 

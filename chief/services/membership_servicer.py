@@ -18,6 +18,7 @@ from ..membership.registry import JobClosed
 from ..membership.tasks import TaskRecord
 from ..recovery import PROCESS_GONE, is_refused
 from ..state import JobState
+from .attendance import Attendance
 from .status_codes import with_status_codes
 from .wakeups import Wakeups
 
@@ -25,8 +26,6 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 # A waiter that asks for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 30.0
-# How long a watch waits before it looks again by itself.
-WATCH_SECS = 30.0
 
 
 class MembershipServicer(Base):
@@ -47,7 +46,7 @@ class MembershipServicer(Base):
         self._config = config
         self._on_change = on_change
         membership = state.membership
-        self._changes = Wakeups(membership.changed)
+        self._attendance = Attendance(state)
         self._readiness = Wakeups(membership.changed, lambda: membership.readiness)
 
     @with_status_codes
@@ -66,23 +65,15 @@ class MembershipServicer(Base):
         return pb.RegisterResponse(task=pb.TaskId(role=task.role, index=task.index), job=job)
 
     @with_status_codes
-    async def Heartbeat(
-        self, request: pb.HeartbeatRequest, context: Context
-    ) -> pb.HeartbeatResponse:
-        """Renews a lease."""
-        task = _task(request.task)
-        report = request.report if request.HasField("report") else None
-        task = self._membership.heartbeat(task, request.incarnation, report)
-        next_num_ps, next_layout = self._state.plan.next or (0, 0)
-        return pb.HeartbeatResponse(
-            next_num_ps=next_num_ps,
-            next_layout=next_layout,
-            generation=self._membership.generation,
-            stop=self._membership.is_stopping(task),
-            write_summaries=self._writes_summaries(task),
-            task=pb.TaskId(role=task.role, index=task.index),
-            leave_session=self._membership.session_to_leave(task),
-        )
+    async def Attend(
+        self, request_iterator: AsyncIterator[pb.TaskReport], context: Context
+    ) -> None:
+        """Keeps a task in the job, and tells it the news."""
+        await self._attendance.attend(request_iterator, context)
+
+    def end_streams(self) -> None:
+        """Ends the streams of all tasks; to be called in the server's loop."""
+        self._attendance.end_all()
 
     @with_status_codes
     async def AwaitReady(
@@ -107,29 +98,15 @@ class MembershipServicer(Base):
             return pb.AwaitReadyResponse(missing=self._membership.missing())
         return pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
 
-    async def WatchGenerations(
-        self, request: pb.WatchGenerationsRequest, context: Context
-    ) -> AsyncIterator[pb.GenerationOver]:
-        """Says when a generation is over."""
-        told = 0
-        while True:
-            if self._membership.over > told:
-                told = self._membership.over
-                yield pb.GenerationOver(generation=told)
-            await self._changes.wait_beyond(self._changes.count, WATCH_SECS)
-
     @with_status_codes
     async def GiveNotice(self, request: pb.NoticeRequest, context: Context) -> pb.NoticeResponse:
         """Keeps a task that has to go until what it holds is safe."""
         task, life = _task(request.task), request.incarnation
         self._state.notices.give(task, life, request.grace_secs)
-        may_go = await self._changes.wait_for(
-            lambda: self._state.notices.is_released(task, life) or None,
-            min(request.timeout_secs, MAX_WAIT_SECS),
-        )
+        may_go = self._state.notices.is_released(task, life)
         if may_go:
             await asyncio.to_thread(self._on_change)
-        return pb.NoticeResponse(may_go=bool(may_go))
+        return pb.NoticeResponse(may_go=may_go)
 
     @with_status_codes
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
@@ -172,10 +149,6 @@ class MembershipServicer(Base):
             and (record.address == address or is_refused(record.address))
             for task in self._membership.lose(record.incarnation, PROCESS_GONE)
         ]
-
-    def _writes_summaries(self, task: Task) -> bool:
-        """One worker is enough: the first that is up."""
-        return task.role is Role.WORKER and self._membership.is_first_up(task)
 
 
 def _task(task: pb.TaskId) -> Task:

@@ -8,17 +8,14 @@ from ...cluster.token import Right
 
 RIGHTS: Mapping[str, Right] = {
     "/paramserve.Membership/Register": Right.MEMBER,
-    "/paramserve.Membership/Heartbeat": Right.MEMBER,
+    "/paramserve.Membership/Attend": Right.MEMBER,
     "/paramserve.Membership/AwaitReady": Right.MEMBER,
-    "/paramserve.Membership/WatchGenerations": Right.MEMBER,
     "/paramserve.Membership/GiveNotice": Right.MEMBER,
     "/paramserve.Membership/Leave": Right.MEMBER,
     "/paramserve.Membership/WriteSummary": Right.MEMBER,
     "/paramserve.Shards/Lease": Right.MEMBER,
     "/paramserve.Shards/Report": Right.MEMBER,
     "/paramserve.Shards/FindFiles": Right.MEMBER,
-    "/paramserve.Shards/WatchHolds": Right.MEMBER,
-    "/paramserve.Shards/AnswerHold": Right.MEMBER,
     "/paramserve.Status/GetStatus": Right.READ,
     "/paramserve.Status/WatchStatus": Right.READ,
     "/paramserve.Status/SaveCheckpoint": Right.CONTROL,

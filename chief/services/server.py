@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -110,4 +111,7 @@ class ControlServer:
 
     async def _stop(self, grace_secs: float) -> None:
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_secs)
+        stopping = asyncio.ensure_future(self._server.stop(grace_secs))
+        await asyncio.sleep(0)  # Now it takes no further calls.
+        self._membership.end_streams()
+        await stopping

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -14,7 +14,6 @@ from ...model.input.file_index import FileIndex, FileQuery
 from ...model.input.shard_plan import InputPlan
 from ...protos import membership_pb2, shards_pb2 as pb
 from ...protos.shards_pb2_grpc import ShardsServicer as Base
-from ..checkpoints.holds import Holds
 from ..input.file_counts import FileCounts
 from ..input.ledger import Finished, Grant, ShardLedger
 from ..membership.membership import Membership
@@ -25,8 +24,6 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 # A worker that waits for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 1.0
-# How often a worker that watches for holds hears that the chief lives.
-HOLD_BEAT_SECS = 1.0
 
 
 class ShardsServicer(Base):
@@ -35,20 +32,15 @@ class ShardsServicer(Base):
     Args:
         ledger: Deals them.
         membership: Knows who is in the job; a request counts as a sign of life.
-        holds: Holds the workers while the model is saved.
         files: Counts the input's files.
     """
 
-    def __init__(
-        self, ledger: ShardLedger, membership: Membership, holds: Holds, files: FileCounts
-    ) -> None:
+    def __init__(self, ledger: ShardLedger, membership: Membership, files: FileCounts) -> None:
         self._ledger = ledger
         self._membership = membership
-        self._holds = holds
         self._files = files
         self._dealt = Wakeups(ledger.changed)
         self._counted = Wakeups(files.changed)
-        self._held = Wakeups(holds.changed)
 
     @with_status_codes
     async def Lease(self, request: pb.LeaseRequest, context: Context) -> pb.LeaseResponse:
@@ -86,29 +78,6 @@ class ShardsServicer(Base):
         if isinstance(answer, FileIndex):
             return pb.FindFilesResponse(index=await asyncio.to_thread(answer.to_bytes))
         return pb.FindFilesResponse(count=bool(answer), wait=not answer)
-
-    async def WatchHolds(
-        self, request: pb.WatchHoldsRequest, context: Context
-    ) -> AsyncIterator[pb.Hold]:
-        """Says when a worker is to make no step."""
-        life = _task(request.task), request.incarnation
-        self._holds.begin_watching(*life)
-        try:
-            while True:
-                count = self._held.count
-                number, held = self._holds.now
-                yield pb.Hold(number=number, held=held)
-                await self._held.wait_beyond(count, HOLD_BEAT_SECS)
-        finally:
-            self._holds.end_watching(*life)
-
-    @with_status_codes
-    async def AnswerHold(
-        self, request: pb.AnswerHoldRequest, context: Context
-    ) -> pb.AnswerHoldResponse:
-        """Notes that a worker makes no step."""
-        self._holds.answer(_task(request.task), request.incarnation, request.number)
-        return pb.AnswerHoldResponse()
 
     def _deal(self, task: Task, incarnation: str, held: Sequence[Grant]) -> pb.LeaseResponse | None:
         """Answers a request for a shard; None: there is none now."""

@@ -136,7 +136,7 @@ def test_a_malformed_address_is_refused_at_once(address):
 
 def test_asking_before_registering_is_a_mistake_of_the_caller(client_of):
     with pytest.raises(RuntimeError, match=r"call register\(\) first"):
-        client_of(free_port()).heartbeat(None)
+        client_of(free_port()).task_report(None)
 
 
 def test_waiting_to_be_ready_survives_a_chief_that_is_away(client_of, start_chief):

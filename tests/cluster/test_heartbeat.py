@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from paramserve.cluster.chief_client import LeaseLost
 from paramserve.cluster.heartbeat import Heartbeat
 from paramserve.errors import JobFailed, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
@@ -21,9 +20,48 @@ class NoAnswer(grpc.RpcError):
     def details(self):
         return "connection refused"
 
+    def code(self):
+        return grpc.StatusCode.UNAVAILABLE
+
+
+class Lost(grpc.RpcError):
+    def details(self):
+        return "the lease of ps:0 ran out after 10 s"
+
+    def code(self):
+        return grpc.StatusCode.NOT_FOUND
+
+
+class Call:
+    """A stream that the test answers: each report with the next answer; an exception breaks it."""
+
+    def __init__(self, client, reports):
+        self._client = client
+        self._reports = reports
+        self._cancelled = threading.Event()
+
+    def cancel(self):
+        self._cancelled.set()
+
+    def __iter__(self):
+        for report in self._reports:
+            if self._cancelled.is_set():
+                raise NoAnswer
+            client = self._client
+            client.reports.append(report.report)
+            client.called.release()
+            answer = client.answer
+            answer = next(answer) if isinstance(answer, Iterator) else answer
+            if isinstance(answer, Exception):
+                raise answer
+            if answer is not None:
+                yield answer
+
 
 class Client:
-    """A client with the test's answers, all the same or one after the other; raises exceptions."""
+    """Answers what the test says, each time or one after the other; an exception is raised."""
+
+    call_timeout_secs = 10.0
 
     def __init__(self, answer):
         self.registration = SimpleNamespace(job=pb.JobConfig(heartbeat_secs=0.02))
@@ -35,13 +73,14 @@ class Client:
     def turn_to(self, address):
         self.address = address
 
-    def heartbeat(self, report):
-        self.reports.append(report)
-        self.called.release()
-        answer = next(self.answer) if isinstance(self.answer, Iterator) else self.answer
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def note_task(self, task):
+        pass
+
+    def task_report(self, report, hears_holds, answered_hold):
+        return pb.TaskReport(report=report, hears_holds=hears_holds, answered_hold=answered_hold)
+
+    def attend(self, reports):
+        return Call(self, reports)
 
 
 @pytest.fixture
@@ -66,7 +105,7 @@ def await_calls(client, count):
 
 
 def test_it_beats_until_it_is_stopped(start):
-    client = Client(pb.HeartbeatResponse(generation=4))
+    client = Client(pb.TaskNews(generation=4))
     heartbeat = start(client)
     await_calls(client, 3)
     assert heartbeat.is_running
@@ -82,24 +121,24 @@ def test_it_beats_until_it_is_stopped(start):
 
 def test_each_beat_carries_the_newest_report(start):
     steps = iter(range(1, 1000))
-    client = Client(pb.HeartbeatResponse())
+    client = Client(pb.TaskNews())
     start(client, report=lambda: pb.WorkerReport(local_steps=next(steps)))
     await_calls(client, 3)
     assert [report.local_steps for report in client.reports[:3]] == [1, 2, 3]
 
 
 def test_what_the_chief_said_last_is_known(start):
-    client = Client(pb.HeartbeatResponse(generation=1))
+    client = Client(pb.TaskNews(generation=1))
     heartbeat = start(client)
     await_calls(client, 1)
-    client.answer = pb.HeartbeatResponse(generation=2, stop=True)
+    client.answer = pb.TaskNews(generation=2, stop=True)
     assert heartbeat.stopping.wait(30)
     assert heartbeat.latest.generation == 2
     heartbeat.check()
 
 
 def test_a_lost_lease_ends_it_and_resurfaces(start):
-    heartbeat = start(Client(LeaseLost("the lease of ps:0 ran out after 10 s")))
+    heartbeat = start(Client(Lost()))
     assert heartbeat.stopping.wait(30)
     for _ in range(2):  # At each call, not only at the first.
         with pytest.raises(JobFailed, match="took this task as gone: the lease of ps:0 ran out"):
@@ -133,7 +172,7 @@ def test_a_short_silence_is_borne(start, caplog):
     heartbeat = start(client)
     await_calls(client, 3)
     assert "no answer from the chief" in caplog.text
-    client.answer = pb.HeartbeatResponse(generation=9)
+    client.answer = pb.TaskNews(generation=9)
     until(lambda: heartbeat.latest.generation == 9)
     heartbeat.check()
     assert not heartbeat.stopping.is_set()
@@ -150,7 +189,7 @@ def test_a_long_silence_ends_it_and_names_the_chief(start):
 
 def test_the_limit_counts_from_the_last_answer(start):
     limit_secs = 1.0
-    client = Client(itertools.cycle([NoAnswer(), NoAnswer(), pb.HeartbeatResponse()]))
+    client = Client(itertools.cycle([NoAnswer(), NoAnswer(), pb.TaskNews()]))
     heartbeat = start(client, max_silence_secs=limit_secs)
     began = time.monotonic()
     while time.monotonic() < began + 1.5 * limit_secs:
@@ -165,7 +204,7 @@ def test_a_mistake_in_the_report_resurfaces_as_well(start):
     def report():
         raise ValueError("a metric is no number")
 
-    heartbeat = start(Client(pb.HeartbeatResponse()), report=report)
+    heartbeat = start(Client(pb.TaskNews()), report=report)
     assert heartbeat.stopping.wait(5)
     with pytest.raises(Exception, match="a metric is no number"):
         heartbeat.check()

@@ -38,34 +38,41 @@ class Client:
 
 
 @pytest.fixture
-def told_to_stop():
-    return threading.Event()
+def heartbeat():
+    return SimpleNamespace(stopping=threading.Event(), may_go=threading.Event())
 
 
-def test_it_stays_until_the_chief_lets_it_go(told_to_stop):
+def test_it_stays_until_the_chief_lets_it_go(heartbeat):
     client = Client(False, NoAnswer(), False, True)
-    assert leave_on_notice(client, told_to_stop, 30.0)
+    assert leave_on_notice(client, heartbeat, 30.0)
     assert len(client.asked) == 4
     assert all(timeout <= grace <= 30.0 for grace, timeout in client.asked)
     assert client.left == [], "a released server has left"
 
 
-def test_a_chief_that_ends_the_job_has_the_last_word(told_to_stop):
-    told_to_stop.set()
+def test_what_it_hears_ends_the_wait_without_another_call(heartbeat):
     client = Client(False)
-    assert not leave_on_notice(client, told_to_stop, 30.0)
+    threading.Timer(0.1, heartbeat.may_go.set).start()
+    assert leave_on_notice(client, heartbeat, 30.0)
+    assert len(client.asked) == 1
+
+
+def test_a_chief_that_ends_the_job_has_the_last_word(heartbeat):
+    heartbeat.stopping.set()
+    client = Client(False)
+    assert not leave_on_notice(client, heartbeat, 30.0)
     assert client.left == []
 
 
-def test_who_was_let_go_is_not_told_to_stop_as_well(told_to_stop):
+def test_who_was_let_go_is_not_heartbeat_as_well(heartbeat):
     """Its heartbeat finds that it is not in the job any more, before the answer arrives."""
     client = Client(True)
-    told_to_stop.set()
-    assert leave_on_notice(client, told_to_stop, 30.0)
+    heartbeat.stopping.set()
+    assert leave_on_notice(client, heartbeat, 30.0)
 
 
 @pytest.mark.parametrize("answer", [False, NoAnswer()])
-def test_a_chief_that_says_nothing_is_not_waited_for(told_to_stop, answer):
+def test_a_chief_that_says_nothing_is_not_waited_for(heartbeat, answer):
     client = Client(answer)
-    assert leave_on_notice(client, told_to_stop, 0.3)
+    assert leave_on_notice(client, heartbeat, 0.3)
     assert client.left == [pb.LeaveRequest.PREEMPTED]

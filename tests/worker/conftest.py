@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from paramserve.chief.checkpoints.holds import Holds
 from paramserve.chief.input.file_counts import FileCounts
 from paramserve.chief.input.ledger import ShardLedger
 from paramserve.chief.membership.membership import Membership
@@ -17,6 +16,7 @@ from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
 from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.chief_client import MembershipClient
+from paramserve.cluster.heartbeat import Heartbeat
 from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.cluster.spec import Role
 from paramserve.jobs.options import JobOptions
@@ -37,7 +37,6 @@ def serve_shards(tmp_path):
         options = JobOptions(model="m.py:build", logdir="runs/test", lease_secs=lease_secs)
         state = JobState(options, "job-1", membership)
         ledger = ShardLedger(settle_secs=0.3, **more)
-        holds = Holds(lambda: {(r.task, r.incarnation) for r in membership.up(Role.WORKER)})
         files = FileCounts(
             *(open_logdir(str(tmp_path / "logdir")), membership),
             is_resumed=False,
@@ -49,7 +48,7 @@ def serve_shards(tmp_path):
             MembershipServicer(state, job_config(options, "job-1")),
             StatusServicer(state),
             0,
-            ShardsServicer(ledger, membership, holds, files),
+            ShardsServicer(ledger, membership, files),
         )
         server.start()
         servers.append(server)
@@ -57,7 +56,7 @@ def serve_shards(tmp_path):
         return SimpleNamespace(
             ledger=ledger,
             membership=membership,
-            holds=holds,
+            holds=state.holds,
             files=files,
             server=server,
             address=address,
@@ -78,13 +77,16 @@ def join():
         applicant = Applicant(Role.WORKER, f"{life}.host:1", life, index=index)
         client.register(applicant, max_wait_secs=30.0)
         more = {"max_wait_secs": 30.0, **more}
-        source = LeasedInput(ShardsClient(client), lease_secs=lease_secs, **more)
-        started.append((source, client))
+        heartbeat = Heartbeat(client, max_silence_secs=60.0)
+        heartbeat.start()
+        source = LeasedInput(ShardsClient(client), heartbeat, lease_secs=lease_secs, **more)
+        started.append((source, heartbeat, client))
         return source
 
     yield start
-    for source, client in started:
+    for source, heartbeat, client in started:
         source.stop()
+        heartbeat.stop()
         client.close()
 
 

@@ -24,6 +24,7 @@ from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.traffic import Traffic
 from paramserve.errors import JobFailed, UsageError, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
+from support.membership import beat
 from support.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -76,7 +77,7 @@ def test_a_task_registers_beats_waits_and_leaves(serve, join):
     [record] = job.membership.up(Role.PS)
     assert (record.address, record.pid, record.metrics_address) == ("p.host:2222", 11, "p.host:9")
 
-    reply = worker.heartbeat(pb.WorkerReport(local_steps=4, loss=0.5, metrics={"m": 2.0}))
+    reply = beat(worker, pb.WorkerReport(local_steps=4, loss=0.5, metrics={"m": 2.0}))
     assert (reply.generation, reply.stop, reply.write_summaries) == (1, False, True)
     report = job.membership.up(Role.WORKER)[0].report
     assert (report.local_steps, report.loss, dict(report.metrics)) == (4, 0.5, {"m": 2.0})
@@ -94,15 +95,19 @@ def test_a_task_registers_beats_waits_and_leaves(serve, join):
 def test_a_server_that_has_to_go_waits_until_the_chief_lets_it(serve, join):
     job = serve(num_ps=1)
     ps, worker = join(job, Role.PS, "p"), join(job, Role.WORKER, "w")
-    assert not ps.give_notice(grace_secs=60.0, timeout_secs=0.0)
+    assert not ps.give_notice(grace_secs=60.0, timeout_secs=30.0)
+    heartbeat = Heartbeat(ps, max_silence_secs=60)
+    heartbeat.start()
+    assert not heartbeat.may_go.wait(0.2)
     with StatusClient(job.address) as client:
         status = client.status()
     assert [0 < task.leaves_in_secs <= 60 for task in status.tasks] == [True, False]
-    timer = threading.Timer(0.1, lambda: job.state.notices.release(job.state.notices.pending()))
-    timer.start()
-    assert ps.give_notice(grace_secs=60.0, timeout_secs=30.0)
+    job.state.notices.release(job.state.notices.pending())
+    assert heartbeat.may_go.wait(30)
+    heartbeat.stop()
+    assert ps.give_notice(grace_secs=60.0, timeout_secs=30.0), "a second answer is as the first"
     with pytest.raises(LeaseLost, match="ps:0 was taken as gone: preempted"):
-        ps.heartbeat(None)
+        beat(ps)
     worker.leave(pb.LeaveRequest.PREEMPTED)
     with StatusClient(job.address) as client:
         status = client.status()
@@ -175,10 +180,10 @@ def test_a_launcher_tells_which_processes_have_ended(serve, join):
 def test_only_the_first_live_worker_writes_summaries(serve, join):
     job = serve()
     first, second = join(job, Role.WORKER, "a"), join(job, Role.WORKER, "b")
-    assert first.heartbeat(None).write_summaries
-    assert not second.heartbeat(None).write_summaries
+    assert beat(first).write_summaries
+    assert not beat(second).write_summaries
     first.leave(pb.LeaveRequest.DONE)
-    assert second.heartbeat(None).write_summaries
+    assert beat(second).write_summaries
 
 
 def test_a_workers_summaries_are_written_by_the_chief(serve, join):
@@ -193,7 +198,7 @@ def test_a_workers_summaries_are_written_by_the_chief(serve, join):
     assert sorted(arrived, key=lambda call: call[1]) == [(b"a summary", step) for step in steps]
     job.state.write_summary = None  # The job is over: later summaries are dropped.
     worker.write_summary(50, b"too late")
-    worker.heartbeat(None)
+    beat(worker)
 
 
 def test_someone_hears_of_every_task_that_comes_or_goes(serve, join):
@@ -222,6 +227,120 @@ def test_a_role_that_does_not_exist_is_the_callers_mistake(serve, channel):
     assert "'driver'" in caught.value.details()
 
 
+@pytest.fixture
+def attend(serve, join):
+    """Has a task attend: `attend(job, role, life)`; gives its heartbeat, and a queue of news."""
+    running = []
+
+    def attend(job, role, life, **more):
+        news = queue.Queue()
+        client = join(job, role, life, **more)
+        heartbeat = Heartbeat(client, max_silence_secs=60.0, on_news=news.put)
+        heartbeat.start()
+        running.append(heartbeat)
+        news.get(timeout=30)
+        return heartbeat, news
+
+    yield attend
+    for heartbeat in running:
+        heartbeat.stop()
+
+
+def hear(news, wanted):
+    """Takes news until one is as wanted."""
+    deadline = time.monotonic() + 30
+    while not wanted(heard := news.get(timeout=max(0.0, deadline - time.monotonic()))):
+        pass
+    return heard
+
+
+# So long that nothing is heard by asking.
+RARE = {"heartbeat_secs": 1000.0, "lease_secs": 2000.0}
+
+
+def test_what_concerns_all_is_told_to_all_between_heartbeats(serve, attend):
+    job = serve(num_ps=1, **RARE)
+    tasks = [attend(job, Role.PS, "p"), *(attend(job, Role.WORKER, f"w{i}") for i in range(20))]
+    job.membership.mark_ready(1)
+    job.membership.renew_generation()
+    job.membership.mark_unready(1)
+    for _, news in tasks:
+        hear(news, lambda each: (each.generation, each.over) == (2, 1))
+    job.state.plan.next = (3, 1)
+    with job.membership.changed:
+        job.membership.changed.notify_all()
+    for _, news in tasks:
+        hear(news, lambda each: (each.next_num_ps, each.next_layout) == (3, 1))
+    job.membership.begin_stop(Role.WORKER)
+    for heartbeat, _ in tasks[1:]:
+        assert heartbeat.stopping.wait(30)
+    assert not tasks[0][0].stopping.is_set()
+
+
+def test_what_concerns_one_task_is_told_to_that_one(serve, attend):
+    job = serve(**RARE)
+    (_, first), (second_heartbeat, second) = (attend(job, Role.WORKER, life) for life in "ab")
+    job.membership.leave_session(Task(Role.WORKER, 0), "a", 4)
+    assert hear(first, lambda each: each.leave_session).leave_session == 4
+    job.membership.dismiss(Role.WORKER, above=1)
+    assert second_heartbeat.stopping.wait(30)
+    assert not any(each.stop or each.leave_session for each in list(first.queue))
+    assert not any(each.leave_session for each in list(second.queue))
+
+
+def test_a_spare_learns_at_once_whose_place_it_has(serve, attend):
+    job = serve(num_ps=1, **RARE)
+    attend(job, Role.PS, "p")
+    heartbeat, news = attend(job, Role.PS, "s", spare=True)
+    job.membership.lose("p", "it is gone")
+    assert hear(news, lambda each: each.task.index == 0).generation == 2
+    assert heartbeat.latest.task.index == 0
+
+
+def test_a_hold_is_told_to_those_that_answer_and_their_answers_end_the_wait(serve, attend):
+    job = serve(**RARE)
+    heartbeats = [attend(job, Role.WORKER, f"w{i}")[0] for i in range(5)]
+    told = queue.Queue()
+
+    def listen(heartbeat):
+        def note(number, is_held):
+            told.put(is_held)
+            if is_held:
+                heartbeat.answer_hold(number)
+
+        heartbeat.hear_holds(note)
+
+    for heartbeat in heartbeats[1:]:
+        listen(heartbeat)
+        assert told.get(timeout=30) is False
+    for _ in range(2):
+        with job.state.holds.paused(30.0) as all_answered:
+            assert all_answered
+    assert any(told.get(timeout=30) for _ in range(8))
+
+
+def test_a_task_that_opens_another_stream_has_that_one_alone(serve, attend):
+    job = serve(**RARE)
+    heartbeat, _ = attend(job, Role.WORKER, "a")
+    again = Heartbeat(heartbeat._client, max_silence_secs=60.0)
+    heartbeat._ended.set()  # The first stream breaks without a word.
+    again.start()
+    until(lambda: again.latest.task.role == "worker")
+    job.membership.begin_stop(Role.WORKER)
+    assert again.stopping.wait(30)
+    again.stop()
+
+
+def test_a_stream_without_a_report_is_closed(serve, channel):
+    call = channel(serve()).stream_stream(
+        "/paramserve.Membership/Attend",
+        request_serializer=pb.TaskReport.SerializeToString,
+        response_deserializer=pb.TaskNews.FromString,
+    )
+    with pytest.raises(grpc.RpcError, match="send a TaskReport first"):
+        list(call(iter([])))
+
+
 def test_the_ends_news_reaches_a_task_with_its_heartbeat(serve, join):
     job = serve()
     heartbeat = Heartbeat(join(job, Role.WORKER, "a"), max_silence_secs=60)
@@ -242,7 +361,7 @@ def test_a_task_that_was_taken_as_lost_learns_it(serve, join):
     time.sleep(0.5)  # The lease is the server's own, so it has to run out in fact.
     assert job.membership.expire() == [Task(Role.WORKER, 0)]
     with pytest.raises(LeaseLost, match=r"worker:0 was taken as gone: not heard of for"):
-        client.heartbeat(None)
+        beat(client)
     heartbeat = Heartbeat(client, max_silence_secs=60)
     heartbeat.start()
     assert heartbeat.stopping.wait(30)
@@ -258,7 +377,7 @@ def test_a_chief_that_died_is_given_up_after_the_limit(serve, join):
     job.server.stop(0.0)
     stopped = time.monotonic()
     assert heartbeat.stopping.wait(60)
-    assert time.monotonic() - stopped > 0.8  # Not at the first call that failed.
+    assert time.monotonic() - stopped > 0.8  # Not as soon as the stream broke.
     with pytest.raises(WaitTimeout, match=rf"chief at {job.address} has not answered .*limit 1 s"):
         heartbeat.check()
     heartbeat.stop()
@@ -291,7 +410,7 @@ def test_the_status_tells_what_the_job_knows(serve, join):
     job = serve(num_ps=1, max_steps=100, logdir="runs/census")
     join(job, Role.PS, "p", pid=5)
     worker = join(job, Role.WORKER, "a")
-    worker.heartbeat(pb.WorkerReport(local_steps=12, examples=120, loss=0.25, recoveries=1))
+    beat(worker, pb.WorkerReport(local_steps=12, examples=120, loss=0.25, recoveries=1))
     job.state.enter(Phase.INITIALIZING)
     job.state.enter(Phase.TRAINING)
     job.state.loads = {0: ServerLoad(4096, 3, "w", 4000)}
@@ -446,7 +565,7 @@ def test_more_tasks_wait_than_any_pool_has_threads_and_heartbeats_are_answered(s
     for thread in threads:
         thread.start()
     for client in clients:
-        assert client.heartbeat(None).generation == 0
+        assert beat(client).generation == 0
     join(job, Role.PS, "p")
     job.membership.mark_ready(1)
     assert {results.get(timeout=30).generation for _ in threads} == {1}

@@ -1,0 +1,199 @@
+"""`Attendance`: the streams on which tasks report and hear their news."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import grpc
+
+from ...cluster.spec import Role, Task
+from ...protos import membership_pb2 as pb
+from ..membership.tasks import TaskState
+from ..state import JobState
+from .wakeups import Relay
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+# A stream whose task does not say within so long who it is is closed.
+FIRST_REPORT_SECS = 10.0
+# So many streams are told news before other calls have their turn.
+_AT_ONCE = 100
+
+
+class _Stream:
+    """The stream of one task; used in the event loop only.
+
+    Attributes:
+        task: What the task was called last.
+        hears_holds: Whether it answers holds.
+        answered_hold: The newest one that it has answered.
+    """
+
+    def __init__(self, task: Task, incarnation: str, context: Context) -> None:
+        self.task = task
+        self.incarnation = incarnation
+        self.hears_holds = False
+        self.answered_hold = 0
+        self._context = context
+        self._handler = asyncio.current_task()
+        self._is_due = self._is_writing = False
+
+    @property
+    def key(self) -> tuple[Role, str]:
+        """One process may be in the job in two roles, with a stream for each."""
+        return self.task.role, self.incarnation
+
+    def end(self) -> None:
+        """Ends it from outside."""
+        if self._handler is not None:
+            self._handler.cancel()
+
+    async def tell(self, attendance: Attendance) -> None:
+        """Sends the news as they are once those before are sent; a call meanwhile adds nothing."""
+        self._is_due = True
+        if self._is_writing:
+            return
+        self._is_writing = True
+        try:
+            while self._is_due:
+                self._is_due = False
+                await self._context.write(attendance.news(self))
+        finally:
+            self._is_writing = False
+
+
+class Attendance:
+    """The streams of the tasks of a job: takes reports, and passes on news as they come up.
+
+    To be used in one event loop. A report costs the same however many tasks there are.
+
+    Args:
+        state: The job.
+    """
+
+    def __init__(self, state: JobState) -> None:
+        self._state = state
+        self._membership = state.membership
+        self._streams: dict[tuple[Role, str], _Stream] = {}
+        self._common: object = None
+        self._relay = Relay(self._look, state.membership.changed, state.holds.changed)
+        self._broadcast: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()  # The loop itself keeps no task.
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    async def attend(self, reports: AsyncIterator[pb.TaskReport], context: Context) -> None:
+        """Serves one stream until its task ends it.
+
+        Raises:
+            UnknownTask: Its lease ran out.
+            ValueError: It does not say who it is.
+        """
+        self._relay.attach()
+        try:
+            async with asyncio.timeout(FIRST_REPORT_SECS):
+                first = await anext(aiter(reports))
+        except (StopAsyncIteration, TimeoutError):
+            raise ValueError(
+                f"a stream without a report within {FIRST_REPORT_SECS:g} s: send a TaskReport first"
+            ) from None
+        stream = _Stream(_task(first.task), first.incarnation, context)
+        self._take(stream, first)
+        if (former := self._streams.pop(stream.key, None)) is not None:
+            former.end()  # The task has given it up, and this side does not know yet.
+        self._streams[stream.key] = stream
+        try:
+            await stream.tell(self)
+            async for report in reports:
+                self._take(stream, report)
+                await stream.tell(self)
+        finally:
+            self._close(stream)
+
+    def end_all(self) -> None:
+        """Ends all streams."""
+        for stream in list(self._streams.values()):
+            stream.end()
+
+    def news(self, stream: _Stream) -> pb.TaskNews:
+        """Returns all that a task has to hear, as it is now."""
+        membership, task = self._membership, stream.task
+        record = membership.find_life(task, stream.incarnation)
+        may_go = record is not None and record.state is TaskState.PREEMPTED
+        if record is not None:
+            task = stream.task = record.task
+        news = pb.TaskNews(
+            generation=membership.generation,
+            over=membership.over,
+            stop=membership.is_stopping(task),
+            write_summaries=task.role is Role.WORKER and membership.is_first_up(task),
+            task=pb.TaskId(role=task.role, index=task.index),
+            leave_session=record.leave_session if record is not None else 0,
+            may_go=may_go,
+        )
+        num_ps, layout = self._state.plan.next or (0, 0)
+        if layout > membership.layout:
+            news.next_num_ps, news.next_layout = num_ps, layout
+        if stream.hears_holds:
+            news.hold.number, news.hold.held = self._state.holds.now
+        return news
+
+    def _take(self, stream: _Stream, report: pb.TaskReport) -> None:
+        """Notes what a task says."""
+        newest = report.report if report.HasField("report") else None
+        stream.task = self._membership.heartbeat(stream.task, stream.incarnation, newest)
+        holds = self._state.holds
+        if report.hears_holds and not stream.hears_holds:
+            stream.hears_holds = True
+            holds.begin_watching(stream.task, stream.incarnation)
+        if report.answered_hold != stream.answered_hold:
+            stream.answered_hold = report.answered_hold
+            holds.answer(stream.task, stream.incarnation, report.answered_hold)
+
+    def _close(self, stream: _Stream) -> None:
+        if self._streams.get(stream.key) is stream:
+            del self._streams[stream.key]
+        if stream.hears_holds:
+            self._state.holds.end_watching(stream.task, stream.incarnation)
+
+    def _look(self) -> None:
+        """Tells all tasks what concerns all, and others what concerns them alone."""
+        plan = self._state.plan
+        common = (self._membership.common_news, self._state.holds.now, plan.next)
+        touched = self._membership.take_touched()
+        if common != self._common:
+            self._common = common
+            if self._broadcast is None or self._broadcast.done():
+                self._broadcast = asyncio.create_task(self._tell_all())
+            return
+        for incarnation in touched:
+            for role in (Role.PS, Role.WORKER):
+                if (stream := self._streams.get((role, incarnation))) is not None:
+                    self._tell(stream)
+
+    async def _tell_all(self) -> None:
+        told: object = None
+        while told != self._common:
+            told = self._common
+            for number, stream in enumerate(list(self._streams.values())):
+                self._tell(stream)
+                if number % _AT_ONCE == _AT_ONCE - 1:
+                    await asyncio.sleep(0)
+
+    def _tell(self, stream: _Stream) -> None:
+        async def tell() -> None:
+            # One that has just broken has another in its place soon, or none.
+            with contextlib.suppress(Exception):
+                await stream.tell(self)
+
+        task = asyncio.create_task(tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+
+def _task(task: pb.TaskId) -> Task:
+    return Task(Role.parse(task.role), task.index)
