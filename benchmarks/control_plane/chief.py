@@ -47,14 +47,15 @@ class MeasuredChief:
         options += ["--heartbeat-secs", str(heartbeat_secs), "--lease-secs", str(lease_secs)]
         options += ["--stall-secs", str(_STALL_SECS), "--save-checkpoint-secs", "0"]
         options += ["--param", "variables=10", "--param", f"note={logdir}.note"]
-        self._process = self._start("chief", f"{MODEL}:build", *options)
-        self.address = self._find_address(logdir)
-        self._client = StatusClient(self.address, timeout_secs=max_wait_secs)
+        self._options = options
+        self._logdir = logdir
 
     def __enter__(self) -> Self:
-        for spare, incarnation in zip(((), ("--spare",)), self._incarnations, strict=True):
-            self._start("ps", "--chief", self.address, "--incarnation", incarnation, *spare)
-            self._await_task(incarnation)
+        try:
+            self._start_all()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -64,6 +65,17 @@ class MeasuredChief:
         traceback: TracebackType | None,
     ) -> None:
         self._client.close()
+        self._end()
+
+    def _start_all(self) -> None:
+        self._process = self._start("chief", f"{MODEL}:build", *self._options)
+        self.address = self._find_address(self._logdir)
+        self._client = StatusClient(self.address, timeout_secs=self._max_wait_secs)
+        for spare, incarnation in zip(((), ("--spare",)), self._incarnations, strict=True):
+            self._start("ps", "--chief", self.address, "--incarnation", incarnation, *spare)
+            self._await_task(incarnation)
+
+    def _end(self) -> None:
         for child in reversed(self._children):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 
+from ...cluster.address import validate_address
+from ...cluster.applicant import Applicant
 from ...cluster.spec import Member, Role, Task
 from ...errors import UsageError
 from .tasks import TaskRecord, TaskState
@@ -102,15 +104,40 @@ class Places:
         same = (r for r in self.of_life(incarnation) if r.task.role is task.role)
         return next(same, None)
 
+    def check(self, applicant: Applicant) -> str:
+        """Checks what a view could not be made of, before a task is taken in.
+
+        Returns:
+            The address, in the form in which addresses are compared.
+
+        Raises:
+            TaskHeld: A parameter server of another life has the address.
+            UsageError: The role cannot register, or not as a spare; or the process has another
+                place in the role.
+            ValueError: The address is malformed.
+        """
+        role = applicant.role
+        if role not in (Role.PS, Role.WORKER):
+            raise UsageError(f"role {role!r} does not register; expected ps or worker")
+        if applicant.spare and role is not Role.PS:
+            raise UsageError(f"a spare {role}: only a parameter server can be a spare")
+        address = validate_address(applicant.address, f"address of this {role}")
+        for record in self.of_life(applicant.incarnation):
+            if record.task.role is role and record.is_alive:
+                raise UsageError(f"this process is {record.task} already: start another for a task")
+        if role is Role.PS:
+            same = [r for r in self.alive(Role.PS) if r.address == address]
+            if same:
+                raise TaskHeld(f"{address} is the address of {same[0].task}", same)
+        return address
+
     def find_place(self, role: Role, index: int | None, incarnation: str) -> Task:
         """The place that a task gets: the asked one, or the lowest that is free.
 
         Raises:
             TaskHeld: The asked place, or every place of a parameter server, is held.
-            UsageError: The index is out of range, or the role cannot register.
+            UsageError: The index is out of range.
         """
-        if role not in (Role.PS, Role.WORKER):
-            raise UsageError(f"role {role!r} does not register; expected ps or worker")
         if index is not None:
             self._check_index(role, index)
             held = self._tasks.get(Task(role, index))
@@ -141,13 +168,14 @@ class Places:
 
     def fill(self) -> bool:
         """Puts spares in the places of parameter servers that were lost; whether there were any."""
+        spares = iter(self.spares())
         has_filled = False
         for index in range(self.num_ps):
-            held, spares = self._tasks.get(Task(Role.PS, index)), self.spares()
+            held = self._tasks.get(Task(Role.PS, index))
             # A place that nobody has held yet is for whoever comes at the start.
-            if held is None or held.is_alive or not spares:
+            if held is None or held.is_alive or (spare := next(spares, None)) is None:
                 continue
-            spare, has_filled = spares[0], True
+            has_filled = True
             self._drop(spare.task)
             spare.task, spare.state = held.task, TaskState.UP
             self.put(spare)

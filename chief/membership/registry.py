@@ -69,7 +69,8 @@ class Registry:
         Raises:
             TaskHeld: The asked index, or every place of a parameter server, is held.
             JobClosed: The job is ending.
-            UsageError: The index is out of range, or the role cannot register.
+            UsageError: The index is out of range, or as of `Places.check`.
+            ValueError: The address is malformed.
         """
         role, index, incarnation = applicant.role, applicant.index, applicant.incarnation
         with self.changed:
@@ -79,12 +80,13 @@ class Registry:
                 known.heard = self._clock()
                 return known.task
             places, spare = self._places, applicant.spare
+            address = places.check(applicant)
             task = (
                 places.find_spare_place() if spare else places.find_place(role, index, incarnation)
             )
             record = TaskRecord(
                 task=task,
-                address=applicant.address,
+                address=address,
                 incarnation=incarnation,
                 metrics_address=applicant.metrics_address,
                 pid=applicant.pid,

@@ -8,6 +8,7 @@ from paramserve.chief.membership.membership import Membership
 from paramserve.chief.membership.places import TaskHeld
 from paramserve.chief.membership.registry import JobClosed, UnknownTask
 from paramserve.chief.membership.tasks import TaskState
+from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import UsageError, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
@@ -401,3 +402,37 @@ def test_the_chief_waits_until_all_workers_are_gone(membership):
 def test_many_tasks_that_join_at_once_get_different_places(membership):
     tasks = [in_thread(lambda i=i: join(membership, WORKER, f"life-{i}")) for i in range(32)]
     assert sorted(task().index for task in tasks) == list(range(32))
+
+
+# Applicants that a view could not be made of
+
+
+@pytest.mark.parametrize(
+    ("applicant", "reason"),
+    [
+        ({"role": WORKER, "spare": True}, "only a parameter server can be a spare"),
+        ({"role": Role.CHIEF}, "does not register"),
+        ({"role": PS, "address": "nowhere"}, "has no port"),
+        ({"role": PS, "spare": True, "address": ""}, "has no port"),
+    ],
+)
+def test_an_applicant_that_fits_no_view_is_refused(membership, applicant, reason):
+    with pytest.raises(ValueError, match=reason):
+        membership.register(Applicant(**{"address": "a:1", "incarnation": "a", **applicant}))
+    assert membership.records() == []
+
+
+def test_a_process_has_one_place_in_a_role(membership):
+    register(membership, WORKER, address="a:1", incarnation="a")
+    with pytest.raises(UsageError, match="worker:0 already"):
+        register(membership, WORKER, address="a:1", incarnation="a", index=1)
+    register(membership, PS, address="a:1", incarnation="a")
+
+
+def test_two_parameter_servers_have_two_addresses(membership):
+    register(membership, PS, address="a:1", incarnation="a")
+    with pytest.raises(TaskHeld, match="a:1 is the address of ps:0"):
+        register(membership, PS, address=" a:1", incarnation="b", spare=True)
+    membership.lose("a", "its process has ended")
+    register(membership, PS, address="a:1", incarnation="b")
+    assert [record.incarnation for record in membership.up(PS)] == ["b"]
