@@ -33,7 +33,7 @@ class Option:
         most: Largest one.
         is_positive: Whether the number has to be above 0.
         zero_is_none: Whether a 0 on the command line means None.
-        is_flag_only: Whether it belongs to one process alone, so that neither the environment nor a
+        is_flag_only: True if it belongs to one process alone, so that neither the environment nor a
             file has it.
     """
 

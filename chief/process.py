@@ -165,7 +165,7 @@ class _Chief:
             threading.Thread(
                 target=self._train,
                 args=(self._address, self._stop),
-                name="chief-trains",
+                name="own-worker",
                 daemon=True,
             ).start()
         try:

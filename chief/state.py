@@ -16,6 +16,7 @@ from ..errors import JobFailed
 from ..jobs.options import JobOptions
 from .checkpoints.files import Checkpoint
 from .checkpoints.holds import Holds
+from .input.failures import Failures
 from .input.ledger import ShardLedger
 from .interruptions import Interruptions
 from .membership.membership import Membership
@@ -95,7 +96,7 @@ class JobState:
         self.plan = ScaleTarget(self.options, self.membership.num_ps)
         self.notices = Notices(self.membership)
         self.ledger = ShardLedger(
-            sync=self.options.sync, max_bad_records=self.options.max_bad_records
+            sync=self.options.sync, failures=Failures(self.options.max_bad_records)
         )
         self.stall_watch = StallWatch(self.options.stall_secs, sync=self.options.sync)
         self.holds = Holds(

@@ -83,7 +83,7 @@ def _run_chief(options: ChiefOptions, stop: threading.Event) -> ExitCode:
 
 
 def _train_in_chief(chief: ChiefOptions, address: str, stop: threading.Event) -> None:
-    """The worker of `--chief-trains`; how it fails, it tells the chief like any other."""
+    """Runs the worker in the chief's own process; it reports a failure to the chief like others."""
     from ..worker.process import run_worker
 
     options = WorkerOptions(

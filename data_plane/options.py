@@ -151,12 +151,20 @@ def check_combination(options: DataPlane, sync: bool) -> None:
         )
 
 
+def lagging(options: DataPlane) -> dict[str, Any]:
+    """Returns the options given, by name, with which a worker computes on older parameters."""
+    values = {
+        "local_steps": options.local_steps if options.local_steps > 1 else None,
+        "max_staleness": options.max_staleness,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def async_only(options: DataPlane) -> dict[str, Any]:
     """Returns the options given, by name, that only async training can have."""
     values = {
         "stale_pull": options.stale_pull or None,
-        "local_steps": options.local_steps if options.local_steps > 1 else None,
-        "max_staleness": options.max_staleness,
+        **lagging(options),
         "top_k": options.top_k,
     }
     return {name: value for name, value in values.items() if value is not None}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..cluster.task_options import MAX_WAIT_OPTION, MAX_WAIT_SECS, RECOVERY_PANEL
-from ..data_plane.options import DataPlane, check_combination
+from ..data_plane.options import DataPlane, check_combination, lagging
 from ..errors import UsageError
 from ..model.job_options import JobDefaults, ModelOptions
 from ..option import Option, check_ranges
@@ -201,15 +201,11 @@ class JobOptions(ModelOptions, JobDefaults):
                 "worker hosts one part of the parameters; leave --ps out"
             )
         # These options treat a worker's own state and that of a parameter server differently.
-        for name, value, neutral in (
-            ("local-steps", self.data_plane.local_steps, 1),
-            ("max-staleness", self.data_plane.max_staleness, None),
-        ):
-            if value != neutral:
-                raise UsageError(
-                    f"--{name} {value} with --ps-on-workers: parameters on a worker have no copies "
-                    "that lag behind; leave one of them out"
-                )
+        for name, value in lagging(self.data_plane).items():
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value} with --ps-on-workers: parameters on a worker "
+                "have no copies that lag behind; leave one of them out"
+            )
 
     def _check_replicas(self) -> None:
         replicas = self.replicas_to_aggregate

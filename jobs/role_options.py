@@ -23,7 +23,7 @@ class ChiefOptions(ProcessOptions):
         port: Port of the control service; 0 takes a free one.
         tensorflow_port: Port of its TensorFlow server; 0 takes a free one.
         job_id: Unique to this run.
-        supervised: Whether a launcher restarts tasks that ended, the chief too, with the same
+        supervised: True if a launcher restarts tasks that ended, the chief too, with the same
             `job_id` and port.
     """
 

@@ -117,12 +117,12 @@ class GraphOptions:
     """The job's options for the graph of a task.
 
     Attributes:
-        replicas_to_aggregate: Gradients per global step in sync mode; 0: one of each worker.
+        aggregate: Gradients per global step in sync mode; 0: one of each worker.
         defaults: The job's options, for arguments that the model omits.
         data_plane: How parameters are stored and cross between tasks.
     """
 
-    replicas_to_aggregate: int = 0
+    aggregate: int = 0
     defaults: JobDefaults = field(default_factory=JobDefaults)
     data_plane: DataPlane = field(default_factory=DataPlane)
 
@@ -257,7 +257,7 @@ def _train_ops(
         sync = SyncOps(
             _gradients(spec),
             counters.global_step,
-            TokenPlan.of_job(options.replicas_to_aggregate, context.num_workers),
+            TokenPlan.of_job(options.aggregate, context.num_workers),
             optimizer=spec.optimizer,
             examples=counters.examples,
             examples_in_step=count,

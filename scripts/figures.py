@@ -3,7 +3,9 @@
     python scripts/figures.py [FOLDER]
 
 FOLDER is a checkout of the project, by default the one this script lies in. Generated code and
-benchmarks are left out. Lines of a function are those without its docstring.
+benchmarks are left out. Lines of a function are those without its docstring. An option is written
+where it is defined or passed on by its name (a field of its type, a parameter with a default, a
+keyword that copies it, a string with its name or flag), and not where its value is read for use.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ SYNC = re.compile(
     r"|train/sync_\w+|chief/(aggregation|lost_tokens|stalls/lost_tokens))\.py$"
 )
 # Classes whose fields are the options of a job, in each layout that the project has had.
-OPTIONS = ("JobOptions", "DataPlane")
+OPTIONS = ("JobOptions", "ModelOptions", "JobDefaults", "DataPlane")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -126,35 +128,80 @@ def print_functions(modules: list[Module]) -> None:
 
 
 def print_options(modules: list[Module]) -> None:
-    """Prints in how many files and places each option of a job is named."""
-    names = [
-        field.target.id
+    """Prints in how many files and places each option of a job is written."""
+    options = {
+        field.target.id: field.annotation
         for module in modules
         for node in ast.walk(module.tree)
         if isinstance(node, ast.ClassDef) and node.name in OPTIONS
         for field in node.body
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-    ]
-    if not names:
+    }
+    if not options:
         return
-    places = {name: [_places(module.tree, name) for module in modules] for name in names}
-    files = median(sum(count > 0 for count in found) for found in places.values())
-    total = median(sum(found) for found in places.values())
-    print(f"options: {len(names)}, each written in {files:.0f} files, {total:.0f} places (medians)")
+    own = [module.tree for module in modules if module.folder not in ORIGINAL_API]
+    places = [[_places(tree, *option) for tree in own] for option in options.items()]
+    files = median(sum(count > 0 for count in found) for found in places)
+    total = median(sum(found) for found in places)
+    print(f"options: {len(options)}, each written in {files:g} files, {total:g} places (medians)")
 
 
-def _places(tree: ast.Module, name: str) -> int:
-    """Counts places that pass an option on: parameters, keywords, fields, strings; not reads."""
-    flag = re.compile(rf"--{name.replace('_', '-')}(?![a-z-])")
+def _in_strings(name: str, annotation: ast.expr) -> re.Pattern[str]:
+    """Returns a pattern of strings that have the name of an option, or a flag of it."""
+    flags = [
+        flag
+        for node in ast.walk(annotation)
+        if isinstance(node, ast.keyword) and node.arg == "flag"
+        for flag in str(getattr(node.value, "value", "")).split("/")
+    ]
+    dashed = name.replace("_", "-")
+    any_flag = "|".join({f"--{dashed}", *flags})
+    return re.compile(rf"^({name}|{dashed})$|({any_flag})(?![a-z-])")
+
+
+def _places(tree: ast.Module, name: str, annotation: ast.expr) -> int:
+    """Counts places where an option is defined or passed on by its name."""
+    text, types = _in_strings(name, annotation), _types(annotation)
     return sum(
-        (isinstance(node, ast.arg | ast.keyword) and node.arg == name)
-        or (isinstance(node, ast.AnnAssign) and getattr(node.target, "id", None) == name)
+        (
+            isinstance(node, ast.AnnAssign)
+            and getattr(node.target, "id", None) == name
+            and bool(types & _types(node.annotation))
+        )
+        or (isinstance(node, ast.arguments) and name in _with_default(node))
+        or (isinstance(node, ast.keyword) and node.arg == name and _has_name(node.value, name))
         or (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
-            and (node.value in (name, name.replace("_", "-")) or bool(flag.search(node.value)))
+            and bool(text.search(node.value))
         )
         for node in ast.walk(tree)
+    )
+
+
+def _types(annotation: ast.expr) -> set[str]:
+    """Returns the names of the types in an annotation; a field of other ones is another thing."""
+    while isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
+        if getattr(annotation.value, "id", None) != "Annotated":
+            break
+        annotation = annotation.slice.elts[0]
+    return {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+
+
+def _with_default(arguments: ast.arguments) -> Iterator[str]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    if arguments.defaults:
+        yield from (each.arg for each in positional[-len(arguments.defaults) :])
+    for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if default is not None:
+            yield each.arg
+
+
+def _has_name(value: ast.expr, name: str) -> bool:
+    """Returns whether an expression has a variable or an attribute of the name, private or not."""
+    return any(
+        name in (getattr(node, "id", None), getattr(node, "attr", "").lstrip("_"))
+        for node in ast.walk(value)
     )
 
 

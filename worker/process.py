@@ -246,7 +246,7 @@ class _Worker:
             context,
             worker_device=self._device,
             options=GraphOptions(
-                replicas_to_aggregate=job.replicas_to_aggregate,
+                aggregate=job.replicas_to_aggregate,
                 data_plane=self._data_plane,
                 defaults=JobDefaults(save_summaries_steps=job.save_summaries_steps),
             ),

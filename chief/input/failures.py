@@ -15,6 +15,9 @@ from ...model.input.shard_plan import InputPlan
 
 log = logging.getLogger(__name__)
 
+# Failures at the same place after which a batch is set aside.
+MAX_FAILURES = 3
+
 
 @dataclass(frozen=True)
 class SetAside:
@@ -102,7 +105,9 @@ class Failures:
         UsageError: `max_failures` is less.
     """
 
-    def __init__(self, max_failures: int, max_bad_records: int | None = None) -> None:
+    def __init__(
+        self, max_bad_records: int | None = None, max_failures: int = MAX_FAILURES
+    ) -> None:
         if max_failures < 3:
             raise UsageError(
                 f"max_failures={max_failures}: expected at least 3, as two of them do not tell "

@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 # How long after its end a lease's last updates may take to be counted.
 SETTLE_SECS = 2.0
-MAX_FAILURES = 3
 
 
 class ShardLedger:
@@ -56,8 +55,7 @@ class ShardLedger:
     Args:
         sync: True if gradients are aggregated: then a waiting worker keeps the others from
             continuing.
-        max_failures: Failures at the same place after which a batch is set aside.
-        max_bad_records: Records that may be set aside; None: any number.
+        failures: Counts failures of the input; None: any number of records may be set aside.
         settle_secs: Seconds after a lease's end for which its updates may still come.
         clock: Seconds from any origin.
         first_lease: Number of the first lease.
@@ -71,15 +69,14 @@ class ShardLedger:
         self,
         *,
         sync: bool = False,
-        max_failures: int = MAX_FAILURES,
-        max_bad_records: int | None = None,
+        failures: Failures | None = None,
         settle_secs: float = SETTLE_SECS,
         clock: Callable[[], float] = time.monotonic,
         first_lease: int | None = None,
     ) -> None:
         self._sync = sync
         self._table: ShardTable | None = None
-        self.failures = Failures(max_failures, max_bad_records)
+        self.failures = failures or Failures()
         self._held = HeldLeases(clock)
         self._closed = ClosedLeases(sync=sync, settle_secs=settle_secs, clock=clock)
         self._readers = Readers(clock)

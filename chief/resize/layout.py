@@ -67,7 +67,7 @@ def build_layout(
         ),
         worker_device=CHIEF.device,
         options=GraphOptions(
-            replicas_to_aggregate=options.aggregate,
+            aggregate=options.aggregate,
             data_plane=options.data_plane,
             defaults=options,
         ),

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...errors import UsageError
-from ..options import DataPlane, async_only, check_combination
+from ..options import DataPlane, async_only, check_combination, lagging
 from ..placed_graph import Op
 from .local_state import start
 from .local_steps import LocalStepsHook, keep_copies
@@ -59,15 +59,10 @@ def check_without_hooks(options: DataPlane) -> None:
     Raises:
         UsageError: The message names the option and the remedy.
     """
-    values = {
-        "local_steps": options.local_steps if options.local_steps > 1 else None,
-        "max_staleness": options.max_staleness,
-    }
-    for name, value in values.items():
-        if value is not None:
-            raise UsageError(
-                f"{name}={value} needs a session with hooks: use a MonitoredTrainingSession"
-            )
+    for name, value in lagging(options).items():
+        raise UsageError(
+            f"{name}={value} needs a session with hooks: use a MonitoredTrainingSession"
+        )
 
 
 def transfer_hooks(

@@ -66,7 +66,7 @@ def build_graph():
             TaskContext(role, index, workers, 1, sync),
             worker_device=Task(role, index).device,
             options=GraphOptions(
-                replicas_to_aggregate=workers if replicas is None else replicas,
+                aggregate=workers if replicas is None else replicas,
                 **{name: more.pop(name) for name in ("defaults", "data_plane") if name in more},
             ),
             **more,

@@ -73,7 +73,7 @@ def build_graph():
             context,
             worker_device=Task(role, index).device,
             options=GraphOptions(
-                replicas_to_aggregate=more.pop("replicas", num_workers),
+                aggregate=more.pop("replicas", num_workers),
                 **{name: more.pop(name) for name in ("defaults", "data_plane") if name in more},
             ),
             **more,

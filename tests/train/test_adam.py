@@ -372,7 +372,7 @@ def test_a_service_goes_on_after_it_lost_a_server(target, logdir, monkeypatch):
         model,
         context,
         worker_device="/job:worker/task:0",
-        options=GraphOptions(replicas_to_aggregate=1),
+        options=GraphOptions(aggregate=1),
     )
     variables = built.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES)
     with v1.Session(target, graph=built.graph) as session:

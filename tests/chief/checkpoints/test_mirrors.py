@@ -71,7 +71,7 @@ def build_chief(num_ps=NUM_PS):
         build,
         TaskContext("chief", 0, 1, num_ps, sync=False),
         worker_device=CHIEF.device,
-        options=GraphOptions(replicas_to_aggregate=1),
+        options=GraphOptions(aggregate=1),
     )
     mirrors = Mirrors(built, num_ps, CHIEF)
     with built.graph.as_default():

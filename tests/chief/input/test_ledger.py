@@ -9,6 +9,7 @@ from itertools import starmap
 import numpy as np
 import pytest
 
+from paramserve.chief.input.failures import Failures
 from paramserve.chief.input.ledger import Finished, NoDataset, ShardLedger
 from paramserve.cluster.spec import Role, Task
 from paramserve.errors import JobFailed, UsageError
@@ -93,8 +94,8 @@ def start(clock):
     """Starts a job: `start(sync=True, num_records=100)`."""
 
     def start(*, sync=False, max_failures=3, max_bad_records=None, **values):
-        limits = {"max_failures": max_failures, "max_bad_records": max_bad_records}
-        return Job(plan_of(**values), clock, sync=sync, **limits)
+        failures = Failures(max_bad_records, max_failures)
+        return Job(plan_of(**values), clock, sync=sync, failures=failures)
 
     return start
 
@@ -525,9 +526,9 @@ def test_a_worker_that_leaves_is_no_failure(job):
     assert len(job.lease(A).batches) in (1, 4)
 
 
-def test_fewer_failures_prove_nothing(clock):
+def test_fewer_failures_prove_nothing():
     with pytest.raises(UsageError, match="max_failures=2: expected at least 3"):
-        ShardLedger(max_failures=2, clock=clock)
+        Failures(max_failures=2)
 
 
 # Checkpoints
