@@ -1,7 +1,7 @@
 """`LimitedLink`: hosts with a network of limited rate between them, on one machine.
 
-Each host is a network namespace. A virtual cable joins it to a bridge in another namespace, and a
-token bucket (`tc-tbf(8)`) limits the rate at both of its ends.
+Each host is a network namespace. A virtual cable joins it to a bridge in another namespace. A token
+bucket (`tc-tbf(8)`) limits the rate at both of its ends.
 """
 
 from __future__ import annotations

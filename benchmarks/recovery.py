@@ -1,7 +1,7 @@
 """Time without a step, and steps lost, when a process of a job is killed.
 
-`python -m paramserve.benchmarks.recovery` trains the Census example, kills one process after
-another with SIGKILL, and measures the time from each kill to the next global step.
+`python -m paramserve.benchmarks.recovery` trains the Census example, and kills one process after
+another with SIGKILL. It measures the time from each kill to the next global step.
 """
 
 from __future__ import annotations

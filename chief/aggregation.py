@@ -56,8 +56,8 @@ class Aggregator:
 
         Args:
             num_workers: Workers that may still wait for a token in a session of an earlier
-                generation. If the queue's parameter server lives on, they continue to wait, and
-                would take a token of this generation with them when that session ends at last.
+                generation. If the queue's parameter server lives on, they continue to wait. Each
+                would take a token of this generation with it when that session ends.
             workers: The workers that tokens are for, as in `set_workers`; None: the planned ones.
         """
         ops, dealer = self._ops, self._dealer

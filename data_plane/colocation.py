@@ -2,7 +2,7 @@
 
 With as many parameter servers as workers, each in a process of its own, every byte of the
 parameters and gradients crosses. Where each worker holds a partition, its own partition does not
-cross. Each of n workers pulls and pushes (n - 1)/n of the bytes, as in a ring all-reduce, and has
+cross. As in a ring all-reduce, each of n workers pulls and pushes (n - 1)/n of the bytes. It has
 1/n of the optimizer's state.
 
 To TensorFlow such a worker is a parameter server: it is a task of the job "ps", and of no other,

@@ -1,8 +1,8 @@
 """A graph with the task of each op, and the tensors that cross between tasks.
 
 Tasks are found without running anything, by the rules of TensorFlow's placer. An op that takes a
-variable's handle runs on the variable's task, a colocated op with its companion, other ops on the
-task of their device. Ops without a task run on the task whose session runs the graph.
+variable's handle runs on the variable's task, and a colocated op with its companion. Other ops run
+on the task of their device. Ops without a task run on the task whose session runs the graph.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ def run_loop(
 ) -> Any:
     """Runs a loop until a hook or the step function stops it, or the input ends.
 
-    A session that lost a parameter server is replaced by another one of the session creator, and
-    the step under way is made again in that one.
+    A session that lost a parameter server is replaced by another one of the session creator. The
+    step under way is made again in that one.
 
     Args:
         loop: The loop.

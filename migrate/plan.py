@@ -26,10 +26,10 @@ class Target:
 class Plan:
     """Decisions for every binding: the name moves as a whole, or its uses move one by one.
 
-    A name moves as a whole (`slim` now stands for `paramserve.contrib.slim`) if all of its uses
-    have a place, and some of them one below a module of the same name: those stay unchanged. All
-    other uses that have a place are spelled out, the rest is left, and a name without remaining
-    uses is removed.
+    A name may move as a whole: `slim` now stands for `paramserve.contrib.slim`. It does so if all
+    of its uses have a place, and some of them one below a module of the same name. Those stay
+    unchanged. All other uses that have a place are spelled out, the rest is left, and a name
+    without remaining uses is removed.
 
     Args:
         only_compat: True if the script is for TensorFlow 2, where only the names from

@@ -47,8 +47,8 @@ def refused_eager_calls() -> Iterator[None]:
     Some of them would do nothing otherwise, and others fail far from the call.
 
     Raises:
-        UsageError: A Keras model is trained, evaluated or asked for predictions by its own
-            methods, a preprocessing layer is adapted, or a dataset is iterated over in Python.
+        UsageError: A Keras model is trained, evaluated or asked for predictions by its own methods;
+            a preprocessing layer is adapted; or a dataset is iterated over in Python.
     """
     _install()
     token = _is_building.set(True)

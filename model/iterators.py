@@ -22,7 +22,7 @@ def untuned() -> Iterator[None]:
     A session destroys its iterators when it is closed. Meanwhile it holds a lock of the server that
     the next session needs. The tuning thread is woken a moment before it can see that it has to
     end. If it checks in between, it sleeps for the rest of its period, up to a minute, and a
-    recovery waits for it (`Model::OptimizeLoop` and `CancellationManager` in TensorFlow 2.21).
+    recovery waits for it. See `Model::OptimizeLoop` and `CancellationManager` in TensorFlow 2.21.
     Without the thread, `tf.data.AUTOTUNE` means one call per core.
 
     A dataset asks for the thread with `options.autotune.enabled = True`.

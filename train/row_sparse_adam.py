@@ -25,9 +25,9 @@ class RowSparseAdamOptimizer(AdamOptimizer):
     their gradient as zero: it decays their m and v in each step, and moves them along m. Here their
     m, v and weights stay unchanged until they are touched again. So a row's averages are over the
     steps that touched it, and momentum does not move it in between. A row that is touched rarely
-    makes other steps than with Adam. Bias correction uses t. So a row that is first touched late
-    starts with steps of up to `(1 - beta1) / sqrt(1 - beta2)` times the learning rate: 3.2 with the
-    defaults.
+    makes other steps than with Adam. Bias correction uses t. So the first steps of a row that is
+    touched late may be large. They reach `(1 - beta1) / sqrt(1 - beta2)` times the learning rate:
+    3.2 with the defaults.
 
     When every step touches all rows, and for dense gradients, it is Adam. Slots and checkpoints
     have Adam's names: each of the two continues from the other's checkpoint. Arguments are those of

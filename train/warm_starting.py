@@ -19,8 +19,8 @@ def warm_start(
     """Starts variables with the values of a checkpoint, also after their vocabulary changed.
 
     Takes the arguments of `tf.compat.v1.train.warm_start`. There, `VocabInfo.backup_initializer`
-    is asked for as many values as the vocabularies turn out to differ in when the graph runs, which
-    constants and Glorot's initializer, the documented example, cannot do.
+    has to make as many values as the vocabularies differ in, which is known only when the graph
+    runs. Constants and Glorot's initializer, the documented example, cannot do that.
 
     Args:
         ckpt_to_initialize_from: A checkpoint's path without suffix, or a directory with one.

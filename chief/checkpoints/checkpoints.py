@@ -46,9 +46,9 @@ HOLD_SECS = 30.0
 class CheckpointService:
     """Saves the model when it is due.
 
-    TensorFlow writes the parts under temporary names and renames them, the index last, so a
-    checkpoint that was cut off is never taken for a whole one. A save that fails or hangs is
-    reported and tried again; training continues meanwhile.
+    TensorFlow writes the parts under temporary names and renames them, the index last. So an
+    incomplete checkpoint is never taken for a whole one. A save that fails or hangs is reported and
+    tried again; training continues meanwhile.
 
     Args:
         built: The graph and its saver.

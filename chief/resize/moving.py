@@ -1,8 +1,8 @@
 """Moves a model between parameter servers: a checkpoint that never touches a disk.
 
 A saver's graph has the names and slices under which the model's tensors are read; another's has
-their destinations. Here the reads of one saver are joined to the writes of the other, so each
-tensor crosses once, from its old server to its new one. So everything in a checkpoint can be moved:
+their destinations. Here the reads of one saver are joined to the writes of the other. Each tensor
+crosses once, from its old server to its new one. So everything in a checkpoint can be moved:
 optimizer slots, partitioned variables, flat storage.
 """
 

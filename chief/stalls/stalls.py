@@ -62,8 +62,8 @@ class Verdict:
 class StallWatch:
     """A watch over the steps of a job and of each of its workers.
 
-    A worker hangs when it makes no step for `stall_secs`, or for three times as long as its steps
-    take, and does not wait for others. It has more time for its first steps, and between steps. The
+    A worker hangs when it does not wait for others and makes no step for `stall_secs`, or for three
+    times as long as its steps take. It has more time for its first steps, and between steps. The
     job hangs when there is no global step for so long; if all workers wait, none is at fault.
 
     A stall is reported at once. If it lasts twice as long, its workers reopen their sessions. A

@@ -65,8 +65,8 @@ def open_logdir(logdir: str | LogDirectory) -> LogDirectory:
     """Returns the log directory behind a path or a URL; a `LogDirectory` is returned unchanged.
 
     Args:
-        logdir: A path, a URL of a file system that TensorFlow has (`gs://`), or a URL of one that
-            fsspec has (`s3://`, `abfs://`, `sftp://`).
+        logdir: A path or a URL: of a file system of TensorFlow (`gs://`) or of fsspec (`s3://`,
+            `abfs://`, `sftp://`).
 
     Raises:
         UsageError: The URL's scheme is unknown, or a package for it is not installed.

@@ -43,8 +43,8 @@ def apply_mask(x: Any, scope: Any = "") -> tf.Tensor:
       A tensor, mask * x, named ".../weights/masked_weight".
 
     Raises:
-      ValueError: The program runs eagerly, the shape of `x` is not fully defined, the scope has a
-        mask already (and is not reused), or `x` is partitioned along more than one axis.
+      ValueError: The program runs eagerly; the shape of `x` is not fully defined; the scope has a
+        mask already (and is not reused); or `x` is partitioned along more than one axis.
     """
     if tf.executing_eagerly():
         raise ValueError("masks need a graph: build inside `with tf.Graph().as_default():`")

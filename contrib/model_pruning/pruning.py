@@ -236,7 +236,7 @@ def run_if(predicate: tf.Tensor, make_ops: Callable[[], tf.Operation]) -> tf.Ope
     """Makes an op that runs what `make_ops` makes when `predicate` is true, else nothing.
 
     `tf.cond` cannot assign to reference variables under control flow v2. This makes the two dead
-    ends and their merger in the graph itself, which works with both kinds of variables, in every
+    ends and their merger in the graph itself. That works with both kinds of variables, in every
     graph mode, and across devices.
 
     Args:

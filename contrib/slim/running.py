@@ -94,8 +94,8 @@ def _with_defaults(place: Place, options: SlimOptions) -> SlimOptions:
 def _with_defaults_of_today(loop: Loop) -> Loop:
     """Makes the ops that the loop's scaffold leaves to its defaults.
 
-    The scaffold would put its own into collections of the graph and take them from there for the
-    next training, without the variables that were made in between.
+    The scaffold would put its own into collections of the graph. The next training would take them
+    from there, without the variables that were made in between.
     """
     given = loop.scaffold
     with v1.name_scope("init_ops"):

@@ -76,8 +76,8 @@ def bucket(
         (a list, or a dictionary): each has the shape [batch_size, ...].
 
     Raises:
-        ValueError: `batch_size` or `bucket_capacities` has not `num_buckets` entries, `tensors` is
-            empty, `which_bucket` or `keep_input` is not a scalar, or a shape is not fully known
+        ValueError: `batch_size` or `bucket_capacities` has not `num_buckets` entries; `tensors` is
+            empty; `which_bucket` or `keep_input` is not a scalar; or a shape is not fully known
             although `dynamic_pad` is false.
         RuntimeError: Eager execution is on.
     """

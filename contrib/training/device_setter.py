@@ -36,8 +36,8 @@ class RandomStrategy:
 class GreedyLoadBalancingStrategy:
     """Strategy that chooses the parameter server with the smallest load so far.
 
-    Among equals the lowest index wins, so that every process that builds the same graph in the
-    same order finds each variable at the same place.
+    Among equals the lowest index wins. So all processes that build the same graph in the same order
+    place each variable alike.
 
     Example::
 

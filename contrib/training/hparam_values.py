@@ -70,8 +70,8 @@ def convert(name: str, kind: ParamType, value: Any) -> Any:
 def _convert_element(name: str, element: type, value: Any) -> Any:
     """Returns one value as type `element`, if nothing is lost or guessed.
 
-    An integer becomes a float, but no float an integer, no number a text, no text a number, and
-    nothing a bool, nor a bool anything. For other types the type decides: it is called.
+    An integer becomes a float. There is no other conversion between integers, floats, texts and
+    bools. For other types the type decides: it is called.
     """
     if _fits(element, value):
         try:
@@ -141,8 +141,8 @@ def parse_values(
         Name to value, to the list of values, or to a dict from index to value.
 
     Raises:
-        ValueError: A name is unknown, a value is not of its type, a name or index comes twice, a
-            list is assigned to an index, or the text is malformed.
+        ValueError: A name is unknown; a value is not of its type; a name or index comes twice; a
+            list is assigned to an index; or the text is malformed.
     """
     results: dict[str, Any] = {}
     position = 0

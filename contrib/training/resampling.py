@@ -70,7 +70,7 @@ def weighted_resample(
         seed: Seed of the random numbers.
 
     Returns:
-        A list of tensors as `inputs`, whose first dimension is unknown and may be 0, and a tensor
+        A list of tensors like `inputs`, whose first dimension is unknown and may be 0; and a tensor
         with the rate of each of their elements.
 
     Raises:

@@ -120,12 +120,12 @@ def stratified_sample(
     Raises:
         TypeError: `tensors` is no list, or `labels` are no integers.
         ValueError: `tensors` is empty; `labels` is not a scalar, or with
-            `enqueue_many` not a vector; batch sizes differ; or probabilities are no vectors of
-            known and equal length, have negative entries or do not sum to 1 within 1e-6, or a
-            class with probability 0 in the input is wanted.
+            `enqueue_many` not a vector; batch sizes differ; probabilities are no vectors of known
+            and equal length, have negative entries or do not sum to 1 within 1e-6; or a class with
+            probability 0 in the input is wanted.
         RuntimeError: Eager execution is on.
-        tf.errors.InvalidArgumentError: A label is out of range, or a shape or probabilities that
-            were not known before are wrong in one of these ways (in a queue runner's thread).
+        tf.errors.InvalidArgumentError: A label is out of range. Or a shape or probabilities,
+            unknown before, are wrong in one of these ways (in a queue runner's thread).
     """
     require_graph("stratified_sample")
     with tf.compat.v1.name_scope(name, "stratified_sample"):

@@ -188,8 +188,8 @@ def create_train_op(
     Args:
         total_loss: The loss to minimize, a scalar `Tensor`.
         optimizer: Computes and applies the gradients.
-        global_step: The step counter that the op increments, None for no counter, or the int 0
-            for the graph's own, which is made if there is none.
+        global_step: The step counter that the op increments; None for no counter; the int 0 for the
+            graph's own, which is made if there is none.
         update_ops: Ops to run before the loss is used, such as moving averages. None runs all of
             the collection `UPDATE_OPS`, an empty list none.
         variables_to_train: The variables to train; None trains all trainable ones.

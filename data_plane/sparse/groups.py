@@ -1,8 +1,8 @@
 """Groups of tables with equal rows on one parameter server, deduplicated with one op each.
 
 The ids of each table get the table's number in their high bits, so that no two tables have an id in
-common, and are joined. `Unique` keeps the order of first occurrences. So the ids of one table stay
-together, and their rows are summed in their original order.
+common. Then they are joined. `Unique` keeps the order of first occurrences. So the ids of one table
+stay together, and their rows are summed in their original order.
 """
 
 from __future__ import annotations

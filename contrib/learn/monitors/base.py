@@ -160,8 +160,8 @@ class BaseMonitor:
 class EveryN(BaseMonitor):
     """Base class of monitors that act in the first steps, in each N-th after, and in the last.
 
-    A step is active if its number is at most `first_n_steps`, or at least `every_n_steps` beyond
-    the last active step (0 before the first), or the number at which training ends.
+    A step is active if its number is at most `first_n_steps`, or the number at which training ends.
+    It is also active at `every_n_steps` or more beyond the last active step (0 before the first).
 
     Args:
         every_n_steps: Steps from one active step to the next.
