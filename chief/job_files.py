@@ -83,13 +83,15 @@ class JobFiles:
             if record.metrics_address
         ]
         targets = [
-            {
-                "targets": [address],
-                "labels": {"role": role, "index": str(index), "job_id": job_id},
-            }
+            json.dumps(
+                {
+                    "targets": [address],
+                    "labels": {"role": role, "index": str(index), "job_id": job_id},
+                }
+            )
             for role, index, address in addresses
         ]
-        self._write(TARGETS_FILE, targets)
+        self._storage.write_text(TARGETS_FILE, "[\n" + ",\n".join(targets) + "\n]\n")
 
     def write_result(self, result: JobResult) -> None:
         """Writes how the job ended.

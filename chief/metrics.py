@@ -10,6 +10,7 @@ from ..data_plane.placement import ServerLoad
 from ..data_plane.sync.tokens import SyncCounters
 from ..data_plane.traffic import Traffic
 from .checkpoints.files import Checkpoint
+from .control_figures import ControlFigures
 from .progress import Snapshot
 
 
@@ -92,6 +93,21 @@ class ChiefMetrics:
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0),
             registry=registry,
         )
+        self.control_streams = gauge(
+            "control_streams", "Open streams of the control server", ("kind",)
+        )
+        self.lease_extension = Counter(
+            "paramserve_lease_extension_seconds",
+            "Seconds by which leases were extended, as the chief took no reports",
+            registry=registry,
+        )
+        self.refused = Counter(
+            "paramserve_control_refused",
+            "Calls that exceeded a limit of the control server",
+            ("limit",),
+            registry=registry,
+        )
+        self._extended_seen = 0.0
         self._examples_seen: int | None = None
         self._preemptions_seen: dict[str, int] = {}
         self.show_preemptions({"ps": 0, "worker": 0})
@@ -154,9 +170,17 @@ class ChiefMetrics:
         """Counts how long steps stood still for a move."""
         self.resize_seconds.observe(secs)
 
-    def show_loop_lag(self, secs: float) -> None:
-        """Takes over by how much the control server is late."""
-        self.loop_lag_seconds.observe(secs)
+    def show_control(self, control: ControlFigures, streams: Mapping[str, int]) -> None:
+        """Takes over whether the control server keeps up, and its open streams by kind."""
+        self.loop_lag_seconds.observe(control.newest_lag_secs)
+        self.lease_extension.inc(max(0.0, control.extended_secs - self._extended_seen))
+        self._extended_seen = max(self._extended_seen, control.extended_secs)
+        for kind, count in streams.items():
+            self.control_streams.labels(kind=kind).set(count)
+
+    def count_refused(self, limit: str) -> None:
+        """Counts a call that exceeded a limit."""
+        self.refused.labels(limit=limit).inc()
 
     def show_saved(self, checkpoint: Checkpoint) -> None:
         """Takes over a checkpoint that was just written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -33,8 +34,10 @@ from .membership.membership import Membership
 from .membership.pause_detector import PauseDetector
 from .metrics import ChiefMetrics
 from .outcomes import EndReason, Handover
+from .paced_call import PacedCall
 from .phases import Phase
 from .resize.layout import Layout, build_layout
+from .services.limits import Limits, raise_descriptor_limit
 from .services.membership_servicer import MembershipServicer
 from .services.server import ControlServer
 from .services.shards_servicer import ShardsServicer
@@ -116,7 +119,8 @@ class _Chief:
         self._state = JobState(options, config.job_id, self._membership)
         self._registry = make_registry()
         self._metrics = ChiefMetrics(self._registry)
-        self._targets_lock = threading.Lock()
+        self._lists_lock = threading.Lock()
+        self._lists = PacedCall(self._write_lists)
         plan = self._state.plan
         self._is_attached = adopt(files.read_members(), config.job_id, self._membership, plan)
         self._start_step = next((step for step, _ in find_checkpoints(storage)), 0)
@@ -131,19 +135,21 @@ class _Chief:
 
     def start(self) -> None:
         config = self._config
-        self._pause_detector.start()
+        raise_descriptor_limit()
+        limits = Limits(self._metrics.count_refused)
         servicer = MembershipServicer(
             self._state,
             job_config(config.job, config.job_id, self._start_step),
-            self._write_targets,
+            self._lists.request,
+            limits,
         )
         self._control = ControlServer(
             servicer,
-            StatusServicer(self._state, self._write_targets),
+            StatusServicer(self._state, self._lists.request, limits),
             config.port,
             ShardsServicer(self._state.ledger, self._membership, self._file_counts),
             config.host,
-            on_beat=self._metrics.show_loop_lag,
+            on_beat=functools.partial(self._note_beat, limits),
         )
         self._server: TensorFlowServer = start_server(
             config.host, config.tensorflow_port, "--tensorflow-port"
@@ -152,7 +158,8 @@ class _Chief:
         self._control.start()
         self._address = join_address(config.host, self._control.port)
         self._files.announce(config.job_id, self._address, self._metrics_server.address)
-        self._write_targets()
+        self._write_lists()
+        self._lists.start()
         log.info("chief of job %s serves on %s", config.job_id, self._address)
 
     def run(self) -> JobResult:
@@ -174,7 +181,7 @@ class _Chief:
                 layout,
                 self._build_layout,
                 self._server,
-                self._write_targets,
+                self._write_lists,
             )
             end = generations.train(is_attached=self._is_attached)
             if isinstance(end, Handover):
@@ -197,10 +204,10 @@ class _Chief:
 
     def shut_down(self) -> None:
         self._control.stop()
+        self._lists.stop()
         if not self.is_followed:  # Otherwise the next chief reads the members there.
             self._files.withdraw()
         self._metrics_server.stop()
-        self._pause_detector.stop()
         self._storage.close()
 
     def _context(self, summaries: SummaryService) -> JobContext:
@@ -220,6 +227,13 @@ class _Chief:
     def _say(self, text: str) -> None:
         """Shows the activity of this process before the job begins."""
         self._state.detail = text
+
+    def _note_beat(self, limits: Limits, lag_secs: float) -> None:
+        """Notes that the control server takes reports, and how late it is; called in its loop."""
+        self._pause_detector.beat()
+        control = self._state.control
+        control.note(lag_secs, self._pause_detector.total_secs())
+        self._metrics.show_control(control, limits.open)
 
     def _is_interrupted(self) -> bool:
         return self._stop.is_set() or self._state.is_ending
@@ -272,9 +286,9 @@ class _Chief:
             job_id=self._config.job_id,
         )
 
-    def _write_targets(self) -> None:
+    def _write_lists(self) -> None:
         try:
-            with self._targets_lock:
+            with self._lists_lock:
                 job_id = self._config.job_id
                 self._files.write_members(to_json(job_id, self._membership, self._state.plan))
                 self._files.write_targets(job_id, self._metrics_server.address, self._membership)

@@ -16,6 +16,7 @@ from ..errors import JobFailed
 from ..jobs.options import JobOptions
 from .checkpoints.files import Checkpoint
 from .checkpoints.holds import Holds
+from .control_figures import ControlFigures
 from .input.failures import Failures
 from .input.ledger import ShardLedger
 from .interruptions import Interruptions
@@ -48,6 +49,7 @@ class JobState:
         progress: Its figures.
         interruptions: Its losses and moves.
         stalls: Its newest step and its stalls.
+        control: Whether the chief keeps up with its tasks.
         gradients: Sync mode: the counts of the workers' gradients in this run.
         ledger: Its input, if that is read in shards.
         holds: Holds its workers, in async mode, while the model is saved or moved.
@@ -71,6 +73,7 @@ class JobState:
     progress: Progress = field(default_factory=Progress)
     interruptions: Interruptions = field(default_factory=Interruptions)
     stalls: StallFigures = field(default_factory=StallFigures)
+    control: ControlFigures = field(default_factory=ControlFigures)
     gradients: SyncCounters = field(default_factory=SyncCounters)
     started: float = field(default_factory=time.monotonic)
     last_step: int | None = None

@@ -18,7 +18,17 @@ from .resize.plan import ScaleTarget
 def to_json(job_id: str, membership: Membership, plan: ScaleTarget) -> str:
     """Returns the members of a job, and its wanted number of workers, for `adopt`."""
     with membership.changed:
-        tasks = [
+        records = membership.records()
+        job = {
+            "job_id": job_id,
+            "generation": membership.generation,
+            "num_ps": membership.num_ps,
+            "layout": membership.layout,
+            "workers": plan.workers if plan.limits_workers else None,
+        }
+    # One by one: thousands of them in one call would keep other threads waiting.
+    tasks = ",\n".join(
+        json.dumps(
             {
                 "role": str(record.task.role),
                 "index": record.task.index,
@@ -28,17 +38,10 @@ def to_json(job_id: str, membership: Membership, plan: ScaleTarget) -> str:
                 "metrics_address": record.metrics_address,
                 "pid": record.pid,
             }
-            for record in membership.records()
-        ]
-        job = {
-            "job_id": job_id,
-            "generation": membership.generation,
-            "num_ps": membership.num_ps,
-            "layout": membership.layout,
-            "workers": plan.workers if plan.limits_workers else None,
-            "tasks": tasks,
-        }
-        return json.dumps(job, indent=2)
+        )
+        for record in records
+    )
+    return json.dumps(job)[:-1] + f', "tasks": [\n{tasks}\n]}}'
 
 
 def adopt(text: str | None, job_id: str, membership: Membership, plan: ScaleTarget) -> bool:

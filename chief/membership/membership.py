@@ -15,6 +15,8 @@ from .registry import JobClosed
 from .tasks import TaskRecord, TaskState
 from .views import Views
 
+# Tasks that a text for people names.
+MOST_NAMED = 10
 _LEFT_WELL = (TaskState.DONE, TaskState.END_OF_INPUT)
 
 
@@ -203,7 +205,8 @@ class Membership(Views):
         with self.changed:
             gaps = list(self._places.describe_gaps(self._ps_on_workers))
             if gaps:
-                return "waiting for " + ", ".join(gaps)
+                more = f" and {len(gaps) - MOST_NAMED} more" if len(gaps) > MOST_NAMED else ""
+                return "waiting for " + ", ".join(gaps[:MOST_NAMED]) + more
             if self._ready_generation < self._generation:
                 return (
                     f"waiting for the chief to initialize the model (generation {self._generation})"

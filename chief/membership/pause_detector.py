@@ -1,4 +1,4 @@
-"""`PauseDetector`: the time for which this process was suspended and received no messages."""
+"""`PauseDetector`: the time for which this process heard nobody, because it did not run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 
-BEAT_SECS = 0.25
 # A busy process beats late as well; a longer gap than this is a pause.
 SHORTEST_PAUSE_SECS = 1.0
 
 
 class PauseDetector:
-    """Counter of the seconds in which this process did not run: stopped, swapped out, suspended.
+    """Counter of the seconds in which this process took no reports: suspended, or far behind.
 
-    Tasks that seem silent for that time may have sent heartbeats throughout.
+    Tasks that seem silent for that time may have sent heartbeats throughout, so their leases are
+    longer by it. The event loop that takes the reports beats.
 
     Args:
         clock: Seconds from any origin.
@@ -25,32 +25,18 @@ class PauseDetector:
         self._lock = threading.Lock()
         self._beat_at = clock()
         self._total = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pause-detector", daemon=True)
 
-    def start(self) -> None:
-        """Starts the thread that beats."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the thread."""
-        self._ended.set()
-        self._thread.join(timeout=5)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the thread is alive."""
-        return self._thread.is_alive()
+    def beat(self) -> None:
+        """Notes that reports are taken now."""
+        with self._lock:
+            self._total += self._gap()
+            self._beat_at = self._clock()
 
     def total_secs(self) -> float:
-        """Returns the seconds of all pauses so far, including one that has just ended."""
+        """Returns the seconds of all pauses so far, including one that lasts."""
         with self._lock:
-            now = self._clock()
-            if now - self._beat_at > SHORTEST_PAUSE_SECS:
-                self._total += now - self._beat_at
-            self._beat_at = now
-            return self._total
+            return self._total + self._gap()
 
-    def _run(self) -> None:
-        while not self._ended.wait(BEAT_SECS):
-            self.total_secs()
+    def _gap(self) -> float:
+        gap = self._clock() - self._beat_at
+        return gap if gap > SHORTEST_PAUSE_SECS else 0.0

@@ -52,6 +52,9 @@ class Places:
         # No lower index of a role is free.
         self._lowest: dict[Role, int] = dict.fromkeys(Role, 0)
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def get(self, task: Task) -> TaskRecord | None:
         """The newest life of a task."""
         return self._tasks.get(task)

@@ -101,6 +101,11 @@ class Views(Registry):
             return touched
 
     @property
+    def size(self) -> int:
+        """Tasks that ever were, and whose place no other has taken."""
+        return len(self._places)
+
+    @property
     def generation(self) -> int:
         """The newest generation; 0 before all parameter servers have come for the first time."""
         return self._generation

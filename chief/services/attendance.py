@@ -13,6 +13,7 @@ from ...cluster.spec import Role, Task
 from ...protos import membership_pb2 as pb
 from ..membership.tasks import TaskState
 from ..state import JobState
+from .limits import MAX_TASKS, Limits
 from .wakeups import Relay
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -72,10 +73,12 @@ class Attendance:
 
     Args:
         state: The job.
+        limits: Of streams and reports.
     """
 
-    def __init__(self, state: JobState) -> None:
+    def __init__(self, state: JobState, limits: Limits) -> None:
         self._state = state
+        self._limits = limits
         self._membership = state.membership
         self._streams: dict[tuple[Role, str], _Stream] = {}
         self._common: object = None
@@ -92,8 +95,13 @@ class Attendance:
         Raises:
             UnknownTask: Its lease ran out.
             ValueError: It does not say who it is.
+            TooMuch: There are too many streams already, or a report is too large.
         """
         self._relay.attach()
+        with self._limits.stream("tasks", context.peer(), MAX_TASKS):
+            await self._attend(reports, context)
+
+    async def _attend(self, reports: AsyncIterator[pb.TaskReport], context: Context) -> None:
         try:
             async with asyncio.timeout(FIRST_REPORT_SECS):
                 first = await anext(aiter(reports))
@@ -144,6 +152,7 @@ class Attendance:
 
     def _take(self, stream: _Stream, report: pb.TaskReport) -> None:
         """Notes what a task says."""
+        self._limits.check_size(report.ByteSize())
         newest = report.report if report.HasField("report") else None
         stream.task = self._membership.heartbeat(stream.task, stream.incarnation, newest)
         holds = self._state.holds

@@ -46,6 +46,8 @@ def job_status(state: JobState) -> pb.JobStatus:
         resizes=interruptions.resizes,
         resize_secs=interruptions.resize_secs,
         preemptions=state.membership.preemptions,
+        control_lag_secs=state.control.lag_secs,
+        lease_extension_secs=state.control.extended_secs,
         stalls=state.stalls.count,
         secs_since_step=state.stalls.secs_since_step,
         bad_records=state.ledger.failures.records,
@@ -63,7 +65,12 @@ def _detail(state: JobState) -> str:
         return state.detail
     if state.phase in _WAITS_FOR_SERVERS:
         return state.membership.missing()
-    return state.stalls.diagnosis or state.checkpoint_trouble or _describe_input(state)
+    return (
+        state.stalls.diagnosis
+        or state.control.describe()
+        or state.checkpoint_trouble
+        or _describe_input(state)
+    )
 
 
 def _describe_input(state: JobState) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -19,6 +21,7 @@ from ..membership.tasks import TaskRecord
 from ..recovery import PROCESS_GONE, is_refused
 from ..state import JobState
 from .attendance import Attendance
+from .limits import MAX_SUMMARY_BYTES, MAX_TASKS, Limits
 from .status_codes import with_status_codes
 from .wakeups import Wakeups
 
@@ -26,6 +29,8 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 # A waiter that asks for longer is answered after so long, and asks again.
 MAX_WAIT_SECS = 30.0
+# For so long the text of what is missing stays as it is.
+MISSING_SECS = 0.2
 
 
 class MembershipServicer(Base):
@@ -35,30 +40,41 @@ class MembershipServicer(Base):
         state: The job.
         config: What every task is told when it registers, with the number of parameter servers
             of that time.
-        on_change: Called after a task has come, or a worker has gone.
+        on_change: Called in the event loop after a task has come, or a worker has gone.
     """
 
     def __init__(
-        self, state: JobState, config: pb.JobConfig, on_change: Callable[[], None] = lambda: None
+        self,
+        state: JobState,
+        config: pb.JobConfig,
+        on_change: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
     ) -> None:
         self._state = state
         self._membership = state.membership
         self._config = config
         self._on_change = on_change
         membership = state.membership
-        self._attendance = Attendance(state)
+        self._limits = limits or Limits()
+        self._attendance = Attendance(state, self._limits)
+        self._told_view: ClusterView | None = None
+        self._answer = pb.AwaitReadyResponse()
+        self._missing_text, self._missing_at = "", -math.inf
         self._readiness = Wakeups(membership.changed, lambda: membership.readiness)
 
     @with_status_codes
     async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
         """Takes a task in."""
+        self._limits.check_size(request.ByteSize())
+        tasks = self._membership.size + 1
+        self._limits.check("registered tasks", tasks, MAX_TASKS, "start a job of its own for more")
         try:
             task = self._register(request)
         except TaskHeld as held:
             if not await asyncio.to_thread(self._lose_those_gone, held.holders, request.address):
                 raise
             task = self._register(request)
-        await asyncio.to_thread(self._on_change)
+        self._on_change()
         job = pb.JobConfig()
         job.CopyFrom(self._config)
         job.num_ps, job.layout = self._membership.num_ps, self._membership.layout
@@ -95,8 +111,8 @@ class MembershipServicer(Base):
         except JobClosed:
             return pb.AwaitReadyResponse(stop=True)
         if view is None:
-            return pb.AwaitReadyResponse(missing=self._membership.missing())
-        return pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
+            return pb.AwaitReadyResponse(missing=self._missing())
+        return self._ready(view)
 
     @with_status_codes
     async def GiveNotice(self, request: pb.NoticeRequest, context: Context) -> pb.NoticeResponse:
@@ -105,17 +121,18 @@ class MembershipServicer(Base):
         self._state.notices.give(task, life, request.grace_secs)
         may_go = self._state.notices.is_released(task, life)
         if may_go:
-            await asyncio.to_thread(self._on_change)
+            self._on_change()
         return pb.NoticeResponse(may_go=may_go)
 
     @with_status_codes
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
         """Lets a task go."""
+        self._limits.check_size(request.ByteSize())
         report = request.report if request.HasField("report") else None
         self._membership.leave(
             _task(request.task), request.incarnation, request.reason, request.error, report
         )
-        await asyncio.to_thread(self._on_change)
+        self._on_change()
         return pb.LeaveResponse()
 
     @with_status_codes
@@ -123,9 +140,23 @@ class MembershipServicer(Base):
         self, request: pb.WriteSummaryRequest, context: Context
     ) -> pb.WriteSummaryResponse:
         """Writes a worker's summaries."""
+        self._limits.check_size(request.ByteSize(), MAX_SUMMARY_BYTES)
         if self._state.write_summary is not None:
             self._state.write_summary(request.summary, request.global_step)
         return pb.WriteSummaryResponse()
+
+    def _ready(self, view: ClusterView) -> pb.AwaitReadyResponse:
+        """Returns the answer with a view; thousands of tasks get the same one."""
+        if self._told_view is not view:
+            self._told_view = view
+            self._answer = pb.AwaitReadyResponse(ready=True, view=_view_proto(view))
+        return self._answer
+
+    def _missing(self) -> str:
+        now = time.monotonic()
+        if now - self._missing_at > MISSING_SECS:
+            self._missing_text, self._missing_at = self._membership.missing(), now
+        return self._missing_text
 
     def _register(self, request: pb.RegisterRequest) -> Task:
         applicant = Applicant(

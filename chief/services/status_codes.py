@@ -16,6 +16,7 @@ from ..input.ledger import NoDataset
 from ..membership.places import TaskHeld
 from ..membership.registry import JobClosed, UnknownTask
 from ..state import NotTraining
+from .limits import TooMuch
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 STATUS_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (TaskHeld, grpc.StatusCode.ALREADY_EXISTS),
+    (TooMuch, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (JobClosed, grpc.StatusCode.FAILED_PRECONDITION),
     (NotTraining, grpc.StatusCode.FAILED_PRECONDITION),
     (NoDataset, grpc.StatusCode.FAILED_PRECONDITION),

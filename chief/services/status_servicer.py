@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
@@ -15,7 +17,8 @@ from ..phases import Phase
 from ..recovery import PROCESS_GONE
 from ..state import JobState
 from .job_status import job_status
-from .status_codes import with_status_codes
+from .limits import MAX_SAVES, MAX_WATCHERS, Limits, TooMuch
+from .status_codes import status_code, with_status_codes
 from .wakeups import Wakeups
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # Between two statuses for one watcher.
 SOONEST_SECS = 0.1
+# For so long one status serves all watchers.
+SHARED_SECS = 0.05
 
 
 class StatusServicer(Base):
@@ -34,8 +39,16 @@ class StatusServicer(Base):
         on_change: Called when another number of tasks was asked for, or one was lost.
     """
 
-    def __init__(self, state: JobState, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        state: JobState,
+        on_change: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
+    ) -> None:
         self._state = state
+        self._limits = limits or Limits()
+        self._saves = 0
+        self._made, self._made_at = pb.JobStatus(), -math.inf
         self._on_change = on_change
         self._changes = Wakeups(state.membership.changed)
 
@@ -49,12 +62,23 @@ class StatusServicer(Base):
     ) -> AsyncIterator[pb.JobStatus]:
         """The status now and at each interval."""
         interval = max(0.05, request.interval_secs or 1.0)
-        while True:
-            status = job_status(self._state)
-            yield status
-            if Phase(status.phase).is_final:
-                return
-            await self._await_news(interval)
+        try:
+            with self._limits.stream("watchers", context.peer(), MAX_WATCHERS):
+                while True:
+                    status = self._status()
+                    yield status
+                    if Phase(status.phase).is_final:
+                        return
+                    await self._await_news(interval)
+        except TooMuch as error:
+            await context.abort(status_code(error), str(error))
+
+    def _status(self) -> pb.JobStatus:
+        """Returns the status; a thousand watchers at the same moment get the same one."""
+        now, phase = time.monotonic(), self._state.phase
+        if now - self._made_at > SHARED_SECS or self._made.phase != phase:
+            self._made, self._made_at = job_status(self._state), now
+        return self._made
 
     async def _await_news(self, interval: float) -> None:
         """Waits for a change, at least for a moment; the end of the job ends every wait."""
@@ -67,7 +91,14 @@ class StatusServicer(Base):
         self, request: pb.SaveCheckpointRequest, context: Context
     ) -> pb.SaveCheckpointResponse:
         """Writes a checkpoint."""
-        checkpoint = await asyncio.to_thread(self._state.save_now)
+        self._limits.check(
+            "checkpoints under way", self._saves + 1, MAX_SAVES, "wait for one of them"
+        )
+        self._saves += 1
+        try:
+            checkpoint = await asyncio.to_thread(self._state.save_now)
+        finally:
+            self._saves -= 1
         return pb.SaveCheckpointResponse(path=checkpoint.path, global_step=checkpoint.global_step)
 
     @with_status_codes
@@ -83,7 +114,7 @@ class StatusServicer(Base):
             workers=request.workers if request.HasField("workers") else None,
             ps=request.ps if request.HasField("ps") else None,
         )
-        await asyncio.to_thread(self._on_change)
+        self._on_change()
         return pb.ScaleResponse()
 
     @with_status_codes
@@ -94,5 +125,5 @@ class StatusServicer(Base):
         for incarnation in request.incarnations:
             for task in self._state.membership.lose(incarnation, PROCESS_GONE):
                 log.warning("%s is lost: its process has ended", task)
-        await asyncio.to_thread(self._on_change)
+        self._on_change()
         return pb.ReportEndedResponse()

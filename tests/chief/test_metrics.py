@@ -4,6 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from paramserve.chief.checkpoints.files import Checkpoint
+from paramserve.chief.control_figures import ControlFigures
 from paramserve.chief.metrics import ChiefMetrics
 from paramserve.chief.progress import Snapshot
 from paramserve.data_plane.placement import ServerLoad
@@ -38,7 +39,10 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     metrics.show_preemptions({"worker": 3})
     metrics.show_saved(Checkpoint("runs/x/model.ckpt-40", 40, 1.7e9, 0.25))
     metrics.checkpoint_failures.inc()
-    metrics.show_loop_lag(0.003)
+    control = ControlFigures()
+    control.note(0.003, 2.5)
+    metrics.show_control(control, {"tasks": 5})
+    metrics.count_refused("open watchers")
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for family in registry.collect()
@@ -76,6 +80,9 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_checkpoint_failures_total",): 1,
         ("paramserve_checkpoint_step",): 40,
         ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,
+        ("paramserve_control_streams", "tasks"): 5,
+        ("paramserve_control_refused_total", "open watchers"): 1,
+        ("paramserve_lease_extension_seconds_total",): 2.5,
         ("paramserve_control_loop_lag_seconds_count",): 1,
         ("paramserve_control_loop_lag_seconds_sum",): 0.003,
         ("paramserve_checkpoint_seconds_count",): 1,

@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from paramserve.chief.checkpoints.checkpoints import Checkpoint
 from paramserve.chief.phases import Phase
+from paramserve.chief.services import status_servicer
+from paramserve.chief.services.limits import Limits, TooMuch
 from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.chief_client import JobStopping, LeaseLost, MembershipClient
 from paramserve.cluster.heartbeat import Heartbeat
@@ -571,3 +573,52 @@ def test_more_tasks_wait_than_any_pool_has_threads_and_heartbeats_are_answered(s
     assert {results.get(timeout=30).generation for _ in threads} == {1}
     for thread in threads:
         thread.join(30)
+
+
+# Limits
+
+
+def test_what_is_too_large_or_too_many_is_refused_with_the_limit_and_a_metric(
+    serve, join, monkeypatch
+):
+    refused = []
+    limits = Limits(refused.append)
+    limits.check("tasks", 3, 3, "wait")
+    with pytest.raises(TooMuch, match="tasks: 4 is more than 3; wait"):
+        limits.check("tasks", 4, 3, "wait")
+    with (
+        limits.stream("watchers", "ipv4:1.2.3.4:5", 1),
+        pytest.raises(TooMuch, match="watchers"),
+        limits.stream("watchers", "ipv4:1.2.3.4:6", 1),
+    ):
+        pass
+    assert limits.open["watchers"] == 0
+    assert refused == ["tasks", "open streams of watchers"]
+
+    job = serve()
+    worker = join(job, Role.WORKER, "a")
+    with pytest.raises(JobFailed, match=r"message bytes: .* is more than 1,048,576"):
+        join(job, Role.WORKER, "b" * (2 << 20))
+    huge = pb.WorkerReport(metrics={"m" * (2 << 20): 1.0})
+    with pytest.raises(grpc.RpcError, match="message bytes"):
+        beat(worker, huge)
+    assert beat(worker).task.role == "worker"
+
+    monkeypatch.setattr(status_servicer, "MAX_WATCHERS", 2)
+    with StatusClient(job.address) as client:
+        watches = [client.watch(interval_secs=30.0) for _ in range(2)]
+        assert [next(watch).phase for watch in watches] == ["waiting"] * 2
+        with pytest.raises(grpc.RpcError, match="open streams of watchers: 3 is more than 2"):
+            next(client.watch())
+
+
+def test_a_chief_that_is_behind_says_so(serve, join):
+    job = serve()
+    job.state.enter(Phase.INITIALIZING)
+    job.state.enter(Phase.TRAINING)
+    job.state.control.note(3.0, 2.5)
+    job.state.control.note(0.0, 2.5)
+    with StatusClient(job.address) as client:
+        status = client.status()
+    assert (status.control_lag_secs, status.lease_extension_secs) == (3.0, 2.5)
+    assert "the chief is behind: its control server was 3.0 s late" in status.detail
