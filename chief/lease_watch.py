@@ -9,6 +9,7 @@ from typing import Self
 
 from ..cluster.leavable_session import LeavableSession
 from ..cluster.spec import ClusterView
+from .changes import Looks
 from .membership.membership import Membership
 
 log = logging.getLogger(__name__)
@@ -58,12 +59,11 @@ class LeaseWatch:
 
     def _run(self) -> None:
         membership = self._membership
+        looks = Looks(membership.changed)
         while not self._ended.is_set():
             for task in membership.expire():
                 log.warning("%s is lost: its lease ran out", task)
             if membership.view != self._view:
                 self._session.leave(membership.missing())
                 return
-            with membership.changed:
-                if not self._ended.is_set():
-                    membership.changed.wait(LOOK_SECS)
+            looks.wait(LOOK_SECS)

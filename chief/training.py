@@ -18,6 +18,7 @@ from ..data_plane.sync.tokens import SyncCounters
 from ..errors import JobFailed, WaitTimeout
 from ..reasons import reason_of
 from .aggregation import Aggregator
+from .changes import Looks
 from .checkpoints.checkpoints import PAUSE_SECS, CheckpointService
 from .checkpoints.files import Checkpoint
 from .checkpoints.mirror_service import MirrorService
@@ -196,9 +197,9 @@ class Training:
     def _supervise(self) -> EndReason | Resized:
         membership, interruptions = self._state.membership, self._state.interruptions
         restored_step = self._state.progress.snapshot.global_step
+        looks = Looks(membership.changed)
         while (reason := self._reason_to_end()) is None:
-            with membership.changed:
-                membership.changed.wait(LOOK_SECS if interruptions.is_awaiting_step else TICK_SECS)
+            looks.wait(LOOK_SECS if interruptions.is_awaiting_step else TICK_SECS)
             self._look_after_tasks()
             self._shards.look()
             if membership.view != self._view:

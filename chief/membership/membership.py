@@ -155,13 +155,13 @@ class Membership(Views):
 
     def await_no_sessions(self, timeout_secs: float) -> list[Task]:
         """Waits until no worker trains in a past generation; returns those that still may."""
-
-        def late() -> list[Task]:
-            return [r.task for r in self.up(Role.WORKER) if 0 < r.session_generation <= self._over]
-
-        with self.changed:
-            self.changed.wait_for(lambda: not late(), timeout=timeout_secs)
-            return late()
+        return self._wait_while(
+            lambda record: (
+                record.state is TaskState.UP and 0 < record.session_generation <= self._over
+            ),
+            Role.WORKER,
+            timeout_secs,
+        )
 
     def dismiss(self, role: Role, above: int) -> None:
         """Tells the tasks of a role from an index on to leave, while the job continues."""

@@ -191,8 +191,7 @@ class Registry:
 
     def await_gone(self, role: Role, timeout_secs: float) -> bool:
         """Waits until no task of a role is up; false when time ran out."""
-        with self.changed:
-            return self.changed.wait_for(lambda: not self.alive(role), timeout=timeout_secs)
+        return not self._wait_while(lambda record: record.is_alive, role, timeout_secs)
 
     def has_ended(self, role: Role) -> bool:
         """Whether all tasks of a role have been told to end."""
@@ -229,6 +228,26 @@ class Registry:
     def heartbeat_age(self, record: TaskRecord) -> float:
         """Seconds since a task was last heard of."""
         return max(0.0, self._clock() - record.heard)
+
+    def _wait_while(
+        self, applies: Callable[[TaskRecord], bool], role: Role, timeout_secs: float
+    ) -> list[Task]:
+        """Waits until something applies to no task of a role; returns those to which it does.
+
+        Thousands of tasks change one by one: a look is at one task, until that has changed.
+        """
+        left: list[TaskRecord] = []
+
+        def have_all_changed() -> bool:
+            while left and not applies(left[-1]):
+                left.pop()
+            if not left:
+                left.extend(record for record in self._places.records(role) if applies(record))
+            return not left
+
+        with self.changed:
+            self.changed.wait_for(have_all_changed, timeout=timeout_secs)
+            return [record.task for record in left if applies(record)]
 
     def _forgive(self, stood_still_secs: float) -> None:
         """Extends leases by the time for which this process was suspended."""
