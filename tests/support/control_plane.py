@@ -37,7 +37,7 @@ def main(logdir):
         MembershipServicer(state, job_config(options, "job-1")),
         StatusServicer(state),
         0,
-        ShardsServicer(state.ledger, membership, state.holds, files),
+        ShardsServicer(state.ledger, membership, files),
     )
     server.start()
     print(server.port, flush=True)

@@ -111,10 +111,9 @@ class Calls(RuleBasedStateMachine):
                 self.generation += 1
 
     @rule(role=roles, index=st.integers(0, 2), life=lives)
-    def heartbeat(self, role, index, life):
+    def report(self, role, index, life):
         task = pb.TaskId(role=role, index=index)
-        report = pb.WorkerReport(local_steps=3)
-        code = self._renew(task, life, report)
+        code = self._renew(task, life, pb.WorkerReport(local_steps=3))
         found = self._life(role, index, life)
         if found is None or found.state != "up":
             assert code is grpc.StatusCode.NOT_FOUND
@@ -218,8 +217,10 @@ class Calls(RuleBasedStateMachine):
         return all(record is not None and record.state == "up" for record in held)
 
     def _renew(self, task, life, report):
-        request = pb.HeartbeatRequest(task=task, incarnation=life, report=report)
-        return self._call(MembershipStub(self.channel).Heartbeat, request)[0]
+        """Reports once on a stream of its own, which replaces one that a task may have."""
+        request = pb.TaskReport(task=task, incarnation=life, report=report)
+        attend = MembershipStub(self.channel).Attend
+        return self._call(lambda r, timeout: list(attend(iter([r]), timeout=timeout)), request)[0]
 
     def _call(self, method, request):
         try:
