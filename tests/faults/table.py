@@ -12,14 +12,14 @@ them into real processes, and writes this page. The job has 2 parameter servers 
 and a spare where a parameter server or the spare is hit. It takes restore points in memory every
 0.5 s, and has leases of 3 s.
 
-A case has **passed** when all of this is true: the job has trained to the end of its input; each batch
-counts exactly once an epoch; the weights are those of an undisturbed run; and no process is left. In
-sync mode the weights equal, to 1e-4, those after as many undisturbed steps. In async mode they are
-the known solution, to 1e-2. In async mode one step is exempt: that in which a worker is killed,
-frozen or cut off for longer than its lease. It may be applied without being counted, or count for
-the next epoch too. So may steps that are under way when a server is cut off ([input.md](input.md),
-[recovery.md](recovery.md)). **Ended** means that the job ended as documented, with the reason, and
-that the same command then resumed and completed it.
+A case has **passed** when all of this is true: the job has trained to the end of its input; each
+batch counts exactly once an epoch; the weights are those of an undisturbed run; and no process is
+left. In sync mode the weights equal, to 1e-4, those after as many undisturbed steps. In async mode
+they are the known solution, to 1e-2. In async mode one step is exempt: that in which a worker is
+killed, frozen or cut off for longer than its lease. It may be applied without being counted, or
+count for the next epoch too. So may steps that are under way when a server is cut off
+([input.md](input.md), [recovery.md](recovery.md)). **Ended** means that the job ended as
+documented, with the reason, and that the same command then resumed and completed it.
 
 Cases are named role-fault-moment-mode. *Seconds* are from the fault to the next steps that count.
 The job makes ten to twenty steps a second. No figure means that there was no step to wait for. The
