@@ -19,7 +19,7 @@ from ..cluster.spec import Role
 from ..errors import JobFailed
 from ..reasons import reason_of
 from .checkpoints.checkpoints import PAUSE_SECS, CheckpointService
-from .checkpoints.mirror_service import MirrorService
+from .checkpoints.mirrors import MirrorService
 from .membership.notices import Notice
 from .membership.tasks import TaskState
 from .state import JobState

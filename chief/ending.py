@@ -1,4 +1,4 @@
-"""The end of training on the chief: workers leave, and the model is saved."""
+"""The end of training on the chief, and of its job: workers leave, the model is saved."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..errors import JobFailed
 from ..reasons import reason_of
 from .aggregation import Aggregator
 from .checkpoints.checkpoints import CheckpointService
-from .context import JobContext
+from .membership.membership import Membership
 from .outcomes import ServerLost
-from .phases import Phase
+from .recovery import is_refused
+from .state import JobContext, Phase
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ HAND_OVER_SHARE = 0.8
 _TICK_SECS = 0.1
 # A worker that was told to stop has so many seconds before it gets a token for its step.
 _TOKENLESS_SECS = 0.3
+# Seconds beyond those of heartbeats and leases.
+MARGIN_SECS = 5.0
+_LOOK_SECS = 0.2
 
 
 class Ending:
@@ -97,3 +101,32 @@ class Ending:
         if self._aggregator:
             self._aggregator.stop()
         self._read_progress()
+
+
+def dismiss_all(membership: Membership, heartbeat_secs: float, lease_secs: float) -> None:
+    """Tells all tasks that the job is over; returns once they have left, or cannot be reached.
+
+    A task that is cut off or frozen is told when it is back; otherwise it would look for a chief.
+
+    Args:
+        membership: The tasks of the job.
+        heartbeat_secs: Seconds between two heartbeats.
+        lease_secs: Seconds after which a silent task counts as lost. A task that is silent for
+            twice as long, and the margin, is not waited for.
+    """
+    membership.begin_stop(Role.WORKER)
+    membership.await_gone(Role.WORKER, 2 * heartbeat_secs + MARGIN_SECS)
+    membership.begin_stop(Role.PS)
+    patience_secs = 2 * lease_secs + MARGIN_SECS
+    membership.await_gone(Role.PS, patience_secs)
+    while _may_be_back(membership, patience_secs):
+        with membership.changed:
+            membership.changed.wait(_LOOK_SECS)
+
+
+def _may_be_back(membership: Membership, patience_secs: float) -> bool:
+    """Returns whether a task whose lease ran out may still have a process, as far as visible."""
+    return any(
+        membership.heartbeat_age(record) < patience_secs and not is_refused(record.address)
+        for record in membership.unaware()
+    )

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..cluster.runtime import device_config
 from ..cluster.session import BoundedCloseSession
 from ..errors import JobFailed
-from ..model.eager_calls import refused_eager_calls
+from ..model.building import refused_eager_calls
 from ..model.keras_updates import reset_names
 from ..model.savers import JobSaver
 from ..model.spec import EvalMetrics, TaskContext, TrainSpec

@@ -11,14 +11,12 @@ from ..cluster.opening import open_session
 from ..cluster.runtime import TensorFlowServer, session_config
 from ..cluster.spec import ClusterView, Role
 from ..reasons import reason_of
-from .context import JobContext
 from .lease_watch import LeaseWatch
 from .outcomes import LOST_ERRORS, EndReason, Finished, Handover, Lost, Outcome
-from .phases import Phase
 from .recovery import NO_PREMISE, Held, Premise, Restorer, find_lost
-from .resize.layout import CHIEF, Layout
-from .resize.relocation import Resized, drop_layout, move_model
+from .resize.relocation import CHIEF, Layout, Resized, drop_layout, move_model
 from .resize.scaling import Resizing
+from .state import JobContext, Phase
 from .training import Training
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -13,6 +13,9 @@ from .checkpoints.files import Checkpoint
 from .control_figures import ControlFigures
 from .progress import Snapshot
 
+# Buckets of histograms, in seconds.
+_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
 
 class ChiefMetrics:
     """The chief's metrics of the job as a whole."""
@@ -20,6 +23,14 @@ class ChiefMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(f"paramserve_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"paramserve_{name}", text, labels, registry=registry)
+
+        def seconds(
+            name: str, text: str, buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS
+        ) -> Histogram:
+            return Histogram(f"paramserve_{name}", text, buckets=buckets, registry=registry)
 
         self.global_step = gauge("global_step", "Updates of the parameters")
         self.steps_per_second = gauge("steps_per_second", "Global steps per second, last 5 s")
@@ -40,72 +51,41 @@ class ChiefMetrics:
         self.checkpoint_timestamp = gauge(
             "checkpoint_timestamp_seconds", "Unix time of the newest checkpoint"
         )
-        self.examples = Counter(
-            "paramserve_examples", "Examples applied in this run", registry=registry
-        )
+        self.examples = counter("examples", "Examples applied in this run")
         self.step_age_seconds = gauge("step_age_seconds", "Since the newest global step")
-        self.stalls = Counter(
-            "paramserve_stalls", "Times that no step was made for too long", registry=registry
+        self.stalls = counter("stalls", "Times that no step was made for too long")
+        self.recoveries = counter("recoveries", "Sessions rebuilt after a lost server")
+        self.preemptions = counter("preemptions", "Tasks that left after a signal", ("task_role",))
+        self.recovery_seconds = seconds(
+            "recovery_seconds", "Seconds from the loss of a server to the next step", _PAUSES
         )
-        self.recoveries = Counter(
-            "paramserve_recoveries", "Sessions rebuilt after a lost server", registry=registry
-        )
-        self.preemptions = Counter(
-            "paramserve_preemptions",
-            "Tasks that left after a signal",
-            ("task_role",),
-            registry=registry,
-        )
-        self.recovery_seconds = Histogram(
-            "paramserve_recovery_seconds",
-            "Seconds from the loss of a server to the next step",
-            buckets=(0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
-            registry=registry,
-        )
-        self.resize_seconds = Histogram(
-            "paramserve_resize_seconds",
+        self.resize_seconds = seconds(
+            "resize_seconds",
             "Seconds for which steps stood still for a move to other servers",
-            buckets=(0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
-            registry=registry,
+            _PAUSES,
         )
-        self.checkpoint_seconds = Histogram(
-            "paramserve_checkpoint_seconds", "Seconds to write a checkpoint", registry=registry
+        self.checkpoint_seconds = seconds("checkpoint_seconds", "Seconds to write a checkpoint")
+        self.checkpoint_failures = counter(
+            "checkpoint_failures", "Checkpoints that were not written, or not in time"
         )
-        self.checkpoint_failures = Counter(
-            "paramserve_checkpoint_failures",
-            "Checkpoints that were not written, or not in time",
-            registry=registry,
+        self.gradients = counter("gradients", "Gradients in sync mode, in this run", ("outcome",))
+        self.tokens_reissued = counter(
+            "tokens_reissued", "Tokens issued again for workers that left or were silent"
         )
-        self.gradients = Counter(
-            "paramserve_gradients",
-            "Gradients in sync mode, in this run",
-            ("outcome",),
-            registry=registry,
-        )
-        self.tokens_reissued = Counter(
-            "paramserve_tokens_reissued",
-            "Tokens issued again for workers that left or were silent",
-            registry=registry,
-        )
-        self.loop_lag_seconds = Histogram(
-            "paramserve_control_loop_lag_seconds",
+        self.loop_lag_seconds = seconds(
+            "control_loop_lag_seconds",
             "Delay of the control server's event loop, four times a second",
-            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0),
-            registry=registry,
+            (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0),
         )
         self.control_streams = gauge(
             "control_streams", "Open streams of the control server", ("kind",)
         )
-        self.lease_extension = Counter(
-            "paramserve_lease_extension_seconds",
+        self.lease_extension = counter(
+            "lease_extension_seconds",
             "Seconds by which leases were extended, as the chief took no reports",
-            registry=registry,
         )
-        self.refused = Counter(
-            "paramserve_control_refused",
-            "Calls that exceeded a limit of the control server",
-            ("limit",),
-            registry=registry,
+        self.refused = counter(
+            "control_refused", "Calls that exceeded a limit of the control server", ("limit",)
         )
         self._extended_seen = 0.0
         self._examples_seen: int | None = None
@@ -153,22 +133,6 @@ class ChiefMetrics:
         for index, each in traffic.items():
             self.traffic_bytes.labels(ps=str(index), direction="pull").set(each.pulled_bytes)
             self.traffic_bytes.labels(ps=str(index), direction="push").set(each.pushed_bytes)
-
-    def show_set_aside(self, records: int) -> None:
-        """Takes over how many records of the input are not read any more."""
-        self.records_set_aside.set(records)
-
-    def show_restore_step(self, step: int) -> None:
-        """Takes over the global step to which a loss now would return."""
-        self.restore_step.set(step)
-
-    def show_recovery(self, secs: float) -> None:
-        """Counts how long a recovery took."""
-        self.recovery_seconds.observe(secs)
-
-    def show_resize(self, secs: float) -> None:
-        """Counts how long steps stood still for a move."""
-        self.resize_seconds.observe(secs)
 
     def show_control(self, control: ControlFigures, streams: Mapping[str, int]) -> None:
         """Takes over whether the control server keeps up, and its open streams by kind."""

@@ -19,33 +19,30 @@ from ..jobs.role_options import ChiefOptions
 from ..loops.loop import LoopContext
 from ..model.graph import TrainGraph
 from ..model.input.source import WholeInput
-from ..model.loading import load_build
+from ..model.references import load_build
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from ..reasons import as_failure, reason_of
 from .checkpoints.files import find_checkpoints, local_path
-from .context import JobContext, Tenure
 from .draining import HandedOver
+from .ending import dismiss_all
 from .evaluation import evaluate
 from .generations import Generations
 from .input.file_counts import FileCounts
-from .job_files import JobFiles
+from .job_files import JobFiles, adopt, to_json
 from .membership.membership import Membership
 from .membership.pause_detector import PauseDetector
 from .metrics import ChiefMetrics
 from .outcomes import EndReason, Handover
 from .paced_call import PacedCall
-from .phases import Phase
-from .resize.layout import Layout, build_layout
+from .resize.relocation import Layout, build_layout
 from .services.limits import Limits, raise_descriptor_limit
 from .services.membership_servicer import MembershipServicer
 from .services.server import ControlServer
 from .services.shards_servicer import ShardsServicer
 from .services.status_servicer import StatusServicer
-from .shutdown import dismiss_all
-from .state import JobState
+from .state import JobContext, JobState, Phase, Tenure
 from .summaries import SummaryService
-from .takeover import adopt, to_json
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,15 @@
-"""The state of the job that the chief's main loop writes and its services read."""
+"""The state of the job that the chief writes and its services read, its phases and context."""
 
 from __future__ import annotations
 
+import enum
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..cluster.logdir.interface import LogDirectory
 from ..cluster.spec import Role
 from ..data_plane.placement import ServerLoad
 from ..data_plane.sync.tokens import SyncCounters
@@ -19,17 +21,75 @@ from .checkpoints.holds import Holds
 from .control_figures import ControlFigures
 from .input.failures import Failures
 from .input.ledger import ShardLedger
-from .interruptions import Interruptions
 from .membership.membership import Membership
 from .membership.notices import Notices
-from .phases import Phase
-from .progress import Progress
-from .resize.plan import ScaleTarget
+from .metrics import ChiefMetrics
+from .progress import Interruptions, Progress
+from .resize.scaling import ScaleTarget
 from .stalls.figures import StallFigures
 from .stalls.stalls import StallWatch
+from .summaries import SummaryService
 
 # Ranges of records that a status lists.
 MOST_SET_ASIDE = 100
+
+
+class Phase(enum.StrEnum):
+    """The phase of a job, as the status names it.
+
+    ::
+
+        WAITING -> INITIALIZING -> TRAINING -> STOPPING -> EVALUATING -> DONE
+                     ^     ^           |
+                     |     +- SCALING -+
+                     |
+                     +- RECOVERING <- WAITING, INITIALIZING, TRAINING, SCALING, STOPPING
+
+        WAITING, RECOVERING, SCALING, STOPPING -> DONE: a stop, without an evaluation
+        any of them -> FAILED
+    """
+
+    WAITING = "waiting"
+    INITIALIZING = "initializing"
+    TRAINING = "training"
+    RECOVERING = "recovering"
+    SCALING = "scaling"
+    STOPPING = "stopping"
+    EVALUATING = "evaluating"
+    DONE = "done"
+    FAILED = "failed"
+
+    def enter(self, following: Phase) -> Phase:
+        """Returns the phase that follows, which may be this one.
+
+        Raises:
+            IllegalTransition: A job in this phase cannot enter that one.
+        """
+        if following not in (self, Phase.FAILED) and following not in _FOLLOWING[self]:
+            raise IllegalTransition(f"a job that is {self} cannot become {following}")
+        return following
+
+    @property
+    def is_final(self) -> bool:
+        """True if the job has ended."""
+        return self in (Phase.DONE, Phase.FAILED)
+
+
+class IllegalTransition(RuntimeError):
+    """A phase was to follow another that it cannot follow: a defect of the chief."""
+
+
+_FOLLOWING: dict[Phase, tuple[Phase, ...]] = {
+    Phase.WAITING: (Phase.INITIALIZING, Phase.RECOVERING, Phase.DONE),
+    Phase.INITIALIZING: (Phase.TRAINING, Phase.RECOVERING),
+    Phase.TRAINING: (Phase.STOPPING, Phase.RECOVERING, Phase.SCALING),
+    Phase.RECOVERING: (Phase.INITIALIZING, Phase.DONE),
+    Phase.SCALING: (Phase.INITIALIZING, Phase.RECOVERING, Phase.DONE),
+    Phase.STOPPING: (Phase.EVALUATING, Phase.RECOVERING, Phase.DONE),
+    Phase.EVALUATING: (Phase.DONE,),
+    Phase.DONE: (),
+    Phase.FAILED: (),
+}
 
 
 class NotTraining(Exception):
@@ -161,3 +221,39 @@ class JobState:
     def newest_set_aside(self) -> list[dict[str, Any]]:
         """Returns the input set aside: the newest ranges, as in status.proto."""
         return [each.to_dict() for each in self.ledger.failures.set_aside[-MOST_SET_ASIDE:]]
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """The end of this chief's stay, and the next chief.
+
+    Attributes:
+        is_supervised: True if a supervisor restarts lost tasks, the chief too.
+        grace_secs: Seconds that this process can stay once it is asked to end.
+        is_interrupted: Returns whether the job is to end, or this process.
+        is_handing_over: Returns whether this process has to leave, and another chief follows.
+    """
+
+    is_supervised: bool
+    grace_secs: float
+    is_interrupted: Callable[[], bool]
+    is_handing_over: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """The job and the services around it.
+
+    Attributes:
+        state: The job.
+        tenure: The end of this chief's stay.
+        storage: The log directory.
+        summaries: The events of the job.
+        metrics: Metrics for Prometheus.
+    """
+
+    state: JobState
+    tenure: Tenure
+    storage: LogDirectory
+    summaries: SummaryService
+    metrics: ChiefMetrics

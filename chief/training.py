@@ -19,23 +19,19 @@ from ..errors import JobFailed, WaitTimeout
 from ..reasons import reason_of
 from .aggregation import Aggregator
 from .changes import Looks
-from .checkpoints.checkpoints import PAUSE_SECS, CheckpointService
+from .checkpoints.checkpoints import PAUSE_SECS, CheckpointService, SaveSchedule
 from .checkpoints.files import Checkpoint
-from .checkpoints.mirror_service import MirrorService
-from .checkpoints.mirrors import RestorePoint
-from .checkpoints.schedule import SaveSchedule
-from .context import JobContext
+from .checkpoints.mirrors import MirrorService, RestorePoint
 from .draining import Draining
 from .ending import Ending
 from .input.watch import ShardWatch
 from .membership.tasks import TaskState
 from .outcomes import LOST_ERRORS, EndReason, Finished, Handover, Outcome, ServerLost
-from .phases import Phase
 from .recovery import Held, Premise, Restored, Restorer
-from .resize.layout import Layout
-from .resize.relocation import Resized
+from .resize.relocation import Layout, Resized
 from .resize.scaling import Resizing
 from .stalls.guard import StallGuard
+from .state import JobContext, Phase
 
 log = logging.getLogger(__name__)
 
@@ -233,11 +229,11 @@ class Training:
         interruptions = self._state.interruptions
         if interruptions.end_move():
             took = interruptions.resize_secs
-            self._metrics.show_resize(took)
+            self._metrics.resize_seconds.observe(took)
             log.info("training continues %.2f s after the move began", took)
         if interruptions.end_recovery(restored_step):
             took = interruptions.recovery_secs
-            self._metrics.show_recovery(took)
+            self._metrics.recovery_seconds.observe(took)
             log.info("training continues %.2f s after the loss, from step %d", took, restored_step)
 
     def _make_way(self) -> Resized | None:
@@ -348,8 +344,8 @@ class Training:
         reports = [record.report for record in workers]
         snapshot = self._state.progress.update(self._read_at, int(step), int(examples), reports)
         self._metrics.show_progress(snapshot)
-        self._metrics.show_restore_step(self._state.restore_step())
-        self._metrics.show_set_aside(self._shards.records_set_aside)
+        self._metrics.restore_step.set(self._state.restore_step())
+        self._metrics.records_set_aside.set(self._shards.records_set_aside)
 
     def _count_gradients(self) -> None:
         if self._aggregator is not None and self._aggregator.is_running:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..errors import UsageError
 from ..migrate.files import Script, find_scripts, read_script, write_script
-from ..migrate.report import Finding, format_findings
+from ..migrate.names import Finding, format_findings
 from ..migrate.rewrite import Migration, migrate_source
 from . import arguments as args
 

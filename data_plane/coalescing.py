@@ -21,9 +21,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..tf_internals import set_control_inputs, set_input
+from ..tf_internals import set_control_inputs
 from .placed_graph import Crossing, Op, PlacedGraph, TaskDevice, Tensor, is_reference
-from .rewiring import is_in_control_flow
+from .rewiring import adding_to, is_in_control_flow, replace
 
 v1 = tf.compat.v1
 log = logging.getLogger(__name__)
@@ -75,12 +75,7 @@ def coalesce(
     """
     report = Report()
     placed = PlacedGraph(graph, roots)
-    with (
-        graph.as_default(),
-        v1.device(None),
-        tf.control_dependencies(None),
-        tf.name_scope(f"{_SCOPE}/"),
-    ):
+    with adding_to(graph, _SCOPE):
         _coalesce(placed, placed.needed_by(unchanged), bucket_bytes, report)
         _join_control_edges(placed)
     if report.tensors:
@@ -162,7 +157,7 @@ def _is_small_const(tensor: Tensor) -> bool:
 def _copy_const(placed: PlacedGraph, crossing: Crossing) -> None:
     with v1.device(placed.device(crossing.target)):
         value = tf.make_ndarray(crossing.tensor.op.get_attr("value"))
-        _use(crossing, tf.constant(value, crossing.tensor.dtype, name=crossing.tensor.op.name))
+        replace(crossing, tf.constant(value, crossing.tensor.dtype, name=crossing.tensor.op.name))
 
 
 def _order(placed: PlacedGraph, crossing: Crossing) -> int:
@@ -214,7 +209,7 @@ def _transfer(
         parts = [packed] if len(sizes) == 1 else tf.split(packed, sizes)
         for crossing, part in zip(bucket, parts, strict=True):
             shape = crossing.tensor.shape
-            _use(crossing, part if part.shape == shape else tf.reshape(part, shape))
+            replace(crossing, part if part.shape == shape else tf.reshape(part, shape))
 
 
 def _transfer_with_sizes(placed: PlacedGraph, group: Sequence[Crossing], report: Report) -> None:
@@ -231,7 +226,7 @@ def _transfer_with_sizes(placed: PlacedGraph, group: Sequence[Crossing], report:
             shape = [-1 if size is None else size for size in crossing.tensor.shape.as_list()]
             part = tf.reshape(part, shape)
             part.set_shape(crossing.tensor.shape)
-            _use(crossing, part)
+            replace(crossing, part)
 
 
 def _row_length(tensors: Sequence[Tensor]) -> int:
@@ -263,11 +258,6 @@ def _cut(packed: Tensor, pieces: int) -> list[Tensor]:
 
 def _bytes(tensor: Tensor) -> int:
     return int(tensor.shape.num_elements() * tensor.dtype.size)
-
-
-def _use(crossing: Crossing, tensor: Tensor) -> None:
-    for op, index in crossing.uses:
-        set_input(op, index, tensor)
 
 
 def _join_control_edges(placed: PlacedGraph) -> None:

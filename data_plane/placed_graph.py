@@ -274,6 +274,17 @@ def needs(op: Op) -> Iterator[Op]:
     yield from op.control_inputs
 
 
+def ancestors(ops: Iterable[Op], *, with_control: bool = True) -> Iterator[Op]:
+    """Yields ops and those they need, each once; without control inputs, those of their values."""
+    seen, waiting = set(), list(ops)
+    while waiting:
+        op = waiting.pop()
+        if op not in seen:
+            seen.add(op)
+            yield op
+            waiting += needs(op) if with_control else (tensor.op for tensor in op.inputs)
+
+
 def _outermost_loop(op: Op) -> Any:
     context, loop = control_flow_context(op), None
     while context is not None:

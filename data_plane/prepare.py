@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -76,17 +77,14 @@ def _initializers(graph: tf.Graph) -> Iterable[Any]:
     ]
 
 
-class _unfinalized:
-    """A context in which ops may be added to a finalized graph."""
-
-    def __init__(self, graph: tf.Graph) -> None:
-        self._graph = graph
-        self._was_final = graph.finalized
-
-    def __enter__(self) -> None:
-        if self._was_final:
-            unfinalize(self._graph)
-
-    def __exit__(self, *_: object) -> None:
-        if self._was_final:
-            self._graph.finalize()
+@contextmanager
+def _unfinalized(graph: tf.Graph) -> Iterator[None]:
+    """Opens a finalized graph to further ops meanwhile."""
+    was_final = graph.finalized
+    if was_final:
+        unfinalize(graph)
+    try:
+        yield
+    finally:
+        if was_final:
+            graph.finalize()

@@ -2,6 +2,8 @@
 
 A monitor asks for tensors, ops, variables, or names of them. The name "v:0" of a resource variable
 is that of its handle, which says nothing about the value; so its reader is fetched instead.
+
+Also the global step: found, checked, and read after the step that raises it.
 """
 
 from __future__ import annotations
@@ -98,3 +100,93 @@ def _reader(handle: Any) -> Any:
 def _placed_after(variable: tf.Operation, after: list[Any]) -> Iterator[None]:
     with tf.control_dependencies(after), v1.device(variable.device or None):
         yield
+
+
+def find_variable(tensor: Any) -> Any:
+    """Returns the variable that a tensor reads, or the tensor itself if there is none."""
+    if isinstance(tensor, tf.Variable):
+        return tensor
+    sources = {tensor.op.name, *(source.op.name for source in tensor.op.inputs)}
+    for variable in tensor.graph.get_collection(v1.GraphKeys.GLOBAL_VARIABLES):
+        if variable.op.name in sources:
+            return variable
+    return tensor
+
+
+@contextmanager
+def as_only_global_step(global_step: Any) -> Iterator[None]:
+    """Makes a step the default graph's only one meanwhile, since TensorFlow's hooks look there."""
+    collection = v1.get_collection_ref(v1.GraphKeys.GLOBAL_STEP)
+    before = list(collection)
+    collection[:] = [global_step]
+    try:
+        yield
+    finally:
+        collection[:] = before
+
+
+def read_after(train_op: Any, global_step: Any) -> tf.Tensor:
+    """Returns the global step's value once `train_op` is done, when both are fetched in one run.
+
+    Fetched without such an order, a resource variable gives the value from before the step nearly
+    always, and a ref variable the one after it. The op is made once for a graph.
+
+    Args:
+        train_op: An operation, or tensor or variable, that makes the step.
+        global_step: The integer scalar variable, or a tensor that reads it.
+    """
+    variable = find_variable(global_step)
+    operations = _operations(train_op)
+    names = [each.name for each in (*operations, variable)]
+    made = v1.get_collection_ref(("paramserve", "step_after", *names))
+    if not made:
+        with tf.control_dependencies(operations), v1.device(variable.device or None):
+            value = variable.read_value() if isinstance(variable, tf.Variable) else variable
+            made.append(tf.identity(value, name="global_step_after"))
+    return made[0]
+
+
+def _operations(train_op: Any) -> list[Any]:
+    """Returns the operations behind any structure of fetches."""
+    graph = v1.get_default_graph()
+    return [
+        graph.as_graph_element(fetch, allow_tensor=True, allow_operation=True)
+        for fetch in tf.nest.flatten(train_op, expand_composites=True)
+    ]
+
+
+def require_global_step(graph: tf.Graph, given: Any = None) -> Any:
+    """Returns the global step's variable, or its tensor if it is none.
+
+    Args:
+        graph: The graph.
+        given: A variable, or a tensor that reads one; None takes the one of the graph: what is in
+            its `GLOBAL_STEP` collection, or else is named "global_step".
+
+    Raises:
+        ValueError: There is none, or there are several.
+        TypeError: It is no integer scalar, or neither variable nor tensor.
+    """
+    found = _find(graph) if given is None else given
+    if found is None:
+        count = len(graph.get_collection(v1.GraphKeys.GLOBAL_STEP))
+        raise ValueError(
+            f"No global_step_tensor is given, and the graph has {count or 'no'} "
+            "global_step: give one, or call tf.compat.v1.train.get_or_create_global_step() when "
+            "building the model"
+        )
+    variable = find_variable(found) if isinstance(found, tf.Tensor) else found
+    v1.train.assert_global_step(variable)
+    return variable
+
+
+def _find(graph: tf.Graph) -> Any:
+    collected = graph.get_collection(v1.GraphKeys.GLOBAL_STEP)
+    if len(collected) > 1:
+        return None
+    if collected:
+        return collected[0]
+    try:
+        return graph.get_tensor_by_name("global_step:0")
+    except KeyError:
+        return None

@@ -7,12 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from .fetches import output_key, read_late, resolve
-from .global_step import read_after
+from .fetches import output_key, read_after, read_late, resolve
 from .hooks import StopAtLimitHook
-from .learn_steps import LearnFetches, LearnSteps
+from .learn_steps import LearnFetches, LearnSteps, Monitors
 from .loop import Loop, LoopContext, Services
-from .monitoring import Monitors
 
 v1 = tf.compat.v1
 

@@ -1,4 +1,4 @@
-"""`Loop`, the parts of one training loop, and `run_loop`, which runs any of them."""
+"""`Loop`, what one training loop consists of, `run_loop`, which runs any, and the plain one."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ STOP_GRACE_SECS = 3.5
 SYNC_STOP_GRACE_SECS = 0.4
 # Seconds that TensorFlow waits for them in all, looking after 1 ms, 3 ms, ..., 2 s, 4.1 s.
 JOIN_GRACE_SECS = 8.0
+# The original does not let its caller choose how often `global_step/sec` is written either.
+LOG_STEP_COUNT_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -182,3 +184,53 @@ def _run_until_stop(
         # A normal end; the caller needs the value as well.
         _logger.info("The input has ended (%s); so does training.", reason_of(error))
     return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Arguments of `contrib.training.train` for the loop itself."""
+
+    scaffold: tf.compat.v1.train.Scaffold | None = None
+    hooks: Sequence[tf.compat.v1.train.SessionRunHook] | None = None
+    chief_only_hooks: Sequence[tf.compat.v1.train.SessionRunHook] | None = None
+    save_checkpoint_secs: float | None = 600
+    save_summaries_steps: int | None = 100
+    run_metadata: Any = None
+
+
+def training_loop(train_op: Any, options: TrainingOptions, *, step_after: Any = None) -> Loop:
+    """Makes the loop.
+
+    Args:
+        train_op: Fetched in each step.
+        options: The options of the loop.
+        step_after: int64 scalar, the global step once `train_op` is done; None if nothing is
+            written.
+    """
+    hooks, chief_only_hooks = tuple(options.hooks or ()), tuple(options.chief_only_hooks or ())
+    scaffold = options.scaffold
+
+    def step(step: Step) -> Any:
+        return step.run(train_op, run_metadata=options.run_metadata)
+
+    return Loop(
+        step=step,
+        train_ops=(train_op,),
+        # Hooks and session creator have to share the scaffold.
+        scaffold=tf.compat.v1.train.Scaffold() if scaffold is None else scaffold,
+        hooks=hooks,
+        chief_only_hooks=chief_only_hooks,
+        services=Services(
+            save_checkpoint_secs=options.save_checkpoint_secs,
+            save_summaries_steps=options.save_summaries_steps,
+            log_rate_steps=LOG_STEP_COUNT_STEPS,
+            mark_sessions=True,
+        ),
+        step_after=step_after,
+        is_sync=_has_sync_hook([*hooks, *chief_only_hooks]),
+    )
+
+
+def _has_sync_hook(hooks: Sequence[Any]) -> bool:
+    # The type of `SyncReplicasOptimizer.make_session_run_hook`'s result has no public name.
+    return any("SyncReplicas" in type(hook).__name__ for hook in hooks)

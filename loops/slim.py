@@ -1,4 +1,4 @@
-"""The slim loop: a step function makes each step and says when to stop."""
+"""The slim loop, and that of pruning: a step function makes each step and says when to stop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from .defaults import is_default
 from .hooks import StartupDelayHook, StopAtLimitHook
 from .loop import Loop, LoopContext, Services
-from .slim_options import SlimOptions
+from .slim_options import SlimOptions, is_default, make_train_step_kwargs
 from .slim_step import SlimStep
 from .sync import SyncChiefHook, SyncReplicasHook, as_sync_optimizers
-from .train_step_kwargs import make_train_step_kwargs
 
 v1 = tf.compat.v1
 
@@ -117,3 +115,50 @@ def _chosen(given: Any, make_nothing: Callable[[], Any]) -> Any:
     if is_default(given):
         return None
     return make_nothing() if given is None else given
+
+
+def pruning_loop(
+    train_op: Any,
+    mask_update_op: Any,
+    options: SlimOptions,
+    *,
+    global_step: Any,
+    task: LoopContext,
+    mask_update_on: str = "all",
+) -> Loop:
+    """Makes the loop.
+
+    Args:
+        train_op: Makes a step and gives the loss.
+        mask_update_op: As of `contrib.model_pruning.train`, as is `mask_update_on`.
+        options: The arguments of `contrib.model_pruning.train` that control the loop.
+        global_step: The integer scalar variable, or a tensor that reads it.
+        task: The context of the loop.
+        mask_update_on: "all" or "chief".
+
+    Raises:
+        ValueError: `mask_update_op` is None, `mask_update_on` is neither "all" nor "chief", or
+            `sync_optimizer` is something else, or has no gradients.
+    """
+    check_mask_update(mask_update_op, mask_update_on)
+    updates = mask_update_on == "all" or task.is_chief
+    return slim_loop(
+        train_op,
+        options,
+        global_step=global_step,
+        task=task,
+        after_step=(lambda session: session.run(mask_update_op)) if updates else None,
+    )
+
+
+def check_mask_update(mask_update_op: Any, mask_update_on: str) -> None:
+    """Raises ValueError for arguments that the loop could not run with after its first step."""
+    if mask_update_op is None:
+        raise ValueError(
+            "mask_update_op cannot be None: give Pruning.conditional_mask_update_op(), or train "
+            "with contrib.slim.learning.train, which updates no masks"
+        )
+    if mask_update_on not in ("all", "chief"):
+        raise ValueError(
+            f"mask_update_on={mask_update_on!r}: expected 'all' for every worker, or 'chief'"
+        )

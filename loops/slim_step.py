@@ -8,13 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from .global_step import read_after
+from .fetches import read_after
 from .hooks import GlobalStepHook
 from .loop import Step
-from .slim_options import TrainStepFunction
-from .step_session import StepSession, TrainOpFinder
+from .slim_options import TrainStepFunction, TrainStepKwargs
 from .sync import SyncChiefHook, is_end_or_preemption
-from .train_step_kwargs import TrainStepKwargs
+from .train_step import StepSession, TrainOpFinder
 
 v1 = tf.compat.v1
 _logger = logging.getLogger(__name__)

@@ -15,9 +15,8 @@ from ..data_plane.lossy.passes import transfer_hooks
 from ..data_plane.options import DataPlane
 from ..reasons import reason_of
 from ..tf_internals import close_event_writers, unfinalize
-from .hooks import SessionMarksHook
+from .hooks import BASENAME, CheckpointHook, SessionMarksHook, StepRateHook, SummaryHook
 from .loop import STOP_GRACE_SECS, SYNC_STOP_GRACE_SECS, Loop, run_loop
-from .service_hooks import BASENAME, CheckpointHook, StepRateHook, SummaryHook
 from .static_sessions import ChiefSessionCreator, ReleaseThreadsHook, WorkerSessionCreator
 
 v1 = tf.compat.v1

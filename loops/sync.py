@@ -13,7 +13,7 @@ import tensorflow as tf
 from ..cluster.deadline import Deadline, growing_pauses
 from ..cluster.session import PREEMPTION_ERRORS
 from ..tf_internals import counted_step, tokens_per_step
-from .global_step import find_variable
+from .fetches import find_variable
 
 v1 = tf.compat.v1
 

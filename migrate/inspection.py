@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import types
 from collections.abc import Iterator
+from typing import Any
 
 import libcst as cst
 from libcst import metadata as meta
 
 from .bindings import Binding, BindingCollector, Use, imported_from
-from .library import PRIVATE, missing
-from .names import NAMESPACES, canonical, place
+from .names import NAMESPACES, Finding, canonical, place, remedy
 from .plan import CONTRIB, Plan
-from .report import Finding, remedy
 
 _COMPAT = "tensorflow.compat.v1"
 _NAME = re.compile(r"(tensorflow|tf)\.(contrib|train)(\.\w+)*")
 _PARTLY_MOVED = {namespace.old for namespace in NAMESPACES if not namespace.whole}
+PRIVATE = ("core", "examples", "models", "python", "tools")
 
 
 class Inspection:
@@ -150,3 +152,35 @@ def _in_compat(path: str) -> str:
     if path.startswith(_COMPAT) or not path.startswith("tensorflow."):
         return path
     return f"{_COMPAT}.{path.removeprefix('tensorflow.')}"
+
+
+"""Parts of the package that scripts imported beside its public modules."""
+
+
+def missing(path: str) -> str | None:
+    """Looks a dotted name up in the installed TensorFlow.
+
+    Args:
+        path: Begins with "tensorflow". It is followed from module to module; attributes of other
+            objects are not checked.
+
+    Returns:
+        TensorFlow's message about the first missing part; None if none is missing.
+    """
+    reached: Any = importlib.import_module("tensorflow")
+    parts = path.split(".")
+    for length in range(2, len(parts) + 1):
+        if not isinstance(reached, types.ModuleType):
+            return None
+        try:
+            reached = getattr(reached, parts[length - 1])
+        except (AttributeError, ImportError) as error:
+            # Public modules are there as attributes; importing one would replace the wrapper that
+            # stands for Keras 3.
+            if parts[1] not in PRIVATE:
+                return str(error)
+            try:
+                reached = importlib.import_module(".".join(parts[:length]))
+            except ImportError:
+                return str(error)
+    return None

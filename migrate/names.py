@@ -1,8 +1,9 @@
-"""Places of TensorFlow 1's names now: the mapping in `names.toml`, and lookups in it."""
+"""Places of TensorFlow 1's names now: the mapping in `names.toml`, lookups, reports, tables."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -11,6 +12,13 @@ _DATA: dict[str, Any] = tomllib.loads(
 )
 REMEDIES: dict[str, str] = _DATA["remedies"]
 """The remedies for names without a place, by the longest listed prefix."""
+_RESPELLED: dict[str, str] = _DATA["respelled"] | {
+    f"{each['folder']}.{file}": each["public"]
+    for each in _DATA["files"]
+    for file in each["files"].split()
+}
+BEGIN = "<!-- names: made by paramserve.migrate.names -->"
+END = "<!-- end of names -->"
 
 
 class Namespace(NamedTuple):
@@ -44,11 +52,6 @@ NAMESPACES = tuple(
 )
 """Every module whose names have a place in paramserve."""
 
-_RESPELLED: dict[str, str] = _DATA["respelled"] | {
-    f"{each['folder']}.{file}": each["public"]
-    for each in _DATA["files"]
-    for file in each["files"].split()
-}
 
 _PLACES = {
     f"{namespace.old}.{name}": Place(namespace.new, name)
@@ -96,3 +99,69 @@ def _prefixes(path: str) -> list[str]:
     """Returns the path and its parents, longest first."""
     parts = path.split(".")
     return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+class Finding(NamedTuple):
+    """One name that was left unchanged."""
+
+    line: int
+    """Counted from 1, as is `column`."""
+    column: int
+    name: str
+    """Its documented name: "tf.contrib.slim.conv2d", however the script wrote it."""
+    remedy: str
+
+
+def remedy(name: str) -> str:
+    """Returns the remedy for a canonical name that has no place."""
+    if ".python." in name:
+        return _private_remedy(name)
+    parts = name.split(".")
+    known = (REMEDIES.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
+    return next((each for each in known if each), "is not in TensorFlow 2's tf.compat.v1")
+
+
+def _private_remedy(name: str) -> str:
+    last = name.rpartition(".")[2]
+    public = place(f"tf.train.{last}")
+    if public is not None and not public[1]:
+        return f"is private to TensorFlow: use {public[0].path}"
+    return "is private to TensorFlow: use the public name"
+
+
+def format_findings(path: str, findings: Iterable[Finding]) -> list[str]:
+    """Formats a line for each name: FILE:LINE:COLUMN, name, remedy, and other places."""
+    by_name: dict[tuple[str, str], list[Finding]] = {}
+    for finding in sorted(findings):
+        by_name.setdefault((finding.name, finding.remedy), []).append(finding)
+    lines = []
+    for (name, advice), (first, *others) in by_name.items():
+        also = ", ".join(f"{each.line}:{each.column}" for each in others)
+        position = f"{path}:{first.line}:{first.column}"
+        lines.append(f"{position}: {name}: {advice}{f' (also {also})' if also else ''}")
+    return lines
+
+
+def updated(document: str) -> str:
+    """Returns a document with the tables between its two marks updated.
+
+    Raises:
+        ValueError: The document has no such marks.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document has no {BEGIN!r} with {END!r} after it")
+    modules = dict.fromkeys(namespace.old for namespace in NAMESPACES)
+    tables = "\n\n".join(_table(module) for module in modules)
+    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+
+
+def _table(module: str) -> str:
+    rows = sorted(
+        f"| `{module}.{name}` | `{namespace.new}.{name}` |"
+        for namespace in NAMESPACES
+        if namespace.old == module
+        for name in namespace.names
+    )
+    return "\n".join([f"### `{module}`", "", "| TensorFlow 1 | now |", "|---|---|", *rows])

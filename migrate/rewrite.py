@@ -10,13 +10,11 @@ from libcst import metadata as meta
 
 from ..errors import UsageError
 from .bindings import Binding, BindingCollector, Site, imported_from
-from .edits import Edits
 from .imports import Action, Fate, change_import
 from .inspection import Inspection
-from .names import canonical
+from .names import Finding, canonical
 from .plan import CONTRIB, Plan
-from .report import Finding
-from .statements import Statements
+from .statements import Edits, Statements
 
 COMPAT = "tensorflow.compat.v1"
 _MODE_SWITCHES = {

@@ -24,13 +24,11 @@ from ..data_plane.tensors import GradientsAndVariables, Operation, Tensor, Varia
 from ..errors import ParamserveError, UsageError
 from ..loops.loop import Loop, LoopContext
 from ..reasons import as_failure
-from .eager_calls import refused_eager_calls
+from .building import refuse_sync_replicas, refuse_sync_steps, refused_eager_calls, untuned
 from .input.applied_counts import Counters, InputCounts, find_counts
-from .iterators import untuned
 from .job_options import JobDefaults
 from .keras_updates import collect_updates, constant_writes, reset_names, trainable_values
 from .loops import make_loop
-from .own_sync import refuse_sync_replicas, refuse_sync_steps
 from .savers import JobSaver, make_saver
 from .spec import BuildFn, TaskContext, TrainSpec
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ..data_plane.placed_graph import ancestors
 from ..errors import UsageError
 
 # Every op by which a resource variable can be written outside an optimizer's apply.
@@ -202,12 +203,4 @@ def _depends_on_state_or_input(tensors: Collection[tf.Tensor]) -> bool:
 
 
 def _ancestors(tensors: Collection[tf.Tensor]) -> Iterator[tf.Operation]:
-    stack = [tensor.op for tensor in tensors]
-    seen = set()
-    while stack:
-        op = stack.pop()
-        if op in seen:
-            continue
-        seen.add(op)
-        yield op
-        stack.extend(tensor.op for tensor in op.inputs)
+    return ancestors((tensor.op for tensor in tensors), with_control=False)

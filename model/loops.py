@@ -10,10 +10,9 @@ from typing import Any
 from ..data_plane.tensors import Tensor, Variable
 from ..errors import UsageError
 from ..loops.learn import learn_loop
-from ..loops.loop import Loop, LoopContext
-from ..loops.model_pruning import pruning_loop
+from ..loops.loop import Loop, LoopContext, TrainingOptions, training_loop
+from ..loops.slim import pruning_loop
 from ..loops.slim_options import SlimOptions
-from ..loops.training import TrainingOptions, training_loop
 from .job_options import JobDefaults
 from .spec import TrainSpec
 

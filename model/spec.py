@@ -157,7 +157,7 @@ class TaskContext:
         """
         from .input.datasets import make_dataset
         from .input.file_index import FileQuery
-        from .input.indexed_files import IndexedFiles
+        from .input.files import IndexedFiles
         from .input.shard_plan import InputPlan, choose_shard_records
 
         patterns = [files] if isinstance(files, str | os.PathLike) else files

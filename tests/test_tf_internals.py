@@ -19,9 +19,9 @@ INHERITED = {
     "train/adam.py": {
         *("_apply_dense", "_apply_sparse", "_resource_apply_dense", "_resource_apply_sparse"),
         *("_create_slots", "_finish", "_get_beta_accumulators", "_get_non_slot_variable"),
-        *("_beta1", "_beta1_t", "_beta2", "_beta2_t", "_non_slot_dict", "_use_locking"),
+        *("_beta1", "_beta1_t", "_beta2", "_beta2_t", "_epsilon_t", "_lr_t"),
+        *("_non_slot_dict", "_use_locking"),
     },
-    "train/row_sparse_adam.py": {"_beta1_t", "_beta2_t", "_epsilon_t", "_lr_t", "_use_locking"},
     # An error of a prepared run names no op; a session's own runs go through this as well.
     "cluster/session.py": {"_do_call"},
     # `close` and the end of `with` lead to one method, which waits before it closes the session.
@@ -33,7 +33,7 @@ INHERITED = {
         *("_ready_op", "_recovery_wait_secs"),
     },
     # The hook opens its writer in `begin`, and learns there of steps that are made on a device.
-    "train/checkpoint_hook.py": {"_set_steps_per_run", "_summary_writer"},
+    "train/hooks.py": {"_set_steps_per_run", "_summary_writer"},
 }
 
 

@@ -105,30 +105,31 @@ from ..loops.static_sessions import (
     WorkerSessionCreator as WorkerSessionCreator,
 )
 from . import queue_runner as queue_runner
-from .adam import AdamOptimizer as AdamOptimizer
-from .checkpoint_hook import CheckpointSaverHook as CheckpointSaverHook
-from .filename_queue import string_input_producer as string_input_producer
-from .global_steps import (
+from .adam import AdamOptimizer as AdamOptimizer, RowSparseAdamOptimizer as RowSparseAdamOptimizer
+from .functions import (
     assert_global_step as assert_global_step,
     create_global_step as create_global_step,
     get_global_step as get_global_step,
     get_or_create_global_step as get_or_create_global_step,
     global_step as global_step,
+    sdca_shrink_l1 as sdca_shrink_l1,
+    string_input_producer as string_input_producer,
+    warm_start as warm_start,
 )
-from .logging_hook import LoggingTensorHook as LoggingTensorHook
+from .hooks import (
+    CheckpointSaverHook as CheckpointSaverHook,
+    LoggingTensorHook as LoggingTensorHook,
+)
 from .monitored_session import (
     MonitoredSession as MonitoredSession,
     SingularMonitoredSession as SingularMonitoredSession,
 )
 from .monitored_training_session import MonitoredTrainingSession as MonitoredTrainingSession
 from .moving_average import ExponentialMovingAverage as ExponentialMovingAverage
-from .row_sparse_adam import RowSparseAdamOptimizer as RowSparseAdamOptimizer
-from .sdca import sdca_shrink_l1 as sdca_shrink_l1
 from .servers import Server as Server
 from .session_manager import SessionManager as SessionManager
 from .supervisor import Supervisor as Supervisor
 from .sync_replicas import SyncReplicasOptimizer as SyncReplicasOptimizer
-from .warm_starting import warm_start as warm_start
 
 # Without `RowSparseAdamOptimizer`, which TensorFlow does not have.
 __all__ = [name for name in dir(_original) if name[0] != "_" and name in globals()]

@@ -10,8 +10,8 @@ import tensorflow as tf
 from ..data_plane.lossy.passes import transfer_hooks
 from ..data_plane.options import DataPlane
 from ..loops.static_sessions import ChiefSessionCreator, WorkerSessionCreator
-from .checkpoint_hook import CheckpointSaverHook
-from .global_steps import get_global_step, get_or_create_global_step
+from .functions import get_global_step, get_or_create_global_step
+from .hooks import CheckpointSaverHook
 from .monitored_session import RELEASE_SECS, MonitoredSession, check_graph
 
 _DEFAULT: Final[Any] = object()

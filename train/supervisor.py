@@ -12,11 +12,12 @@ import tensorflow as tf
 from ..cluster.deadline import POLL_SECS, Deadline
 from ..cluster.session import BoundedCloseSession
 from ..tf_internals import registered_threads
-from .coordinator import GraphCoordinator
-from .global_steps import assert_global_step, get_global_step
+from .functions import assert_global_step, get_global_step
 from .monitored_session import RELEASE_SECS, check_graph
 from .session_manager import SessionManager
 
+# Of the constructor's local names, those that are no arguments of TensorFlow's.
+_OWN = ("self", "__class__", "release_secs")
 _DEFAULT: Final[Any] = tf.compat.v1.train.Supervisor.USE_DEFAULT
 
 
@@ -93,34 +94,15 @@ class Supervisor(tf.compat.v1.train.Supervisor):
         *,
         release_secs: float = RELEASE_SECS,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in _OWN}
         if graph is None:
             check_graph("Supervisor")
             graph = tf.compat.v1.get_default_graph()
         self._release_secs = min(release_secs, stop_grace_secs / 2)
         self._runner_threads: list[threading.Thread] = []
         with graph.as_default():
-            super().__init__(
-                graph=graph,
-                ready_op=ready_op,
-                ready_for_local_init_op=ready_for_local_init_op,
-                is_chief=is_chief,
-                init_op=init_op,
-                init_feed_dict=init_feed_dict,
-                local_init_op=local_init_op,
-                logdir=logdir,
-                summary_op=summary_op,
-                saver=saver,
-                global_step=_find_global_step(global_step, graph),
-                save_summaries_secs=save_summaries_secs,
-                save_model_secs=save_model_secs,
-                recovery_wait_secs=recovery_wait_secs,
-                stop_grace_secs=stop_grace_secs,
-                checkpoint_basename=checkpoint_basename,
-                session_manager=session_manager,
-                summary_writer=summary_writer,
-                init_fn=init_fn,
-                local_init_run_options=local_init_run_options,
-            )
+            given |= {"graph": graph, "global_step": _find_global_step(global_step, graph)}
+            super().__init__(**given)
         self._coord = GraphCoordinator(graph)
 
     def _init_session_manager(self, session_manager: Any = None) -> None:
@@ -294,3 +276,30 @@ def _find_global_step(global_step: Any, graph: tf.Graph) -> Any:
             return _DEFAULT
     assert_global_step(global_step)
     return global_step
+
+
+class GraphCoordinator(tf.compat.v1.train.Coordinator):
+    """Coordinator that runs the threads of a supervisor in its graph, and abandons stuck ones.
+
+    In TensorFlow 2, a new thread has no current graph. TensorFlow then treats the global step,
+    which the supervisor's services read, as an eager value.
+
+    Args:
+        graph: The graph.
+    """
+
+    def __init__(self, graph: tf.Graph) -> None:
+        super().__init__()
+        self._graph = graph
+
+    @contextlib.contextmanager
+    def stop_on_exception(self) -> Iterator[None]:
+        """Stops all threads if the code inside raises something."""
+        with self._graph.as_default(), super().stop_on_exception():
+            yield
+
+    def request_stop(self, ex: Any = None) -> None:
+        """Stops all threads, and remembers the first error."""
+        # A queue runner that `stop` abandoned: it ends with its session, as it should.
+        if not (self.joined and isinstance(ex, tf.errors.CancelledError)):
+            super().request_stop(ex)

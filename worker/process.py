@@ -23,12 +23,12 @@ from ..data_plane.options import DataPlane
 from ..data_plane.placed_graph import set_home
 from ..errors import ParamserveError
 from ..jobs.role_options import WorkerOptions
+from ..loops.hooks import SummaryHook
 from ..loops.loop import STOP_GRACE_SECS, LoopContext, run_loop
-from ..loops.service_hooks import SummaryHook
 from ..loops.static_sessions import ReleaseThreadsHook
 from ..model.graph import GraphOptions, TrainGraph, build_train_graph
 from ..model.job_options import JobDefaults
-from ..model.loading import load_build
+from ..model.references import load_build
 from ..model.spec import BuildFn, TaskContext
 from ..protos import membership_pb2 as pb
 from ..reasons import as_failure

@@ -15,7 +15,7 @@ import tensorflow as tf
 from ...cluster.logdir.direct import DirectLogDirectory
 from ...cluster.logdir.errors import LOGDIR_ERRORS
 from ...cluster.logdir.interface import LogDirectory, open_logdir
-from ...loops.service_hooks import BASENAME
+from ...loops.hooks import BASENAME
 from ...reasons import reason_of
 
 log = logging.getLogger(__name__)

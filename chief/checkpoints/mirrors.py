@@ -12,8 +12,11 @@ then, and return to their own notes: the whole model is the one of a single mome
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+import threading
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +24,21 @@ import tensorflow as tf
 
 from ...cluster.spec import Role, Task
 from ...model.graph import TrainGraph
+from ...reasons import reason_of
 
 v1 = tf.compat.v1
 log = logging.getLogger(__name__)
 
 _SLOTS = 2
+# Seconds for which a restore point waits for the step under way, so that it falls between two.
+PAUSE_SECS = 5.0
+# A server that is new has no copies of its neighbour's variables: they are made soon.
+_SOON_SECS = 0.05
+# Of how many restore points the slowest says how long the next one may take.
+_REMEMBERED = 8
+_LEAST_SHARE = 0.25
+# Share of the requested seconds: a step under way, or a slower copy, is added to it.
+_PLANNED_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,10 @@ class Mirrors:
         built: The chief's graph; added to.
         num_ps: Parameter servers. With one, the chief holds the copy.
         chief: The chief's task.
+
+    Attributes:
+        point: The newest restore point, if there is one.
+        is_wanted_soon: Whether the copies of a server were lost, and not made again since.
     """
 
     def __init__(self, built: TrainGraph, num_ps: int, chief: Task) -> None:
@@ -73,7 +90,7 @@ class Mirrors:
         self._num_ps = num_ps
         self._chief = chief
         self._next_slot = 0
-        self._missing = False
+        self.is_wanted_soon = False
         self._life = 0
         self.point: RestorePoint | None = None
         with built.graph.as_default(), v1.device(None), tf.name_scope("mirrors"):
@@ -87,11 +104,6 @@ class Mirrors:
     def servers(self) -> frozenset[int]:
         """Parameter servers that hold variables, by index."""
         return frozenset(self._shards[0])
-
-    @property
-    def is_wanted_soon(self) -> bool:
-        """True if the copies of a server were lost, and not made again since."""
-        return self._missing
 
     def survives(self, lost: Collection[int]) -> bool:
         """Returns whether a restore point exists that survives the loss of some servers at once."""
@@ -130,7 +142,7 @@ class Mirrors:
             raise tf.errors.CancelledError(None, None, "the restore point was abandoned")
         servers = self.servers
         self.point = RestorePoint(slot, step, servers, servers, noted)
-        self._next_slot, self._missing = 1 - slot, False
+        self._next_slot, self.is_wanted_soon = 1 - slot, False
         return self.point
 
     def abandon(self) -> None:
@@ -167,7 +179,7 @@ class Mirrors:
         self.point = RestorePoint(
             point.slot, point.global_step, point.notes, point.copies - gone, point.extra
         )
-        self._next_slot, self._missing = 1 - point.slot, bool(gone)
+        self._next_slot, self.is_wanted_soon = 1 - point.slot, bool(gone)
         return point
 
     def forget(self) -> None:
@@ -231,3 +243,104 @@ def _by_server(graph: Any) -> dict[int, list[Any]]:
 
 def _value(variable: Any) -> Any:
     return variable.read_value() if hasattr(variable, "read_value") else tf.identity(variable)
+
+
+class Pace:
+    """The pauses between restore points, so that a loss costs no more than some seconds of steps.
+
+    A loss returns to the newest whole point. Just before the next one is whole, that point is as
+    old as the pause between them and the duration of both.
+
+    Args:
+        every_secs: Seconds of steps that a loss may cost. At least a quarter of them is paused.
+    """
+
+    def __init__(self, every_secs: float) -> None:
+        self._every_secs = every_secs
+        self._took: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def note(self, secs: float) -> None:
+        """Notes how long a restore point took."""
+        self._took.append(secs)
+
+    @property
+    def pause_secs(self) -> float:
+        """Seconds from the end of one restore point to the beginning of the next."""
+        longest = max(self._took, default=0.0)
+        return max(_LEAST_SHARE * self._every_secs, _PLANNED_SHARE * self._every_secs - 2 * longest)
+
+
+class MirrorService:
+    """A thread that takes restore points.
+
+    Args:
+        mirrors: Takes the restore points.
+        session: The chief's session.
+        every_secs: Seconds of steps that a loss may cost, see `Pace`.
+        paused: Makes a context in which no step is applied, given how long to wait for it.
+        extra: Returns the rest of a restore point, see `Mirrors.take`.
+    """
+
+    def __init__(
+        self,
+        mirrors: Mirrors,
+        session: Any,
+        every_secs: float,
+        paused: Callable[[float], AbstractContextManager[Any]],
+        extra: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self._mirrors = mirrors
+        self._session = session
+        self._pace = Pace(every_secs)
+        self._paused = paused
+        self._extra = extra
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mirrors", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self, max_wait_secs: float = PAUSE_SECS) -> None:
+        """Ends the thread, after the restore point that it may be taking.
+
+        Args:
+            max_wait_secs: How long to wait for that point; it does not count then.
+        """
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(max_wait_secs)
+        if self._thread.is_alive():
+            self._mirrors.abandon()
+
+    def take(self) -> RestorePoint:
+        """Takes one now; to be called while no step is applied, and after `stop`.
+
+        Raises:
+            tf.errors.OpError: A parameter server is gone; the point before stands.
+        """
+        return self._mirrors.take(self._session, nullcontext, self._extra)
+
+    def would_survive(self, lost: Set[int]) -> bool:
+        """Returns whether a restore point of now would survive the loss of some servers at once."""
+        return self._mirrors.would_survive(lost)
+
+    @property
+    def is_running(self) -> bool:
+        """True if the thread lives."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        mirrors = self._mirrors
+        soon = mirrors.point is None or mirrors.is_wanted_soon
+        while not self._ended.wait(_SOON_SECS if soon else self._pace.pause_secs):
+            soon, began = False, time.monotonic()
+            try:
+                point = mirrors.take(self._session, lambda: self._paused(PAUSE_SECS), self._extra)
+                self._pace.note(time.monotonic() - began)
+                log.debug("restore point at step %d", point.global_step)
+            except (tf.errors.OpError, RuntimeError) as error:
+                # The recovery makes a new session, and another of these services.
+                if not self._ended.is_set():
+                    log.warning("no restore point: %s", reason_of(error))
+                return

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from ...cluster.spec import Task
 from .failures import Failures
 from .held_leases import HeldLeases
-from .leases import Grant
-from .readers import Readers
+from .leases import Grant, Readers
 from .shard_table import ShardTable
 
 

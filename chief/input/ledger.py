@@ -20,12 +20,10 @@ from ...cluster.spec import Task
 from ...errors import UsageError
 from ...model.input.shard_plan import InputPlan
 from ..changes import Changes
-from .closed_leases import Closed, ClosedLeases
 from .dealing import ShardDealer
 from .failures import Failures, ShardFailure
 from .held_leases import HeldLeases
-from .leases import Finished, Grant, LedgerProgress, NoDataset
-from .readers import Readers
+from .leases import Closed, ClosedLeases, Finished, Grant, LedgerProgress, NoDataset, Readers
 from .shard_table import ShardTable
 
 __all__ = ["Finished", "Grant", "LedgerProgress", "NoDataset", "ShardLedger"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...data_plane.placed_graph import ancestors
 from ...errors import JobFailed
 from ...model.graph import TrainGraph
 
@@ -164,13 +165,4 @@ def _save_op(graph: TrainGraph) -> str:
 
 def _ancestors(op: Any, kind: str) -> list[Any]:
     """Returns the ops of one type that an op waits for."""
-    found, seen, waiting = [], set(), [op]
-    while waiting:
-        each = waiting.pop()
-        if each in seen:
-            continue
-        seen.add(each)
-        if each.type == kind:
-            found.append(each)
-        waiting.extend([*(tensor.op for tensor in each.inputs), *each.control_inputs])
-    return found
+    return [each for each in ancestors([op]) if each.type == kind]

@@ -8,8 +8,7 @@ from ...cluster.spec import Role
 from ...protos import status_pb2 as pb
 from ..input.ledger import NoDataset
 from ..membership.tasks import TaskRecord, TaskState
-from ..phases import Phase
-from ..state import JobState
+from ..state import JobState, Phase
 
 _WAITS_FOR_SERVERS = (Phase.WAITING, Phase.RECOVERING, Phase.SCALING)
 

@@ -13,9 +13,8 @@ import grpc
 
 from ...protos import status_pb2 as pb
 from ...protos.status_pb2_grpc import StatusServicer as Base
-from ..phases import Phase
 from ..recovery import PROCESS_GONE
-from ..state import JobState
+from ..state import JobState, Phase
 from .job_status import job_status
 from .limits import MAX_SAVES, MAX_WATCHERS, Limits, TooMuch
 from .status_codes import status_code, with_status_codes

@@ -15,7 +15,7 @@ from ...cluster.deadline import Deadline
 from ...cluster.opening import open_ready_session
 from ...cluster.readiness import find_missing, run_local_init
 from ...cluster.session import BoundedCloseSession
-from ...loops.global_step import require_global_step
+from ...loops.fetches import require_global_step
 from ...tf_internals import unfinalize
 from .feeds import STOP_GRACE_SECS, find_checkpoint
 from .summary_writers import get_summary_writer
@@ -78,7 +78,7 @@ def evaluate(
             step = int(session.run(global_step))
             results = _evaluate(
                 session,
-                EvaluationSteps(eval_dict, update_op, feed_fn, max_steps, log_every_steps),
+                _Steps(eval_dict, update_op, feed_fn, max_steps, log_every_steps),
             )
         finally:
             session.close()
@@ -124,7 +124,7 @@ def _find_missing(session: BoundedCloseSession, scaffold: Any, deadline: Deadlin
     return find_missing(session, scaffold.ready_op, deadline) if missing is None else missing
 
 
-def _evaluate(session: BoundedCloseSession, steps: EvaluationSteps) -> dict[str, Any] | None:
+def _evaluate(session: BoundedCloseSession, steps: _Steps) -> dict[str, Any] | None:
     """Makes the steps, with the graph's queue runners beside them."""
     coordinator = v1.train.Coordinator()
     threads = v1.train.start_queue_runners(session, coordinator)
@@ -154,7 +154,7 @@ def _write_results(output_dir: str, results: Mapping[str, Any], step: int) -> No
 
 
 @dataclass
-class EvaluationSteps:
+class _Steps:
     """The steps of `evaluate` in a session; the attributes are arguments of `evaluate`."""
 
     eval_dict: Mapping[str, Any]
@@ -166,15 +166,7 @@ class EvaluationSteps:
     def run(
         self, session: tf.compat.v1.Session, should_stop: Callable[[], bool]
     ) -> dict[str, Any] | None:
-        """Makes all steps.
-
-        Args:
-            session: A ready session.
-            should_stop: Whether to make no more, whatever the limit.
-
-        Returns:
-            The values of `eval_dict` at the end; None if there was no input for even one step.
-        """
+        """Makes all steps; returns None if there was no input for even one."""
         steps_made = 0
         results: dict[str, Any] | None = None
         feed_dict = None

@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from ...data_plane.graph_collections import merge_summaries
 from ...data_plane.options import DataPlane
-from ...loops.fetches import resolve
-from ...loops.global_step import as_only_global_step, require_global_step
+from ...loops.fetches import as_only_global_step, require_global_step, resolve
 from ...loops.learn import check_limits, learn_loop
 from ...loops.learn_steps import LearnSteps
 from ...loops.loop import Loop, LoopContext

@@ -8,9 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from ...data_plane.options import DataPlane
-from ...loops.defaults import USE_DEFAULT as _USE_DEFAULT
-from ...loops.model_pruning import check_mask_update, pruning_loop
-from ...loops.slim_options import SlimOptions, TrainStepFunction, among
+from ...loops.slim import check_mask_update, pruning_loop
+from ...loops.slim_options import USE_DEFAULT as _USE_DEFAULT, SlimOptions, TrainStepFunction, among
 from ...loops.train_step import train_step
 from ..slim.running import Place, check_arguments, run_in_place
 

@@ -182,28 +182,16 @@ def read(x: Any) -> tf.Tensor:
     return tf.concat(values, partition_axis(x))
 
 
-def partitioned_variable_assign(var: Any, new_value: tf.Tensor) -> tf.Operation:
-    """Assigns a whole tensor to a partitioned variable, each slice its part.
-
-    Args:
-      var: A partitioned variable, cut along one axis.
-      new_value: A tensor of the shape and the dtype of the whole.
-
-    Returns:
-      The op that assigns.
+def assign(x: Any, new_value: tf.Tensor) -> tf.Operation:
+    """Assigns to a variable; to a partitioned one, each slice its part of the whole tensor.
 
     Raises:
-      ValueError: `var` is cut along more than one axis.
+      ValueError: `x` is cut along more than one axis.
     """
-    axis = partition_axis(var)
-    parts = slices(var)
+    if not is_partitioned(x):
+        return x.assign(new_value, read_value=False)
+    axis = partition_axis(x)
+    parts = slices(x)
     values = tf.split(new_value, [part.shape.as_list()[axis] for part in parts], axis)
     pairs = zip(parts, values, strict=True)
     return tf.group(*[part.assign(value, read_value=False) for part, value in pairs])
-
-
-def assign(x: Any, new_value: tf.Tensor) -> tf.Operation:
-    """Assigns to a variable, whole or partitioned."""
-    if is_partitioned(x):
-        return partitioned_variable_assign(x, new_value)
-    return x.assign(new_value, read_value=False)

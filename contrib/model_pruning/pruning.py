@@ -47,6 +47,10 @@ class Pruning:
         run, after the control dependencies under which they were made.
       sparsity: A scalar tensor or variable in place of the schedule.
 
+    Attributes:
+      last_mask_update_step: An int32 variable, `<name>/last_mask_update_step`: the global step of
+        the last update.
+
     Raises:
       ValueError: A hyperparameter is out of its range, or there is no global step.
     """
@@ -67,14 +71,9 @@ class Pruning:
             )
         self._given_sparsity = sparsity
         self._graph = v1.get_default_graph()
-        self._last_update = self._make_last_update()
+        self.last_mask_update_step = self._make_last_update()
         self._mask_update: tf.Operation | None = None
         self._conditional_update: tf.Operation | None = None
-
-    @property
-    def last_mask_update_step(self) -> Any:
-        """An int32 variable, `<name>/last_mask_update_step`: the global step of the last update."""
-        return self._last_update
 
     def sparsity(self) -> tf.Tensor:
         """Returns the sparsity that masks get now, as a float32 scalar; each call makes new ops."""
@@ -131,7 +130,7 @@ class Pruning:
         """Adds scalar summaries: the schedule, the last update, each mask and threshold."""
         with self._building(), tf.name_scope(f"{self._spec.name}_summaries"):
             v1.summary.scalar("sparsity", self.sparsity())
-            v1.summary.scalar("last_mask_update_step", read(self._last_update))
+            v1.summary.scalar("last_mask_update_step", read(self.last_mask_update_step))
             for mask, threshold in zip(get_masks(), get_thresholds(), strict=True):
                 zeros = tf.math.zero_fraction(read(mask))
                 v1.summary.scalar(f"{op_name(mask)}/sparsity", zeros)
@@ -175,7 +174,7 @@ class Pruning:
         due = step >= spec.begin_pruning_step
         if spec.end_pruning_step >= 0:
             due = tf.logical_and(due, step <= spec.end_pruning_step)
-        next_update = read(self._last_update) + spec.pruning_frequency
+        next_update = read(self.last_mask_update_step) + spec.pruning_frequency
         return tf.logical_and(due, next_update <= step)
 
     def _update_all(self, step: tf.Tensor) -> tf.Operation:
@@ -191,7 +190,7 @@ class Pruning:
                 "layers before the mask update op is made."
             )
         sparsity = self.sparsity()
-        with tf.control_dependencies([self._last_update.assign(step, read_value=False)]):
+        with tf.control_dependencies([self.last_mask_update_step.assign(step, read_value=False)]):
             updates = [
                 self._update(*each, sparsity)
                 for each in zip(masks, thresholds, weights, strict=True)

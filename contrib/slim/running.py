@@ -11,10 +11,9 @@ from typing import Any
 import tensorflow as tf
 
 from ...data_plane.graph_collections import merge_summaries
-from ...loops.defaults import is_default
-from ...loops.global_step import as_only_global_step
+from ...loops.fetches import as_only_global_step
 from ...loops.loop import Loop, LoopContext
-from ...loops.slim_options import SlimOptions
+from ...loops.slim_options import SlimOptions, is_default
 from ...loops.static_cluster import StaticPlace, check_place, run_in_static_cluster
 
 v1 = tf.compat.v1

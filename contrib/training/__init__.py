@@ -10,7 +10,7 @@ from .evaluation import (
     get_or_create_eval_step,
 )
 from .feeding_queue_runner import FeedingQueueRunner
-from .hparam import HParams
+from .hparam import HParams, Tuner
 from .hparam_values import parse_values
 from .loop import train
 from .new_checkpoints import checkpoints_iterator, wait_for_new_checkpoint
@@ -28,7 +28,6 @@ from .train_ops import (
     create_train_op,
     multiply_gradients,
 )
-from .tuner import Tuner
 
 __all__ = [
     "FeedingQueueRunner",

@@ -1,9 +1,10 @@
-"""A set of named, typed hyperparameters."""
+"""A set of named, typed hyperparameters, and the interface of a service that tunes them."""
 
 from __future__ import annotations
 
+import abc
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...protos.hparam_pb2 import HParamDef
@@ -282,3 +283,30 @@ def _without_callables(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_callables(each) for each in value if not callable(each)]
     return value
+
+
+class Tuner(abc.ABC):
+    """A tuning session: trials of an experiment, each with other hyperparameters.
+
+    Only the interface; the service behind it chooses the hyperparameters::
+
+        while tuner.next_trial():
+            tuner.run_experiment(experiment_fn)
+    """
+
+    @abc.abstractmethod
+    def next_trial(self) -> bool:
+        """Continues with the next trial.
+
+        Returns:
+            True if there is one; otherwise the session is over.
+        """
+
+    @abc.abstractmethod
+    def run_experiment(self, experiment_fn: Callable[[Any, Any], Any]) -> None:
+        """Makes the experiment of this trial, runs it, and reports how good it was.
+
+        Args:
+            experiment_fn: Takes the run's configuration and the trial's hyperparameters, usually
+                `HParams`, and returns the experiment.
+        """

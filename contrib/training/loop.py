@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from ...data_plane.options import DataPlane
-from ...loops.global_step import read_after
+from ...loops.fetches import read_after
+from ...loops.loop import TrainingOptions, training_loop
 from ...loops.static_cluster import StaticPlace, check_place, run_in_static_cluster
-from ...loops.training import TrainingOptions, training_loop
 
 
 def train(

@@ -9,8 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from .queue_elements import add_queue_runner, as_scalar, checked_count, require_graph
-from .sequence_barrier import Barrier, TakenElements
-from .sequence_batch import NextQueuedSequenceBatch
+from .sequence_batch import Barrier, NextQueuedSequenceBatch, TakenElements
 from .sequence_pieces import SequenceInput, cut, fillers, pad_to_multiple, padded_length
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from ...tf_internals import add_control_inputs, control_outputs, set_control_inputs, set_input
 from ..placed_graph import Op, PlacedGraph, Tensor
-from .conditions import CONDITIONALS
-from .rules import READS
+from .rules import CONDITIONALS, READS
 from .variable import FlatVariable, Part
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from ..placed_graph import Op, PlacedGraph, Tensor
+from ..rewiring import adding_to
 from .layout import Bucket, find_layout
 from .rewiring import hand_over_order, redirect
 from .variable import FlatVariable, Part
@@ -47,14 +48,9 @@ def flatten(
     """
     placed = PlacedGraph(graph, roots)
     layout = find_layout(graph, placed, roots, bucket_bytes, largest_bytes)
-    with (
-        graph.as_default(),
-        v1.device(None),
-        tf.control_dependencies(None),
-        tf.name_scope(f"{_SCOPE}/"),
-    ):
-        parts = _store(graph, placed, layout.buckets)
-    stored = sum(len(bucket.updates[0].handles) for bucket in layout.buckets)
+    with adding_to(graph, _SCOPE):
+        parts = _store(graph, placed, layout.groups)
+    stored = sum(len(bucket.updates[0].handles) for bucket in layout.groups)
     if parts:
         log.info("%d variables and slots are stored in %d", parts, stored)
     for reason, count in sorted(layout.left_alone.items()):

@@ -3,61 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from ..placed_graph import Op, PlacedGraph, Tensor
-from .likeness import Structure, is_stored, levels, stored_name
+from .layout import Group, Layout, arrange
 from .rows import padded_rows
-from .rules import Rules
+from .rules import Rules, Structure, is_stored, levels
 from .table_updates import DoesNotFit, TableUpdate, find_update
 
 # TensorFlow's kernels count the elements of larger variables with 64 bits, which is slower.
 MOST_ELEMENTS = (1 << 31) - 1
 
 
-@dataclass(frozen=True, eq=False)
-class TableGroup:
-    """Tables that are stored together.
-
-    Attributes:
-        updates: The tables' updates, in the order of storage.
-        name: A name that is the same for equal tables in an equal order, in every process.
-    """
-
-    updates: tuple[TableUpdate, ...]
-    name: str
+class TableGroup(Group[TableUpdate]):
+    """Tables that are stored together."""
 
     @property
     def width(self) -> int:
         """Elements of a row."""
         return _width(self.updates[0].handles[0])
 
-    @property
-    def device(self) -> str:
-        """The tables' device."""
-        return str(self.updates[0].handles[0].device)
 
-
-@dataclass
-class TableLayout:
-    """Groups of tables, and the reasons why other tables are in none.
-
-    Attributes:
-        groups: Tables that are stored together.
-        levels: Levels of the steps' ops: joined ops of one level do not wait for each other.
-        left_alone: Number of tables that stay as they are, by reason.
-    """
-
-    groups: list[TableGroup] = field(default_factory=list)
-    levels: dict[Op, int] = field(default_factory=dict)
-    left_alone: Counter[str] = field(default_factory=Counter)
-
-
-def find_tables(graph: tf.Graph, placed: PlacedGraph, roots: Sequence[Op]) -> TableLayout:
+def find_tables(graph: tf.Graph, placed: PlacedGraph, roots: Sequence[Op]) -> Layout[TableGroup]:
     """Finds the tables that are stored together.
 
     Args:
@@ -69,18 +39,11 @@ def find_tables(graph: tf.Graph, placed: PlacedGraph, roots: Sequence[Op]) -> Ta
         The groups, and counts of the tables in none.
     """
     found, left_alone = _find_updates(graph, placed, roots)
-    layout = TableLayout(left_alone=left_alone)
-    if len(found) > 1:
-        joined = {op for update in found for op in (*update.ops, *update.lookups)}
-        layout.levels = levels(placed, joined)
-    for alike in _groups(placed, found, layout.levels).values():
-        for updates in _cut(alike):
-            if len(updates) > 1:
-                name = stored_name([update.handles for update in updates])
-                layout.groups.append(TableGroup(tuple(updates), name))
-            else:
-                layout.left_alone["no other one is updated like it"] += 1
-    return layout
+    joined = {op for update in found for op in (*update.ops, *update.lookups)}
+    levels_of = levels(placed, joined) if len(found) > 1 else {}
+    alike = _groups(placed, found, levels_of).values()
+    groups = arrange(TableGroup, alike, _elements, MOST_ELEMENTS, left_alone)
+    return Layout(groups, left_alone, levels_of)
 
 
 def _find_updates(
@@ -167,19 +130,9 @@ def _groups(
     return groups
 
 
-def _cut(updates: Sequence[TableUpdate]) -> Iterator[list[TableUpdate]]:
-    group: list[TableUpdate] = []
-    total = 0
-    for update in updates:
-        handle = update.handles[0]
-        elements = padded_rows(handle) * _width(handle)
-        if group and total + elements > MOST_ELEMENTS:
-            yield group
-            group, total = [], 0
-        group.append(update)
-        total += elements
-    if group:
-        yield group
+def _elements(update: TableUpdate) -> int:
+    handle = update.handles[0]
+    return padded_rows(handle) * _width(handle)
 
 
 def _shape(handle: Op) -> tf.TensorShape:

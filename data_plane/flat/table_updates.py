@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from ...tf_internals import control_flow_context
 from ..placed_graph import Op, Tensor
-from .likeness import Structure, attributes
+from .rules import Structure, attributes
 
 
 class Kind(Enum):

@@ -18,11 +18,9 @@ import tensorflow as tf
 from ..placed_graph import Op, PlacedGraph
 from ..rewiring import adding_to
 from .rewiring import hand_over_order, redirect
-from .rows import StoredTables, lay_out
-from .table_ids import TableIds
+from .rows import StoredTables, TableIds, lay_out
 from .table_layout import find_tables
-from .table_lookups import Lookups, join_lookups
-from .table_steps import join_updates
+from .table_steps import Lookups, join_lookups, join_updates
 from .variable import Part
 
 log = logging.getLogger(__name__)

@@ -157,10 +157,7 @@ class Tables:
 
     def uses(self, tensor: Tensor) -> _Uses:
         """Returns the ops of the training steps that take a tensor, with the index of the input."""
-        return self._uses_of_op(tensor.op)[tensor.value_index]
-
-    def _uses_of_op(self, op: Op) -> dict[int, _Uses]:
-        return self._all_uses[op]
+        return self._all_uses[tensor.op][tensor.value_index]
 
     @cached_property
     def _all_uses(self) -> dict[Op, dict[int, _Uses]]:
@@ -202,7 +199,7 @@ class Tables:
             moved.add(op)
             rest.extend(tensor.op for tensor in op.inputs)
         for op in moved - {total}:
-            for output, uses in self._uses_of_op(op).items():
+            for output, uses in self._all_uses[op].items():
                 # The distinct ids cross to the table in any case; other outputs would cross only
                 # because of the move.
                 is_ids = op.type == "Unique" and output == 0

@@ -1,6 +1,6 @@
 """Losses and moves: counted once, when steps are made again."""
 
-from paramserve.chief.interruptions import Interruptions
+from paramserve.chief.progress import Interruptions
 
 
 def test_a_loss_lasts_from_the_first_word_of_it_to_the_next_step(clock):

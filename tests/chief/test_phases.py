@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from paramserve.chief.phases import IllegalTransition, Phase
+from paramserve.chief.state import IllegalTransition, Phase
 
 WAYS = {
     "to the end": "waiting initializing training stopping evaluating done",

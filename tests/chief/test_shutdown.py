@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
+from paramserve.chief.ending import MARGIN_SECS, dismiss_all
 from paramserve.chief.membership.membership import Membership
 from paramserve.chief.membership.registry import JobClosed, UnknownTask
-from paramserve.chief.shutdown import MARGIN_SECS, dismiss_all
 from paramserve.cluster.spec import Role
 from paramserve.protos import membership_pb2 as pb
 from support.membership import register

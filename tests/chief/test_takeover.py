@@ -2,11 +2,11 @@
 
 import pytest
 
+from paramserve.chief.job_files import adopt, to_json
 from paramserve.chief.membership.membership import Membership
 from paramserve.chief.membership.registry import UnknownTask
 from paramserve.chief.membership.tasks import TaskState
-from paramserve.chief.resize.plan import ScaleTarget
-from paramserve.chief.takeover import adopt, to_json
+from paramserve.chief.resize.scaling import ScaleTarget
 from paramserve.cluster.spec import Role, Task
 from paramserve.jobs.options import JobOptions
 from paramserve.protos import membership_pb2 as pb

@@ -6,7 +6,7 @@ import pytest
 
 from paramserve.chief.checkpoints.checkpoints import Checkpoint
 from paramserve.chief.job_files import JobFiles
-from paramserve.chief.phases import Phase
+from paramserve.chief.state import Phase
 from paramserve.cluster.spec import Role
 from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.traffic import Traffic

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from paramserve import TaskContext
 from paramserve.model.keras_updates import collect_updates, reset_names, trainable_values
-from paramserve.model.loading import load_build
+from paramserve.model.references import load_build
 
 v1 = tf.compat.v1
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from paramserve.migrate import NAMESPACES, place
-from paramserve.migrate.names import canonical, module_place
-from paramserve.migrate.tables import updated
+from paramserve.migrate.names import canonical, module_place, updated
 
 ROOT = Path(__file__).parents[2]
 TRAIN = next(each for each in NAMESPACES if each.old == "tf.train")
@@ -85,7 +84,7 @@ def test_what_has_no_place_is_not_given_one(path):
 def test_the_guide_has_every_name():
     guide = (ROOT / "docs/migrate.md").read_text()
     assert guide == updated(guide), (
-        "write paramserve.migrate.tables.updated(text) of docs/migrate.md into it"
+        "write paramserve.migrate.names.updated(text) of docs/migrate.md into it"
     )
     for namespace in NAMESPACES:
         for name in namespace.names:

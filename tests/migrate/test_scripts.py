@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from paramserve.migrate import migrate_source
-from paramserve.migrate.report import format_findings
+from paramserve.migrate.names import format_findings
 
 COMPLETE = ["logistic", "graph_actions", "slim_train", "pruning_cifar", "replicas", "queues"]
 SCRIPTS = [*COMPLETE, "aliases", "left", "eager"]

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.cluster.spec import Role
-from paramserve.model.iterators import untuned
+from paramserve.model.building import untuned
 from paramserve.model.spec import TrainSpec
 
 v1 = tf.compat.v1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paramserve.errors import UsageError
-from paramserve.model.loading import load_build, split_reference
+from paramserve.model.references import load_build, split_reference
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve import train
-from paramserve.train.row_sparse_adam import RowSparseAdamOptimizer
+from paramserve.train.adam import RowSparseAdamOptimizer
 
 v1 = tf.compat.v1
 

@@ -3,8 +3,8 @@
 from .adapter import RunHookAdapterForMonitors, replace_monitors_with_hooks
 from .base import BaseMonitor, EveryN
 from .capturing import CaptureVariable, GraphDump
-from .checkpoints import CheckpointSaver
 from .reporting import (
+    CheckpointSaver,
     LoggingTrainable,
     PrintTensor,
     StepCounter,

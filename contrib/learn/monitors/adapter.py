@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ....loops.monitoring import Monitors
+from ....loops.learn_steps import Monitors
 from .base import BaseMonitor
 
 v1 = tf.compat.v1

@@ -12,10 +12,9 @@ import pytest
 import tensorflow as tf
 
 from paramserve.chief.checkpoints import checkpoints
-from paramserve.chief.checkpoints.checkpoints import PAUSE_SECS, CheckpointService
+from paramserve.chief.checkpoints.checkpoints import PAUSE_SECS, CheckpointService, SaveSchedule
 from paramserve.chief.checkpoints.files import find_checkpoints
 from paramserve.chief.checkpoints.initialization import initialize
-from paramserve.chief.checkpoints.schedule import SaveSchedule
 from paramserve.errors import JobFailed
 from paramserve.model.job_options import JobDefaults
 

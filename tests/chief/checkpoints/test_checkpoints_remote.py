@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from paramserve.chief.checkpoints.checkpoints import CheckpointService
+from paramserve.chief.checkpoints.checkpoints import CheckpointService, SaveSchedule
 from paramserve.chief.checkpoints.files import find_checkpoints, local_path
 from paramserve.chief.checkpoints.initialization import initialize
-from paramserve.chief.checkpoints.schedule import SaveSchedule
 from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.errors import JobFailed
 from paramserve.model.job_options import JobDefaults

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paramserve.chief.checkpoints.mirror_service import Pace
+from paramserve.chief.checkpoints.mirrors import Pace
 
 
 def pace_of(every_secs, *took):

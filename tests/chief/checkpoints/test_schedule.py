@@ -2,7 +2,7 @@
 
 import pytest
 
-from paramserve.chief.checkpoints.schedule import MAX_RETRY_SECS, SaveSchedule
+from paramserve.chief.checkpoints.checkpoints import MAX_RETRY_SECS, SaveSchedule
 
 
 class Training:

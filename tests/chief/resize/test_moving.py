@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from paramserve.chief.resize.layout import CHIEF, build_layout
 from paramserve.chief.resize.moving import plan_move
-from paramserve.chief.resize.relocation import drop_layout
+from paramserve.chief.resize.relocation import CHIEF, build_layout, drop_layout
 from paramserve.cluster.runtime import session_config, start_server
 from paramserve.cluster.session import BoundedCloseSession
 from paramserve.cluster.spec import ClusterView, Member

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paramserve.chief.resize.plan import ScaleTarget
+from paramserve.chief.resize.scaling import ScaleTarget
 from paramserve.errors import UsageError
 from paramserve.jobs.options import JobOptions
 

@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from paramserve.chief.checkpoints.checkpoints import Checkpoint
-from paramserve.chief.phases import Phase
 from paramserve.chief.services import status_servicer
 from paramserve.chief.services.limits import Limits, TooMuch
+from paramserve.chief.state import Phase
 from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.chief_client import JobStopping, LeaseLost, MembershipClient
 from paramserve.cluster.heartbeat import Heartbeat

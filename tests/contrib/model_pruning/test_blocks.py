@@ -9,7 +9,7 @@ from paramserve.contrib.model_pruning.magnitude import (
     factorized_pool,
     pool_blocks,
 )
-from paramserve.contrib.model_pruning.masks import partitioned_variable_assign, read
+from paramserve.contrib.model_pruning.masks import assign, read
 
 v1 = tf.compat.v1
 
@@ -63,7 +63,7 @@ def test_factorized_pool_pools():
 def test_a_whole_is_assigned_to_its_slices(start, axis):
     partitioner = v1.fixed_size_partitioner(3, axis)
     variable = v1.get_variable("v", MATRIX.shape, partitioner=partitioner)
-    update, whole = partitioned_variable_assign(variable, MATRIX), read(variable)
+    update, whole = assign(variable, MATRIX), read(variable)
     session = start()
     session.run(update)
     assert np.array_equal(session.run(whole), MATRIX)
@@ -82,4 +82,4 @@ def test_two_partitioned_axes_are_refused():
     partitioned_class = type(v1.get_variable("one", [2], partitioner=lambda shape, dtype: [1]))
     variable = partitioned_class("v", tf.TensorShape([4, 4]), tf.float32, quarters, [2, 2])
     with pytest.raises(ValueError, match=r"partitioned along the axes \[0, 1\]"):
-        partitioned_variable_assign(variable, tf.ones([4, 4]))
+        assign(variable, tf.ones([4, 4]))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from paramserve.contrib.training import train
 from paramserve.loops import static_cluster
-from paramserve.loops.service_hooks import CheckpointHook, StepRateHook, SummaryHook
+from paramserve.loops.hooks import CheckpointHook, StepRateHook, SummaryHook
 
 v1 = tf.compat.v1
 
