@@ -26,11 +26,17 @@ def status(
     chief: Chief = None,
     logdir: Logdir = None,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    all_tasks: Annotated[
+        bool, typer.Option("--all", help="Every task, also of a job with more than 100.")
+    ] = False,
     debug: args.Debug = False,
 ) -> None:
-    """Shows a running job: its phase, global step, speed, loss, checkpoint, and every task."""
+    """Shows a running job: its phase, global step, speed, loss, checkpoint, and its tasks.
+
+    Of more than 100 tasks it shows totals, and those that are lost, silent or slow.
+    """
     with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
-        answer = job.status()
+        answer = job.status(all_tasks=all_tasks)
         if json:
             typer.echo(to_json(answer))
         else:

@@ -33,6 +33,8 @@ def show_status(answer: pb.JobStatus) -> None:
         console.print(
             f"checkpoint {answer.checkpoint}, {age:.0f} s ago", soft_wrap=True, markup=False
         )
+    if answer.num_tasks > len(answer.tasks):
+        console.print(_describe_totals(answer), markup=False)
     if rows:
         console.print(_task_table(rows))
     for task in answer.tasks:
@@ -48,6 +50,11 @@ def _describe_progress(answer: pb.JobStatus) -> str:
         f"{answer.examples_per_second:,.0f} examples/s, loss {loss}, "
         f"{'sync' if answer.sync else 'async'}, generation {answer.generation}"
     )
+
+
+def _describe_totals(answer: pb.JobStatus) -> str:
+    counts = ", ".join(f"{each.count:,} {each.role} {each.state}" for each in answer.totals)
+    return f"{counts}; here those that are lost, silent or slow, with --all every task:"
 
 
 def _cells(task: pb.TaskStatus) -> tuple[str, ...]:

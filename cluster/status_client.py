@@ -111,13 +111,32 @@ class StatusClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def status(self) -> pb.JobStatus:
+    def status(self, *, all_tasks: bool = True) -> pb.JobStatus:
         """Returns the status now.
+
+        Args:
+            all_tasks: Whether to list every task, also of a job with so many that the chief names
+                only those that need a look.
 
         Raises:
             JobFailed: Nothing answers, or the job refused.
         """
-        return self._call(self._stub.GetStatus, pb.GetStatusRequest())
+        status: pb.JobStatus = self._call(self._stub.GetStatus, pb.GetStatusRequest())
+        if all_tasks and status.num_tasks > len(status.tasks):
+            tasks = list(self._list_tasks())
+            del status.tasks[:]
+            status.tasks.extend(tasks)
+        return status
+
+    def _list_tasks(self) -> Iterator[pb.TaskStatus]:
+        offset, num_tasks = 0, 1
+        while offset < num_tasks:
+            request = pb.ListTasksRequest(offset=offset)
+            page = self._call(self._stub.ListTasks, request)
+            if not page.tasks:
+                return
+            yield from page.tasks
+            offset, num_tasks = offset + len(page.tasks), page.num_tasks
 
     def watch(self, interval_secs: float = 1.0) -> Iterator[pb.JobStatus]:
         """Returns the status now and at each interval, until the job ends."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparamserve/protos/status.proto\x12\nparamserve\"\x12\n\x10GetStatusRequest\"+\n\x12WatchStatusRequest\x12\x15\n\rinterval_secs\x18\x01 \x01(\x01\"\xc3\x03\n\nTaskStatus\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x1a\n\x12heartbeat_age_secs\x18\x07 \x01(\x01\x12\x13\n\x0blocal_steps\x18\x08 \x01(\x03\x12\x10\n\x08\x65xamples\x18\t \x01(\x03\x12\x11\n\x04loss\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nrecoveries\x18\x0b \x01(\x03\x12\r\n\x05\x65rror\x18\x0c \x01(\t\x12\x17\n\x0fparameter_bytes\x18\r \x01(\x03\x12\x11\n\tvariables\x18\x0e \x01(\x03\x12\x18\n\x10largest_variable\x18\x0f \x01(\t\x12\x1e\n\x16largest_variable_bytes\x18\x10 \x01(\x03\x12\x14\n\x0cpulled_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cpushed_bytes\x18\x12 \x01(\x03\x12\x11\n\ttransfers\x18\x13 \x01(\x05\x12\x16\n\x0eleaves_in_secs\x18\x14 \x01(\x01\x12\x13\n\x0bincarnation\x18\x15 \x01(\tB\x07\n\x05_loss\"\xf9\x07\n\tJobStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x13\n\x0bglobal_step\x18\x04 \x01(\x03\x12\x11\n\tmax_steps\x18\x05 \x01(\x03\x12\x18\n\x10steps_per_second\x18\x06 \x01(\x01\x12\x1b\n\x13\x65xamples_per_second\x18\x07 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x08 \x01(\x03\x12\x11\n\x04loss\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x07metrics\x18\n \x03(\x0b\x32\".paramserve.JobStatus.MetricsEntry\x12\x0c\n\x04sync\x18\x0b \x01(\x08\x12\x0e\n\x06logdir\x18\x0c \x01(\t\x12\x12\n\ncheckpoint\x18\r \x01(\t\x12\x17\n\x0f\x63heckpoint_step\x18\x0e \x01(\x03\x12\x17\n\x0f\x63heckpoint_time\x18\x0f \x01(\x01\x12%\n\x05tasks\x18\x10 \x03(\x0b\x32\x16.paramserve.TaskStatus\x12\x0e\n\x06job_id\x18\x11 \x01(\t\x12\x13\n\x0buptime_secs\x18\x12 \x01(\x01\x12\x19\n\x11gradients_applied\x18\x13 \x01(\x03\x12\x19\n\x11gradients_dropped\x18\x14 \x01(\x03\x12\x17\n\x0ftokens_reissued\x18\x15 \x01(\x03\x12\x12\n\nrecoveries\x18\x16 \x01(\x03\x12\x15\n\rrecovery_secs\x18\x17 \x01(\x01\x12\x16\n\x0erecovered_step\x18\x18 \x01(\x03\x12\x14\n\x0crestore_step\x18\x19 \x01(\x03\x12\x16\n\x0ewanted_workers\x18\x1a \x01(\x05\x12\x11\n\twanted_ps\x18\x1b \x01(\x05\x12\x0e\n\x06num_ps\x18\x1c \x01(\x05\x12\x0f\n\x07resizes\x18\x1d \x01(\x03\x12\x13\n\x0bresize_secs\x18\x1e \x01(\x01\x12;\n\x0bpreemptions\x18\x1f \x03(\x0b\x32&.paramserve.JobStatus.PreemptionsEntry\x12\x0e\n\x06stalls\x18  \x01(\x03\x12\x17\n\x0fsecs_since_step\x18! \x01(\x01\x12\x13\n\x0b\x62\x61\x64_records\x18\" \x01(\x03\x12\x18\n\x10\x63ontrol_lag_secs\x18$ \x01(\x01\x12\x1c\n\x14lease_extension_secs\x18% \x01(\x01\x12\'\n\tset_aside\x18# \x03(\x0b\x32\x14.paramserve.SetAside\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x32\n\x10PreemptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x07\n\x05_loss\"w\n\x08SetAside\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x01(\x03\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x10\n\x08\x66or_good\x18\x06 \x01(\x08\x12\x0e\n\x06reason\x18\x07 \x01(\t\"\x17\n\x15SaveCheckpointRequest\";\n\x16SaveCheckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0bglobal_step\x18\x02 \x01(\x03\"\x1c\n\x0bStopRequest\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\x0e\n\x0cStopResponse\"H\n\x0cScaleRequest\x12\x14\n\x07workers\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x02ps\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_workersB\x05\n\x03_ps\"\x0f\n\rScaleResponse\"*\n\x12ReportEndedRequest\x12\x14\n\x0cincarnations\x18\x01 \x03(\t\"\x15\n\x13ReportEndedResponse2\xb4\x03\n\x06Status\x12@\n\tGetStatus\x12\x1c.paramserve.GetStatusRequest\x1a\x15.paramserve.JobStatus\x12\x46\n\x0bWatchStatus\x12\x1e.paramserve.WatchStatusRequest\x1a\x15.paramserve.JobStatus0\x01\x12W\n\x0eSaveCheckpoint\x12!.paramserve.SaveCheckpointRequest\x1a\".paramserve.SaveCheckpointResponse\x12\x39\n\x04Stop\x12\x17.paramserve.StopRequest\x1a\x18.paramserve.StopResponse\x12<\n\x05Scale\x12\x18.paramserve.ScaleRequest\x1a\x19.paramserve.ScaleResponse\x12N\n\x0bReportEnded\x12\x1e.paramserve.ReportEndedRequest\x1a\x1f.paramserve.ReportEndedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparamserve/protos/status.proto\x12\nparamserve\"\x12\n\x10GetStatusRequest\"+\n\x12WatchStatusRequest\x12\x15\n\rinterval_secs\x18\x01 \x01(\x01\"1\n\x10ListTasksRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x05\x12\r\n\x05limit\x18\x02 \x01(\x05\"D\n\x08TaskList\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.paramserve.TaskStatus\x12\x11\n\tnum_tasks\x18\x02 \x01(\x05\"7\n\tTaskTotal\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"\xc3\x03\n\nTaskStatus\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x03\x12\x1a\n\x12heartbeat_age_secs\x18\x07 \x01(\x01\x12\x13\n\x0blocal_steps\x18\x08 \x01(\x03\x12\x10\n\x08\x65xamples\x18\t \x01(\x03\x12\x11\n\x04loss\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nrecoveries\x18\x0b \x01(\x03\x12\r\n\x05\x65rror\x18\x0c \x01(\t\x12\x17\n\x0fparameter_bytes\x18\r \x01(\x03\x12\x11\n\tvariables\x18\x0e \x01(\x03\x12\x18\n\x10largest_variable\x18\x0f \x01(\t\x12\x1e\n\x16largest_variable_bytes\x18\x10 \x01(\x03\x12\x14\n\x0cpulled_bytes\x18\x11 \x01(\x03\x12\x14\n\x0cpushed_bytes\x18\x12 \x01(\x03\x12\x11\n\ttransfers\x18\x13 \x01(\x05\x12\x16\n\x0eleaves_in_secs\x18\x14 \x01(\x01\x12\x13\n\x0bincarnation\x18\x15 \x01(\tB\x07\n\x05_loss\"\xb3\x08\n\tJobStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x13\n\x0bglobal_step\x18\x04 \x01(\x03\x12\x11\n\tmax_steps\x18\x05 \x01(\x03\x12\x18\n\x10steps_per_second\x18\x06 \x01(\x01\x12\x1b\n\x13\x65xamples_per_second\x18\x07 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x08 \x01(\x03\x12\x11\n\x04loss\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x07metrics\x18\n \x03(\x0b\x32\".paramserve.JobStatus.MetricsEntry\x12\x0c\n\x04sync\x18\x0b \x01(\x08\x12\x0e\n\x06logdir\x18\x0c \x01(\t\x12\x12\n\ncheckpoint\x18\r \x01(\t\x12\x17\n\x0f\x63heckpoint_step\x18\x0e \x01(\x03\x12\x17\n\x0f\x63heckpoint_time\x18\x0f \x01(\x01\x12%\n\x05tasks\x18\x10 \x03(\x0b\x32\x16.paramserve.TaskStatus\x12\x0e\n\x06job_id\x18\x11 \x01(\t\x12\x13\n\x0buptime_secs\x18\x12 \x01(\x01\x12\x19\n\x11gradients_applied\x18\x13 \x01(\x03\x12\x19\n\x11gradients_dropped\x18\x14 \x01(\x03\x12\x17\n\x0ftokens_reissued\x18\x15 \x01(\x03\x12\x12\n\nrecoveries\x18\x16 \x01(\x03\x12\x15\n\rrecovery_secs\x18\x17 \x01(\x01\x12\x16\n\x0erecovered_step\x18\x18 \x01(\x03\x12\x14\n\x0crestore_step\x18\x19 \x01(\x03\x12\x16\n\x0ewanted_workers\x18\x1a \x01(\x05\x12\x11\n\twanted_ps\x18\x1b \x01(\x05\x12\x0e\n\x06num_ps\x18\x1c \x01(\x05\x12\x0f\n\x07resizes\x18\x1d \x01(\x03\x12\x13\n\x0bresize_secs\x18\x1e \x01(\x01\x12;\n\x0bpreemptions\x18\x1f \x03(\x0b\x32&.paramserve.JobStatus.PreemptionsEntry\x12\x0e\n\x06stalls\x18  \x01(\x03\x12\x17\n\x0fsecs_since_step\x18! \x01(\x01\x12\x13\n\x0b\x62\x61\x64_records\x18\" \x01(\x03\x12\x18\n\x10\x63ontrol_lag_secs\x18$ \x01(\x01\x12\x1c\n\x14lease_extension_secs\x18% \x01(\x01\x12%\n\x06totals\x18& \x03(\x0b\x32\x15.paramserve.TaskTotal\x12\x11\n\tnum_tasks\x18\' \x01(\x05\x12\'\n\tset_aside\x18# \x03(\x0b\x32\x14.paramserve.SetAside\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x32\n\x10PreemptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x07\n\x05_loss\"w\n\x08SetAside\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x01(\x03\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x10\n\x08\x66or_good\x18\x06 \x01(\x08\x12\x0e\n\x06reason\x18\x07 \x01(\t\"\x17\n\x15SaveCheckpointRequest\";\n\x16SaveCheckpointResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0bglobal_step\x18\x02 \x01(\x03\"\x1c\n\x0bStopRequest\x12\r\n\x05\x65rror\x18\x01 \x01(\t\"\x0e\n\x0cStopResponse\"H\n\x0cScaleRequest\x12\x14\n\x07workers\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x02ps\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_workersB\x05\n\x03_ps\"\x0f\n\rScaleResponse\"*\n\x12ReportEndedRequest\x12\x14\n\x0cincarnations\x18\x01 \x03(\t\"\x15\n\x13ReportEndedResponse2\xf5\x03\n\x06Status\x12@\n\tGetStatus\x12\x1c.paramserve.GetStatusRequest\x1a\x15.paramserve.JobStatus\x12\x46\n\x0bWatchStatus\x12\x1e.paramserve.WatchStatusRequest\x1a\x15.paramserve.JobStatus0\x01\x12?\n\tListTasks\x12\x1c.paramserve.ListTasksRequest\x1a\x14.paramserve.TaskList\x12W\n\x0eSaveCheckpoint\x12!.paramserve.SaveCheckpointRequest\x1a\".paramserve.SaveCheckpointResponse\x12\x39\n\x04Stop\x12\x17.paramserve.StopRequest\x1a\x18.paramserve.StopResponse\x12<\n\x05Scale\x12\x18.paramserve.ScaleRequest\x1a\x19.paramserve.ScaleResponse\x12N\n\x0bReportEnded\x12\x1e.paramserve.ReportEndedRequest\x1a\x1f.paramserve.ReportEndedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,32 +39,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_end=64
   _globals['_WATCHSTATUSREQUEST']._serialized_start=66
   _globals['_WATCHSTATUSREQUEST']._serialized_end=109
-  _globals['_TASKSTATUS']._serialized_start=112
-  _globals['_TASKSTATUS']._serialized_end=563
-  _globals['_JOBSTATUS']._serialized_start=566
-  _globals['_JOBSTATUS']._serialized_end=1583
-  _globals['_JOBSTATUS_METRICSENTRY']._serialized_start=1476
-  _globals['_JOBSTATUS_METRICSENTRY']._serialized_end=1522
-  _globals['_JOBSTATUS_PREEMPTIONSENTRY']._serialized_start=1524
-  _globals['_JOBSTATUS_PREEMPTIONSENTRY']._serialized_end=1574
-  _globals['_SETASIDE']._serialized_start=1585
-  _globals['_SETASIDE']._serialized_end=1704
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=1706
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=1729
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=1731
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=1790
-  _globals['_STOPREQUEST']._serialized_start=1792
-  _globals['_STOPREQUEST']._serialized_end=1820
-  _globals['_STOPRESPONSE']._serialized_start=1822
-  _globals['_STOPRESPONSE']._serialized_end=1836
-  _globals['_SCALEREQUEST']._serialized_start=1838
-  _globals['_SCALEREQUEST']._serialized_end=1910
-  _globals['_SCALERESPONSE']._serialized_start=1912
-  _globals['_SCALERESPONSE']._serialized_end=1927
-  _globals['_REPORTENDEDREQUEST']._serialized_start=1929
-  _globals['_REPORTENDEDREQUEST']._serialized_end=1971
-  _globals['_REPORTENDEDRESPONSE']._serialized_start=1973
-  _globals['_REPORTENDEDRESPONSE']._serialized_end=1994
-  _globals['_STATUS']._serialized_start=1997
-  _globals['_STATUS']._serialized_end=2433
+  _globals['_LISTTASKSREQUEST']._serialized_start=111
+  _globals['_LISTTASKSREQUEST']._serialized_end=160
+  _globals['_TASKLIST']._serialized_start=162
+  _globals['_TASKLIST']._serialized_end=230
+  _globals['_TASKTOTAL']._serialized_start=232
+  _globals['_TASKTOTAL']._serialized_end=287
+  _globals['_TASKSTATUS']._serialized_start=290
+  _globals['_TASKSTATUS']._serialized_end=741
+  _globals['_JOBSTATUS']._serialized_start=744
+  _globals['_JOBSTATUS']._serialized_end=1819
+  _globals['_JOBSTATUS_METRICSENTRY']._serialized_start=1712
+  _globals['_JOBSTATUS_METRICSENTRY']._serialized_end=1758
+  _globals['_JOBSTATUS_PREEMPTIONSENTRY']._serialized_start=1760
+  _globals['_JOBSTATUS_PREEMPTIONSENTRY']._serialized_end=1810
+  _globals['_SETASIDE']._serialized_start=1821
+  _globals['_SETASIDE']._serialized_end=1940
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=1942
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=1965
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=1967
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=2026
+  _globals['_STOPREQUEST']._serialized_start=2028
+  _globals['_STOPREQUEST']._serialized_end=2056
+  _globals['_STOPRESPONSE']._serialized_start=2058
+  _globals['_STOPRESPONSE']._serialized_end=2072
+  _globals['_SCALEREQUEST']._serialized_start=2074
+  _globals['_SCALEREQUEST']._serialized_end=2146
+  _globals['_SCALERESPONSE']._serialized_start=2148
+  _globals['_SCALERESPONSE']._serialized_end=2163
+  _globals['_REPORTENDEDREQUEST']._serialized_start=2165
+  _globals['_REPORTENDEDREQUEST']._serialized_end=2207
+  _globals['_REPORTENDEDRESPONSE']._serialized_start=2209
+  _globals['_REPORTENDEDRESPONSE']._serialized_end=2230
+  _globals['_STATUS']._serialized_start=2233
+  _globals['_STATUS']._serialized_end=2734
 # @@protoc_insertion_point(module_scope)

@@ -16,6 +16,32 @@ class WatchStatusRequest(_message.Message):
     interval_secs: float
     def __init__(self, interval_secs: _Optional[float] = ...) -> None: ...
 
+class ListTasksRequest(_message.Message):
+    __slots__ = ("offset", "limit")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    limit: int
+    def __init__(self, offset: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class TaskList(_message.Message):
+    __slots__ = ("tasks", "num_tasks")
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[TaskStatus]
+    num_tasks: int
+    def __init__(self, tasks: _Optional[_Iterable[_Union[TaskStatus, _Mapping]]] = ..., num_tasks: _Optional[int] = ...) -> None: ...
+
+class TaskTotal(_message.Message):
+    __slots__ = ("role", "state", "count")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    state: str
+    count: int
+    def __init__(self, role: _Optional[str] = ..., state: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
 class TaskStatus(_message.Message):
     __slots__ = ("role", "index", "state", "address", "metrics_address", "pid", "heartbeat_age_secs", "local_steps", "examples", "loss", "recoveries", "error", "parameter_bytes", "variables", "largest_variable", "largest_variable_bytes", "pulled_bytes", "pushed_bytes", "transfers", "leaves_in_secs", "incarnation")
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -63,7 +89,7 @@ class TaskStatus(_message.Message):
     def __init__(self, role: _Optional[str] = ..., index: _Optional[int] = ..., state: _Optional[str] = ..., address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., pid: _Optional[int] = ..., heartbeat_age_secs: _Optional[float] = ..., local_steps: _Optional[int] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., recoveries: _Optional[int] = ..., error: _Optional[str] = ..., parameter_bytes: _Optional[int] = ..., variables: _Optional[int] = ..., largest_variable: _Optional[str] = ..., largest_variable_bytes: _Optional[int] = ..., pulled_bytes: _Optional[int] = ..., pushed_bytes: _Optional[int] = ..., transfers: _Optional[int] = ..., leaves_in_secs: _Optional[float] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("phase", "detail", "generation", "global_step", "max_steps", "steps_per_second", "examples_per_second", "examples", "loss", "metrics", "sync", "logdir", "checkpoint", "checkpoint_step", "checkpoint_time", "tasks", "job_id", "uptime_secs", "gradients_applied", "gradients_dropped", "tokens_reissued", "recoveries", "recovery_secs", "recovered_step", "restore_step", "wanted_workers", "wanted_ps", "num_ps", "resizes", "resize_secs", "preemptions", "stalls", "secs_since_step", "bad_records", "control_lag_secs", "lease_extension_secs", "set_aside")
+    __slots__ = ("phase", "detail", "generation", "global_step", "max_steps", "steps_per_second", "examples_per_second", "examples", "loss", "metrics", "sync", "logdir", "checkpoint", "checkpoint_step", "checkpoint_time", "tasks", "job_id", "uptime_secs", "gradients_applied", "gradients_dropped", "tokens_reissued", "recoveries", "recovery_secs", "recovered_step", "restore_step", "wanted_workers", "wanted_ps", "num_ps", "resizes", "resize_secs", "preemptions", "stalls", "secs_since_step", "bad_records", "control_lag_secs", "lease_extension_secs", "totals", "num_tasks", "set_aside")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +140,8 @@ class JobStatus(_message.Message):
     BAD_RECORDS_FIELD_NUMBER: _ClassVar[int]
     CONTROL_LAG_SECS_FIELD_NUMBER: _ClassVar[int]
     LEASE_EXTENSION_SECS_FIELD_NUMBER: _ClassVar[int]
+    TOTALS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TASKS_FIELD_NUMBER: _ClassVar[int]
     SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
     phase: str
     detail: str
@@ -151,8 +179,10 @@ class JobStatus(_message.Message):
     bad_records: int
     control_lag_secs: float
     lease_extension_secs: float
+    totals: _containers.RepeatedCompositeFieldContainer[TaskTotal]
+    num_tasks: int
     set_aside: _containers.RepeatedCompositeFieldContainer[SetAside]
-    def __init__(self, phase: _Optional[str] = ..., detail: _Optional[str] = ..., generation: _Optional[int] = ..., global_step: _Optional[int] = ..., max_steps: _Optional[int] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., sync: bool = ..., logdir: _Optional[str] = ..., checkpoint: _Optional[str] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_time: _Optional[float] = ..., tasks: _Optional[_Iterable[_Union[TaskStatus, _Mapping]]] = ..., job_id: _Optional[str] = ..., uptime_secs: _Optional[float] = ..., gradients_applied: _Optional[int] = ..., gradients_dropped: _Optional[int] = ..., tokens_reissued: _Optional[int] = ..., recoveries: _Optional[int] = ..., recovery_secs: _Optional[float] = ..., recovered_step: _Optional[int] = ..., restore_step: _Optional[int] = ..., wanted_workers: _Optional[int] = ..., wanted_ps: _Optional[int] = ..., num_ps: _Optional[int] = ..., resizes: _Optional[int] = ..., resize_secs: _Optional[float] = ..., preemptions: _Optional[_Mapping[str, int]] = ..., stalls: _Optional[int] = ..., secs_since_step: _Optional[float] = ..., bad_records: _Optional[int] = ..., control_lag_secs: _Optional[float] = ..., lease_extension_secs: _Optional[float] = ..., set_aside: _Optional[_Iterable[_Union[SetAside, _Mapping]]] = ...) -> None: ...
+    def __init__(self, phase: _Optional[str] = ..., detail: _Optional[str] = ..., generation: _Optional[int] = ..., global_step: _Optional[int] = ..., max_steps: _Optional[int] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., examples: _Optional[int] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., sync: bool = ..., logdir: _Optional[str] = ..., checkpoint: _Optional[str] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_time: _Optional[float] = ..., tasks: _Optional[_Iterable[_Union[TaskStatus, _Mapping]]] = ..., job_id: _Optional[str] = ..., uptime_secs: _Optional[float] = ..., gradients_applied: _Optional[int] = ..., gradients_dropped: _Optional[int] = ..., tokens_reissued: _Optional[int] = ..., recoveries: _Optional[int] = ..., recovery_secs: _Optional[float] = ..., recovered_step: _Optional[int] = ..., restore_step: _Optional[int] = ..., wanted_workers: _Optional[int] = ..., wanted_ps: _Optional[int] = ..., num_ps: _Optional[int] = ..., resizes: _Optional[int] = ..., resize_secs: _Optional[float] = ..., preemptions: _Optional[_Mapping[str, int]] = ..., stalls: _Optional[int] = ..., secs_since_step: _Optional[float] = ..., bad_records: _Optional[int] = ..., control_lag_secs: _Optional[float] = ..., lease_extension_secs: _Optional[float] = ..., totals: _Optional[_Iterable[_Union[TaskTotal, _Mapping]]] = ..., num_tasks: _Optional[int] = ..., set_aside: _Optional[_Iterable[_Union[SetAside, _Mapping]]] = ...) -> None: ...
 
 class SetAside(_message.Message):
     __slots__ = ("file", "first", "last", "records", "epoch", "for_good", "reason")

@@ -44,6 +44,11 @@ class StatusStub(object):
                 request_serializer=paramserve_dot_protos_dot_status__pb2.WatchStatusRequest.SerializeToString,
                 response_deserializer=paramserve_dot_protos_dot_status__pb2.JobStatus.FromString,
                 _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/paramserve.Status/ListTasks',
+                request_serializer=paramserve_dot_protos_dot_status__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=paramserve_dot_protos_dot_status__pb2.TaskList.FromString,
+                _registered_method=True)
         self.SaveCheckpoint = channel.unary_unary(
                 '/paramserve.Status/SaveCheckpoint',
                 request_serializer=paramserve_dot_protos_dot_status__pb2.SaveCheckpointRequest.SerializeToString,
@@ -77,6 +82,13 @@ class StatusServicer(object):
 
     def WatchStatus(self, request, context):
         """The status now, then at each interval until the job ends or the caller goes away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTasks(self, request, context):
+        """The tasks of the job, page by page, by role and index.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +139,11 @@ def add_StatusServicer_to_server(servicer, server):
                     servicer.WatchStatus,
                     request_deserializer=paramserve_dot_protos_dot_status__pb2.WatchStatusRequest.FromString,
                     response_serializer=paramserve_dot_protos_dot_status__pb2.JobStatus.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=paramserve_dot_protos_dot_status__pb2.ListTasksRequest.FromString,
+                    response_serializer=paramserve_dot_protos_dot_status__pb2.TaskList.SerializeToString,
             ),
             'SaveCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.SaveCheckpoint,
@@ -203,6 +220,33 @@ class Status(object):
             '/paramserve.Status/WatchStatus',
             paramserve_dot_protos_dot_status__pb2.WatchStatusRequest.SerializeToString,
             paramserve_dot_protos_dot_status__pb2.JobStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paramserve.Status/ListTasks',
+            paramserve_dot_protos_dot_status__pb2.ListTasksRequest.SerializeToString,
+            paramserve_dot_protos_dot_status__pb2.TaskList.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from ...cluster.spec import Role
 from ...protos import status_pb2 as pb
@@ -10,6 +13,10 @@ from ..input.ledger import NoDataset
 from ..membership.tasks import TaskRecord, TaskState
 from ..state import JobState, Phase
 
+# Tasks that a status names; of a larger job, so many of each kind that needs a look.
+MOST_TASKS = 100
+MOST_OF_A_KIND = 20
+PAGE_TASKS = 1_000
 _WAITS_FOR_SERVERS = (Phase.WAITING, Phase.RECOVERING, Phase.SCALING)
 
 
@@ -33,7 +40,6 @@ def job_status(state: JobState) -> pb.JobStatus:
         metrics=progress.metrics,
         sync=state.options.sync,
         logdir=state.options.logdir,
-        tasks=[_task(state, record) for record in state.membership.records()],
         job_id=state.job_id,
         uptime_secs=time.monotonic() - state.started,
         gradients_applied=state.gradients.applied,
@@ -52,11 +58,46 @@ def job_status(state: JobState) -> pb.JobStatus:
         bad_records=state.ledger.failures.records,
         set_aside=[pb.SetAside(**each) for each in state.newest_set_aside()],
     )
+    _add_tasks(state, status)
     if state.checkpoint is not None:
         status.checkpoint = state.checkpoint.path
         status.checkpoint_step = state.checkpoint.global_step
         status.checkpoint_time = state.checkpoint.written
     return status
+
+
+def list_tasks(state: JobState, offset: int, limit: int) -> pb.TaskList:
+    """Returns a page of the tasks of a job, by role and index."""
+    records = state.membership.records()
+    page = records[max(0, offset) :][: limit if 0 < limit <= PAGE_TASKS else PAGE_TASKS]
+    return pb.TaskList(tasks=[_task(state, each) for each in page], num_tasks=len(records))
+
+
+def _add_tasks(state: JobState, status: pb.JobStatus) -> None:
+    records = state.membership.records()
+    totals = Counter((str(record.task.role), str(record.state)) for record in records)
+    for (role, task_state), count in sorted(totals.items()):
+        status.totals.add(role=role, state=task_state, count=count)
+    status.num_tasks = len(records)
+    chosen = records if len(records) <= MOST_TASKS else _choose(records)
+    status.tasks.extend(_task(state, record) for record in chosen)
+
+
+def _choose(records: Sequence[TaskRecord]) -> list[TaskRecord]:
+    """Chooses the tasks that people should look at, by role and index."""
+    up = [record for record in records if record.is_alive]
+    workers = [record for record in up if record.task.role is Role.WORKER]
+    kinds = (
+        heapq.nlargest(MOST_OF_A_KIND, _gone(records), key=lambda record: record.heard),
+        heapq.nsmallest(MOST_OF_A_KIND, up, key=lambda record: record.heard),
+        heapq.nsmallest(MOST_OF_A_KIND, workers, key=lambda record: record.report.local_steps),
+    )
+    chosen = {record.task: record for kind in kinds for record in kind}
+    return [chosen[task] for task in sorted(chosen)]
+
+
+def _gone(records: Iterable[TaskRecord]) -> Iterator[TaskRecord]:
+    return (each for each in records if each.state in (TaskState.LOST, TaskState.FAILED))
 
 
 def _detail(state: JobState) -> str:

@@ -18,6 +18,7 @@ RIGHTS: Mapping[str, Right] = {
     "/paramserve.Shards/FindFiles": Right.MEMBER,
     "/paramserve.Status/GetStatus": Right.READ,
     "/paramserve.Status/WatchStatus": Right.READ,
+    "/paramserve.Status/ListTasks": Right.READ,
     "/paramserve.Status/SaveCheckpoint": Right.CONTROL,
     "/paramserve.Status/Stop": Right.CONTROL,
     "/paramserve.Status/Scale": Right.CONTROL,

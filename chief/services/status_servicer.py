@@ -15,7 +15,7 @@ from ...protos import status_pb2 as pb
 from ...protos.status_pb2_grpc import StatusServicer as Base
 from ..recovery import PROCESS_GONE
 from ..state import JobState, Phase
-from .job_status import job_status
+from .job_status import MOST_TASKS, job_status, list_tasks
 from .limits import MAX_SAVES, MAX_WATCHERS, Limits, TooMuch
 from .status_codes import status_code, with_status_codes
 from .wakeups import Wakeups
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 # Between two statuses for one watcher.
 SOONEST_SECS = 0.1
-# For so long one status serves all watchers.
+# For so long one status serves all watchers; longer in proportion for thousands of tasks.
 SHARED_SECS = 0.05
 
 
@@ -54,7 +54,13 @@ class StatusServicer(Base):
     @with_status_codes
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.JobStatus:
         """The status now."""
-        return job_status(self._state)
+        is_large = self._state.membership.size > MOST_TASKS
+        return self._status() if is_large else job_status(self._state)
+
+    @with_status_codes
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.TaskList:
+        """A page of the tasks."""
+        return list_tasks(self._state, request.offset, request.limit)
 
     async def WatchStatus(
         self, request: pb.WatchStatusRequest, context: Context
@@ -75,7 +81,8 @@ class StatusServicer(Base):
     def _status(self) -> pb.JobStatus:
         """Returns the status; a thousand watchers at the same moment get the same one."""
         now, phase = time.monotonic(), self._state.phase
-        if now - self._made_at > SHARED_SECS or self._made.phase != phase:
+        shared_secs = SHARED_SECS * (1 + self._state.membership.size / 1_000)
+        if now - self._made_at > shared_secs or self._made.phase != phase:
             self._made, self._made_at = job_status(self._state), now
         return self._made
 

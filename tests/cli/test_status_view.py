@@ -62,3 +62,14 @@ def test_a_pipe_gets_one_line_for_each_task(show):
     [worker] = [line for line in lines if "worker:1234" in line]
     assert "1,234,567 steps, 123,456,789 examples, loss 0.12346; its process is gone" in worker
     assert sum("ps:123" in line for line in lines) == 2, "its address, and its parameters"
+
+
+def test_of_thousands_of_tasks_totals_are_shown(capsys):
+    status = pb.JobStatus(phase="training", num_tasks=10_001)
+    status.totals.add(role="worker", state="up", count=10_000)
+    status.totals.add(role="worker", state="lost", count=1)
+    status.tasks.add(role="worker", index=7, state="lost")
+    show_status(status)
+    text = capsys.readouterr().out
+    assert "10,000 worker up, 1 worker lost; here those that are lost" in text
+    assert "worker:7" in text

@@ -26,7 +26,7 @@ from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.traffic import Traffic
 from paramserve.errors import JobFailed, UsageError, WaitTimeout
 from paramserve.protos import membership_pb2 as pb
-from support.membership import beat
+from support.membership import beat, register
 from support.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -622,3 +622,24 @@ def test_a_chief_that_is_behind_says_so(serve, join):
         status = client.status()
     assert (status.control_lag_secs, status.lease_extension_secs) == (3.0, 2.5)
     assert "the chief is behind: its control server was 3.0 s late" in status.detail
+
+
+def test_the_status_of_thousands_of_tasks_names_those_that_need_a_look(serve, join):
+    job = serve(heartbeat_secs=1000.0, lease_secs=2000.0)
+    for number in range(2500):
+        register(job.membership, Role.WORKER, address=f"h{number}:1", incarnation=f"w{number}")
+    job.membership.lose("w7", "its process is gone")
+    for record in job.membership.records():
+        record.report.local_steps = 1000
+    slow, silent = job.membership.records()[1234], job.membership.records()[2345]
+    slow.report.local_steps, silent.heard = 3, silent.heard - 900.0
+    with StatusClient(job.address) as client:
+        status = client.status(all_tasks=False)
+        full = client.status()
+    named = {task.index for task in status.tasks}
+    assert {7, 1234, 2345} <= named
+    assert len(named) <= 100
+    totals = [(total.role, total.state, total.count) for total in status.totals]
+    assert totals == [("worker", "lost", 1), ("worker", "up", 2499)]
+    assert (status.num_tasks, len(status.SerializeToString()) < 20_000) == (2500, True)
+    assert [task.index for task in full.tasks] == list(range(2500))
