@@ -223,7 +223,7 @@ class Training:
         return self._state.holds.is_held or (aggregator is not None and aggregator.is_held)
 
     def _note_first_step(self, restored_step: int) -> None:
-        """Ends a recovery, or a move: the model has gone on from where it was put."""
+        """Ends a recovery, or a move, once the model has made a step."""
         if self._state.progress.snapshot.global_step <= restored_step:
             return
         interruptions = self._state.interruptions

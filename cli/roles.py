@@ -19,7 +19,7 @@ from .handed import Handed, take_values
 from .options import take_options
 from .role_process import run_role
 
-# What is not given may stand in TF_CONFIG.
+# Omitted values may stand in TF_CONFIG.
 _PLACE = {"host": None, "port": None}
 
 
@@ -77,7 +77,7 @@ def _run_chief(options: ChiefOptions, stop: threading.Event) -> ExitCode:
         result = run_chief(options, stop, train if options.job.chief_trains else None)
     except HandedOver:
         return ExitCode.PREEMPTED
-    # Who was asked to end is not done: whatever supervises it may start it again.
+    # A process that was asked to end is not done: its supervisor may restart it.
     was_stopped = result.reason == "stopped" and stop.is_set()
     return ExitCode.INTERRUPTED if was_stopped else ExitCode.DONE
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 CALL_TIMEOUT_SECS = 10.0
 _SHORTEST_CALL_SECS = 1.0
-# AwaitReady is asked again after so long, so that a waiter never holds a call for hours.
+# AwaitReady is called again after so many seconds, so that no call lasts for hours.
 POLL_SECS = 5.0
 LEAVE_SECS = 15.0
 _NOBODY_THERE = (
@@ -52,7 +52,7 @@ class JobStopping(Exception):
 
 
 class LeaseLost(Exception):
-    """The chief took this task as gone; it has to register again."""
+    """The chief declared this task lost; it has to register again."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class MembershipClient:
 
     @property
     def call_timeout_secs(self) -> float:
-        """How long an answer may take, so that a chief that has moved is found within a lease."""
+        """Bound of an answer in seconds: a chief that has moved is found within a lease."""
         lease_secs = self.registration.job.lease_secs
         return min(CALL_TIMEOUT_SECS, max(_SHORTEST_CALL_SECS, lease_secs / 2))
 
@@ -155,7 +155,7 @@ class MembershipClient:
         """Opens the stream that keeps this task in its job; see `Heartbeat`.
 
         Args:
-            reports: What the task reports; the stream takes them from a thread of gRPC's.
+            reports: The reports of the task; the stream takes them from a thread of gRPC's.
 
         Returns:
             The call: an iterator of `pb.TaskNews` that can be cancelled.
@@ -165,7 +165,7 @@ class MembershipClient:
     def task_report(
         self, report: pb.WorkerReport | None, hears_holds: bool = False, answered_hold: int = 0
     ) -> pb.TaskReport:
-        """Returns what this task sends at a heartbeat."""
+        """Returns this task's heartbeat."""
         return pb.TaskReport(
             task=self._task(),
             incarnation=self.registration.incarnation,
@@ -175,7 +175,7 @@ class MembershipClient:
         )
 
     def note_task(self, named: pb.TaskId) -> None:
-        """Notes what the chief calls this task: a spare becomes one that was lost."""
+        """Records the chief's name of this task: a spare may take the place of a lost server."""
         task = self.registration.task
         if (named.role, named.index) != (task.role, task.index):
             now = Task(Role(named.role), named.index)
@@ -200,11 +200,11 @@ class MembershipClient:
                 look into; 0: none did.
             before_ready: Whether to return as soon as the servers of a later generation are there;
                 the caller asks again before it uses the model.
-            cancelled: Asked now and then; true ends the wait.
+            cancelled: Called now and then; True ends the wait.
 
         Raises:
-            WaitTimeout: Time ran out; the message says what was missing.
-            JobStopping: The job is ending, or `cancelled` says so.
+            WaitTimeout: Time ran out; the message names the missing part.
+            JobStopping: The job is ending, or `cancelled` returned True.
         """
         deadline = time.monotonic() + max_wait_secs
         missing = f"no answer from the chief at {self.address}"
@@ -235,12 +235,12 @@ class MembershipClient:
         raise JobStopping
 
     def give_notice(self, grace_secs: float, timeout_secs: float) -> bool:
-        """Tells the chief that this task has to go; returns whether it may at once.
+        """Gives the chief notice of this task; returns whether it may leave at once.
 
-        Else the news say when; see `leave_on_notice`.
+        Otherwise the news tell when; see `leave_on_notice`.
 
         Args:
-            grace_secs: Until it goes in any case.
+            grace_secs: Seconds until it leaves in any case.
             timeout_secs: How long to wait for the chief's answer.
 
         Raises:
@@ -259,7 +259,7 @@ class MembershipClient:
         report: pb.WorkerReport | None = None,
         max_wait_secs: float = LEAVE_SECS,
     ) -> None:
-        """Leaves the job; a chief that is gone already, or for `max_wait_secs`, is no error."""
+        """Leaves the job; it is no error if the chief is gone, or silent for `max_wait_secs`."""
         request = pb.LeaveRequest(
             task=self._task(),
             incarnation=self.registration.incarnation,
@@ -281,7 +281,7 @@ class MembershipClient:
             time.sleep(0.2)
 
     def write_summary(self, global_step: int, summary: bytes) -> None:
-        """Hands the chief a serialized `tf.Summary`; one that gets lost is not worth an error."""
+        """Sends the chief a serialized `tf.Summary`; its loss is no error."""
         request = pb.WriteSummaryRequest(
             task=self._task(), global_step=global_step, summary=summary
         )

@@ -1,4 +1,4 @@
-"""`Heartbeat`: the stream by which a task stays in its job and hears its news."""
+"""`Heartbeat`: the stream that keeps a task in its job and brings its news."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from .status_client import JOB_FILE, read_job_file
 
 log = logging.getLogger(__name__)
 
-# Between two reports in a hold: a worker whose chief is gone must not wait for its end for long.
+# Seconds between two reports in a hold: a worker must notice soon that its chief is gone.
 HELD_SECS = 1.0
 _END_SECS = 15.0
 Listener = Callable[[int, bool], None]
 
 
 class Heartbeat:
-    """Renews a task's lease over one stream, and passes on the news that come over it.
+    """The renewal of a task's lease over one stream, which also brings news.
 
-    What goes wrong in the background ends the wait of `stopping` and resurfaces in `check`.
+    An error in the background ends the wait of `stopping` and is raised again by `check`.
 
     Args:
         client: A registered client.
         report: Called for each heartbeat; None for tasks with nothing to report.
         max_silence_secs: Seconds without news after which the chief is given up.
         on_news: Called in the thread with all news of the chief.
-        on_end: Called in the thread with what went wrong, once `stopping` is set.
+        on_end: Called in the thread with the error, once `stopping` is set.
 
     Attributes:
         stopping: Set when this task should leave the job, or cannot stay in it.
-        may_go: Set when the chief has saved what this task held, after notice.
+        may_go: Set when the chief has saved this task's parameters, after notice.
         latest: The newest news.
     """
 
@@ -87,15 +87,15 @@ class Heartbeat:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def check(self) -> None:
-        """Raises what went wrong in the background.
+        """Raises the error of the background thread, if there is one.
 
         Raises:
             WaitTimeout: The chief was silent for too long.
-            JobFailed: The chief took this task as gone.
+            JobFailed: The chief declared this task lost.
         """
         if self._error is not None:
             raise self._error
@@ -124,7 +124,7 @@ class Heartbeat:
             try:
                 reason = self._attend()
             except LeaseLost as error:
-                return self._fail(JobFailed(f"the chief took this task as gone: {error}"))
+                return self._fail(JobFailed(f"the chief declared this task lost: {error}"))
             except Exception as error:
                 return self._fail(error)
             if self._ended.is_set():
@@ -141,13 +141,13 @@ class Heartbeat:
         return None
 
     def _attend(self) -> str:
-        """Reports, and passes on news, for as long as a stream holds; returns why it broke.
+        """Reports, and passes on news, while a stream holds; returns the reason of its end.
 
         Raises:
-            LeaseLost: The chief took this task as gone.
+            LeaseLost: The chief declared this task lost.
             Exception: As `report`.
         """
-        self._answered_hold = 0  # Another chief counts its holds from the start.
+        self._answered_hold = 0  # Another chief counts its holds from 1 again.
         self._number += 1
         call = self._call = self._client.attend(self._reports(self._number, time.monotonic()))
         try:
@@ -207,9 +207,9 @@ class Heartbeat:
         return min(secs, HELD_SECS) if self.latest.hold.held else secs
 
     def _has_moved(self) -> bool:
-        """Turns to the chief that the log directory names, if it is another one of this job.
+        """Connects to the chief that the log directory names, if it is another one of this job.
 
-        One whose host is lost is followed by one on another host.
+        A chief whose host is lost has a successor on another host.
         """
         job = self._client.registration.job
         try:
@@ -219,7 +219,7 @@ class Heartbeat:
             log.debug("nothing can be learned of another chief: %s", error)
             return False
         if address is None or address == self._client.address:
-            return False  # It is not there, or not yet.
+            return False  # There is none, or not yet.
         self._client.turn_to(address)
         return True
 

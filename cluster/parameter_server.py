@@ -30,7 +30,7 @@ def run_parameter_server(config: ParameterServerOptions, stop: threading.Event) 
         Whether it left because of `stop`, and the job continues without it.
 
     Raises:
-        ParamserveError: The chief never came, went away, or took this task as gone.
+        ParamserveError: The chief never came, went away, or declared this task lost.
     """
     server = start_server(config.host, config.port)
     registry = make_registry()

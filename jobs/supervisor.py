@@ -1,4 +1,4 @@
-"""One run of a job: what is started, what is started again, and how it ended."""
+"""One run of a job: its processes, their restarts, and its end."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ log = logging.getLogger(__name__)
 POLL_SECS = 0.25
 START_SECS = 120.0
 _ASK_SECS = 2.0
-# Phases of a job in which its tasks are started, and started again.
+# Phases of a job in which its tasks are started and restarted.
 _RUNNING = ("waiting", "initializing", "training", "recovering", "scaling")
 
 
 class JobSupervisor:
-    """Sees one run of a job through: its chief, its tasks, and how it ended.
+    """One run of a job: its chief, its tasks, and its end.
 
     Args:
-        processes: Says what to start.
-        launcher: Starts it.
-        restarts: How often what was killed is started again.
+        processes: Makes their specifications.
+        launcher: Starts them.
+        restarts: The limits of restarts.
         stop: Set from outside to end the job with a checkpoint.
     """
 
@@ -61,14 +61,14 @@ class JobSupervisor:
         self._spent: BudgetSpent | None = None
 
     def run(self, on_status: Callable[[pb.JobStatus], None]) -> JobResult:
-        """Starts everything, looks after it, and says how the job ended.
+        """Starts all processes, supervises them, and returns the result of the job.
 
         Args:
             on_status: Called with the job's status a few times a second; at first, while there is
                 no chief yet, with the phase "starting".
 
         Raises:
-            ParamserveError: The job failed; the message says which task and why.
+            ParamserveError: The job failed; the message names the task and the reason.
         """
         try:
             return self._run(on_status)
@@ -100,13 +100,13 @@ class JobSupervisor:
         return self._result()
 
     def _read_address(self) -> str | None:
-        """Where the chief says that it serves; None while it does not."""
+        """Returns the chief's published address; None while there is none."""
         content = self._read(JOB_FILE)
         job = json.loads(content) if content else {}
         return str(job["address"]) if job.get("job_id") == self._processes.job_id else None
 
     def _await_chief(self) -> str | None:
-        """The chief's address once it serves; None when it ended before."""
+        """Returns the chief's address once it serves; None when it ended before."""
         assert self._chief is not None
         deadline = time.monotonic() + START_SECS
         while time.monotonic() < deadline:
@@ -134,7 +134,7 @@ class JobSupervisor:
             time.sleep(POLL_SECS)
 
     def _look(self, on_status: Callable[[pb.JobStatus], None]) -> None:
-        """Compares what the chief says with the processes that there are.
+        """Compares the chief's status with the running processes.
 
         Raises:
             JobFailed: The chief does not answer.
@@ -152,14 +152,14 @@ class JobSupervisor:
             self._ask_to_stop(reason)
 
     def _follow_chief(self) -> None:
-        """A chief that was started again may be on another host."""
+        """Follows the chief, which may be on another host after a restart."""
         address = self._read_address()
         if address is not None and address != self._client.address:
             self._client.close()
             self._client = StatusClient(address, timeout_secs=_ASK_SECS)
 
     def _is_chief_back(self, address: str | None = None) -> bool:
-        """Whether there is a chief again, or will be: where the others look, if they do yet."""
+        """Returns whether a chief is back, or will be, at the address of the tasks."""
         assert self._chief is not None
         code = self._chief.poll()
         if code is None or (code >= 0 and not was_preempted(code)) or self._stop.is_set():
@@ -187,7 +187,7 @@ class JobSupervisor:
         return JobResult.from_dict(json.loads(content))
 
     def _read(self, name: str) -> str | None:
-        """A file that the chief has written; a path is one of the host where it runs."""
+        """Returns a file that the chief has written; a path is one of the host where it runs."""
         logdir = self._options.logdir
         if self._chief is None or "://" in logdir:
             return read_job_file(logdir, name)

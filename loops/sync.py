@@ -1,4 +1,4 @@
-"""Synchronous training in loops: what a `SyncReplicasOptimizer` needs of a session, and its end."""
+"""Synchronous training in loops: the session of a `SyncReplicasOptimizer`, and its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .fetches import find_variable
 
 v1 = tf.compat.v1
 
-# What a task does when it ends takes no longer, even if a parameter server is gone.
+# The work of a task at its end takes no longer, even if a parameter server is gone.
 _FAREWELL_TIMEOUT_MS = 2_000
 # How threads end that use a closed queue.
 _ENDS = (tf.errors.OutOfRangeError, tf.errors.CancelledError)
@@ -25,19 +25,19 @@ _ENDS = (tf.errors.OutOfRangeError, tf.errors.CancelledError)
 
 @dataclass(frozen=True)
 class SyncControls:
-    """What hooks need of a `SyncReplicasOptimizer` beside its documented methods.
+    """The parts of a `SyncReplicasOptimizer` for hooks, beside its documented methods.
 
     Attributes:
         make_runner: Makes a queue runner of a step of the chief.
-        release: Makes an operation that gives each worker a token more, of a bool scalar: whether
-            to do it; and of the global step.
+        release: Makes an operation that gives each worker another token if a bool scalar is true;
+            it also takes the global step.
         close: Ends every worker that waits for a token, now or later.
         first_tokens: Tokens without which there would be too few gradients for the first step;
             with more, workers compute gradients that come too late. -1: not known.
-        leave: Says that this worker computes no further gradient; None: there is no need.
-        is_closed: Whether an earlier training closed the queues; None: that cannot be mended.
+        leave: Reports that this worker computes no further gradient; None: not needed.
+        is_closed: Whether an earlier training closed the queues; None: there is no remedy.
         probe: Tensors of all parameter servers that hold gradients.
-        lease_secs: Seconds for which anybody is waited for.
+        lease_secs: Bound of each wait for a task, in seconds.
     """
 
     make_runner: Callable[[Any], tf.compat.v1.train.QueueRunner]
@@ -51,7 +51,7 @@ class SyncControls:
 
 
 def controls_of(optimizer: Any) -> SyncControls:
-    """Returns the controls that an optimizer has, or makes those of TensorFlow's own."""
+    """Returns the controls of an optimizer, or makes those of TensorFlow's own."""
     controls: SyncControls | None = getattr(optimizer, "controls", None)
     if controls is not None:
         return controls
@@ -97,14 +97,14 @@ def as_sync_optimizers(sync_optimizer: Any) -> list[Any]:
 
 
 class Farewell(tf.compat.v1.train.SessionRunHook):
-    """Runs something when a task's training ends, also after an error.
+    """The last operation of a task's training, which also runs after an error.
 
     A hook's `end` is not called after an error, so a thread waits for the end as well.
 
     Args:
-        operation: What to run.
-        probe: Tensors of all parameter servers. If one does not answer, training goes on in
-            another session, and nothing is run.
+        operation: The operation.
+        probe: Tensors of all parameter servers. If one does not answer, training continues in
+            another session, and the operation is not run.
     """
 
     def __init__(self, operation: Any, probe: Sequence[Any] = ()) -> None:
@@ -132,7 +132,7 @@ class Farewell(tf.compat.v1.train.SessionRunHook):
                 return
             self._is_said = True
             options = v1.RunOptions(timeout_in_ms=_FAREWELL_TIMEOUT_MS)
-            # It was said already, or a parameter server is gone.
+            # It has run already, or a parameter server is gone.
             with contextlib.suppress(tf.errors.OpError, RuntimeError):
                 if self._probe:
                     session.run(list(self._probe), options=options)
@@ -140,10 +140,10 @@ class Farewell(tf.compat.v1.train.SessionRunHook):
 
 
 class SyncReplicasHook(tf.compat.v1.train.SessionRunHook):
-    """What every task of synchronous training needs of its session.
+    """Hook with the session work of every task of synchronous training.
 
-    Local steps are initialized once the local variables are. As a part of their initialization, as
-    is usual, that might come before, and a worker's first gradients would be dropped.
+    Local steps are initialized after the local variables. As a part of the usual initialization,
+    that might come before, and a worker's first gradients would be dropped.
 
     Args:
         optimizer: A `tf.compat.v1.train.SyncReplicasOptimizer`.
@@ -155,7 +155,7 @@ class SyncReplicasHook(tf.compat.v1.train.SessionRunHook):
         self._optimizer, self._is_chief, self._num_tokens = optimizer, is_chief, num_tokens
 
     def begin(self) -> None:
-        """Adds what the task needs to the graph.
+        """Adds the ops of the task to the graph.
 
         Raises:
             ValueError: The optimizer has no gradients yet.
@@ -194,14 +194,14 @@ class SyncReplicasHook(tf.compat.v1.train.SessionRunHook):
             self._runner.create_threads(session, coord=coord, daemon=True, start=True)
 
     def end(self, session: Any) -> None:
-        """Lets the others go on."""
+        """Releases the other tasks."""
         if self._farewell is not None:
             self._farewell.end(session)
 
     def _wait_for_chief(self, session: Any, coord: Any) -> None:
         """Waits while the queues are closed since an earlier training on the same servers.
 
-        After the optimizer's lease the worker goes on, and ends: there is no chief.
+        After the optimizer's lease the worker continues, and ends: there is no chief.
         """
         is_closed = self._controls.is_closed
         deadline = Deadline.after(self._controls.lease_secs)
@@ -212,17 +212,17 @@ class SyncReplicasHook(tf.compat.v1.train.SessionRunHook):
 
 
 class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
-    """Aggregates the gradients of all workers, and lets all go when training is over.
+    """Hook that aggregates the gradients of all workers, and releases all when training is over.
 
-    A worker that waits for a token can not see that it should stop, and the chief is one of them.
-    So with the last step comes a token for everybody. When the chief ends before that, it closes
-    the queues of tokens, which ends those who wait as the end of the input would.
+    A worker that waits for a token does not notice the end, and the chief is one of them. So the
+    last step brings a token for every worker. If the chief ends before that, it closes the queues
+    of tokens, which ends waiting workers as the end of the input would.
 
     Args:
         optimizers: The optimizers. If several count the same global step only one makes the last,
-            and workers that wait for a token of another have to be let go as well.
+            and workers that wait for a token of another have to be released as well.
         global_step: The global step's variable, or a tensor that reads it.
-        last_step: Where training ends; None: nowhere.
+        last_step: Global step at which training ends; None: no limit.
     """
 
     def __init__(self, optimizers: Sequence[Any], global_step: Any, last_step: int | None) -> None:
@@ -249,7 +249,7 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
             runner.create_threads(session, coord=coord, daemon=True, start=True)
 
     def end(self, session: Any) -> None:
-        """Lets the others go, where the last step did not."""
+        """Releases the other tasks, if the last step did not."""
         if self._last_step is None or int(session.run(self._global_step)) < self._last_step:
             self.close_queues(session)
 
@@ -269,5 +269,5 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
 
 
 def is_end_or_preemption(error: BaseException) -> bool:
-    """Whether an error ends a loop normally, or makes it go on in another session."""
+    """Returns whether an error ends a loop normally, or makes it continue in another session."""
     return isinstance(error, (tf.errors.OutOfRangeError, StopIteration, *PREEMPTION_ERRORS))

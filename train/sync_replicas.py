@@ -24,8 +24,8 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
     Takes the arguments of `tf.compat.v1.train.SyncReplicasOptimizer` and four more. Gradients cross
     in buckets, with one step number for each parameter server, however many variables there are. A
     worker that ends, dies or hangs does not leave the others waiting, if workers and chief have the
-    hook of `make_session_run_hook` (or the chief the queue runner): its gradients are then computed
-    by others. And the end takes no grace period.
+    hook of `make_session_run_hook` (or the chief the queue runner). The others then compute its
+    gradients. The end takes no grace period.
 
     Example::
 
@@ -44,21 +44,22 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
     Args:
         opt: Computes the gradients and applies their mean.
         replicas_to_aggregate: Gradients in one step.
-        total_num_replicas: Workers; `replicas_to_aggregate` if None. What are more are backup
-            workers; if there are fewer, they compute several gradients for a step.
+        total_num_replicas: Workers; `replicas_to_aggregate` if None. Workers beyond
+            `replicas_to_aggregate` are backup workers. With fewer workers, each computes several
+            gradients per step.
         variable_averages: An `ExponentialMovingAverage`, applied after each step.
-        variables_to_average: What it is applied to.
+        variables_to_average: The variables of those averages.
         use_locking: Has no effect, as in the original.
-        name: A name for the operations, and for what tasks share: the same in all of them.
-        one_gradient_per_worker: Whether a step has one gradient of each worker at most. Otherwise
-            a fast worker may compute two for the same step. With as many replicas to aggregate as
-            workers, a step of batches of B examples is then exactly one on all of their examples.
-        worker_index: Which of the workers this task is, for `one_gradient_per_worker`: from 0 up,
-            and another in each task. None takes the task's index in a job "worker".
+        name: Prefix of the operations and of shared names: the same in all tasks.
+        one_gradient_per_worker: Whether a step has one gradient of each worker at most. Otherwise a
+            fast worker may compute two for the same step. With as many replicas to aggregate as
+            workers, a step of batches of B examples then equals one step on all of their examples.
+        worker_index: Index of this task's worker, for `one_gradient_per_worker`: from 0 up, and
+            another in each task. None takes the task's index in a job "worker".
         bucket_bytes: Bytes up to which gradients are pushed together; a larger one is cut. 0:
             each by itself.
-        lease_secs: Seconds without a step after which the chief issues the tokens of workers that
-            are not heard of to others. (Longer, where steps take long.)
+        lease_secs: Seconds without a step after which the chief issues the tokens of silent workers
+            to others; longer if steps take long.
 
     Raises:
         ValueError: A number is out of range.
@@ -79,12 +80,12 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         bucket_bytes: int = BUCKET_BYTES,
         lease_secs: float = 30.0,
     ) -> None:
-        # Not that of `SyncReplicasOptimizer`, which says that it is deprecated.
+        # Not the method of `SyncReplicasOptimizer`, which logs that it is deprecated.
         tf.compat.v1.train.Optimizer.__init__(self, use_locking, name)
         total = replicas_to_aggregate if total_num_replicas is None else total_num_replicas
         self._plan = plan = TokenPlan(replicas_to_aggregate, total, one_gradient_per_worker)
         _check(plan, worker_index, lease_secs)
-        # The base class knows how to ask this one for gradients, slots and variables.
+        # The base class calls this one for gradients, slots and variables.
         self._opt = opt
         self._averages = (variable_averages, variables_to_average)
         self._worker_index = worker_index
@@ -120,7 +121,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         device = tf.no_op().device
         self._worker = self._find_worker(device)
         self.ready_for_local_init_op = v1.report_uninitialized_variables(v1.global_variables())
-        self.ready_for_local_init_op.mark_used()  # By whoever opens a session, if it waits at all.
+        self.ready_for_local_init_op.mark_used()  # The opener of a session may not use it.
         with v1.device(device):  # On the worker also where variables go to parameter servers.
             self._local_step = v1.Variable(
                 0,
@@ -137,7 +138,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         return train_op
 
     def get_chief_queue_runner(self) -> tf.compat.v1.train.QueueRunner:
-        """What the chief runs in threads: applies means, issues tokens, looks after the workers.
+        """Returns the chief's queue runner: it applies means, issues tokens, and watches workers.
 
         Raises:
             ValueError: There are no gradients yet.
@@ -178,8 +179,8 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
     ) -> tf.compat.v1.train.SessionRunHook:
         """Makes the hook that every task of the training needs.
 
-        It initializes what synchronous training needs, has the chief apply means, and tells the
-        others when this task ends.
+        It initializes the state of synchronous training, makes the chief apply means, and informs
+        the other tasks when this task ends.
 
         Args:
             is_chief: Whether this task is the chief.
@@ -189,7 +190,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         return SyncReplicasHook(self, is_chief, num_tokens)
 
     def counters(self, session: tf.compat.v1.Session) -> SyncCounters:
-        """What became of the workers' gradients, over the life of the parameter server's state.
+        """Returns the workers' gradient counts, over the life of the parameter server's state.
 
         Args:
             session: A session of this graph, in any task.
@@ -263,7 +264,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         return ChiefQueueRunner(self._graph, step, self._worker, self._lease_secs)
 
     def _release(self, is_due: tf.Tensor, _: tf.Tensor) -> tf.Operation:
-        """Tokens with which every worker can leave a wait, if `is_due`."""
+        """Makes tokens with which every worker can end its wait, if `is_due`."""
         graph, plan = self._graph, self._plan
         counts = tf.fill([plan.queues], tf.where(is_due, plan.deal()[0], 0))
         # The ledger is read here, so after the step that this is for.

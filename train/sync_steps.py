@@ -20,13 +20,13 @@ _LONGEST_POLL_SECS = 0.25
 
 
 class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
-    """Makes the chief's steps in a thread, and issues tokens again in another.
+    """The chief's steps in a thread, and the reissue of tokens in another.
 
-    Nobody waits for these threads when training ends: the one that makes steps waits for gradients
-    that will not come, and only the end of its session ends it.
+    The end of training does not wait for these threads: the thread of steps waits for gradients
+    that will not come, and ends only with its session.
 
     Args:
-        graph: What it runs beside the step.
+        graph: Its other ops beside the step.
         step: A step of the chief.
         chief: The chief's row in the ledger, as a worker.
         lease_secs: Seconds without a step after which tokens are issued again.
@@ -48,7 +48,7 @@ class ChiefQueueRunner(tf.compat.v1.train.QueueRunner):
 
         Args:
             sess: The session.
-            coord: Ends the threads, and is told of what went wrong.
+            coord: Ends the threads, and receives their errors.
             daemon: Has no effect: the process does not wait for them in any case.
             start: Whether to start them.
         """

@@ -17,7 +17,7 @@ class ChiefSilent(Exception):
 
 
 class TaskUnknown(Exception):
-    """The chief took this life of the task as gone."""
+    """The chief declared this life of the task lost."""
 
 
 class ShardsClient:

@@ -29,7 +29,7 @@ class Observations:
     Attributes:
         answer_secs: Seconds from each heartbeat to its answer.
         unanswered: Heartbeats without an answer in time.
-        lost: Tasks that the chief took as gone.
+        lost: Tasks that the chief declared lost.
         over: By generation, when each task heard that it is over.
         ready: By generation, when each worker had its view.
     """

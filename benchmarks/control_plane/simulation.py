@@ -36,7 +36,7 @@ class Seen:
     Attributes:
         answer_secs: Seconds from each heartbeat to its answer, in ascending order.
         unanswered: Heartbeats without an answer in time.
-        lost: Tasks that the chief took as gone, from the beginning.
+        lost: Tasks that the chief declared lost, from the beginning.
         lag_secs: By how much the processes of the simulation were late, in ascending order.
         over: By generation, when each task heard that it is over.
         ready: By generation, when each worker had its view.

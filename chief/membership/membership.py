@@ -1,4 +1,4 @@
-"""Who trains when: readiness of the model, sessions of workers, and dismissals.
+"""The readiness of the model, sessions of workers, and dismissals.
 
 Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -28,9 +28,9 @@ class Wanted:
         min_generation: The oldest generation of use to the caller.
         lost_generation: The generation in which the caller's session broke; 0: none did. If it
             is this one, nothing is ready until the chief has looked (`cleared`).
-        before_ready: Whether to wait for the servers of a later generation only, and not until
-            the model is initialized there; the caller asks again for that.
-        task: Who asks, and has no session now.
+        before_ready: True to wait for the servers of a later generation only, and not until the
+            model is initialized there; the caller asks again for that.
+        task: The asking task, which has no session now.
     """
 
     min_generation: int
@@ -40,13 +40,13 @@ class Wanted:
 
 
 class Membership(Views):
-    """The tasks of a job, their generation, and who may train in it; see `Views`."""
+    """The tasks of a job, their generation, and the right to train in it; see `Views`."""
 
     _ready_generation = 0
     _suspected = False
     _dismissals = 0
 
-    # -- what tasks ask for
+    # -- for tasks
 
     def note_wanted(self, wanted: Wanted) -> None:
         """Notes that a task begins to wait: it has no session, and may suspect a server."""
@@ -80,7 +80,7 @@ class Membership(Views):
 
     @property
     def common_news(self) -> tuple[object, ...]:
-        """A value that changes when every task has to hear something."""
+        """A value that changes when there is news for every task."""
         return self._generation, self._over, tuple(self._stopping)
 
     @property
@@ -89,7 +89,7 @@ class Membership(Views):
         view, ready, stopping = self._view, self._ready_generation, tuple(self._stopping)
         return view, ready, self._suspected, stopping, self._dismissals
 
-    # -- what the chief does
+    # -- for the chief
 
     def leave_session(self, task: Task, incarnation: str, number: int) -> None:
         """Makes a worker open a new session, if its session still has this number."""
@@ -102,11 +102,11 @@ class Membership(Views):
 
     @property
     def is_suspected(self) -> bool:
-        """Whether a worker's session broke, and the chief has not looked for the reason since."""
+        """True if a worker's session broke, and the chief has not looked for the reason since."""
         return self._suspected
 
     def cleared(self) -> None:
-        """Says that the parameter servers were looked at, and answer."""
+        """Notes that the parameter servers were looked at, and answer."""
         with self.changed:
             if self._suspected:
                 self._suspected = False
@@ -135,18 +135,18 @@ class Membership(Views):
         return None
 
     def mark_ready(self, generation: int) -> None:
-        """Says that the model is initialized on the parameter servers of `generation`."""
+        """Marks the model as initialized on the parameter servers of `generation`."""
         with self.changed:
             self._ready_generation = generation
             self._suspected = False
             self.changed.notify_all()
 
     def mark_unready(self, generation: int | None = None) -> None:
-        """Marks the model as lost: no worker should train on what the servers hold now.
+        """Marks the model as lost: no worker should train on the servers' present values.
 
         Args:
-            generation: The generation that is over with that; None: the newest. A spare may have
-                begun the next one already.
+            generation: The generation that ends with it; None: the newest. A spare may have begun
+                the next one already.
         """
         with self.changed:
             self._ready_generation = 0
@@ -174,9 +174,9 @@ class Membership(Views):
                     self.changed.notify_all()
 
     def reopen(self) -> None:
-        """Takes back that tasks were told to end: what they had made is lost, and needs them again.
+        """Revokes the order to end: the tasks' work is lost, and has to be done again.
 
-        Those that left as they were told count as lost, so that their launcher starts them again.
+        Tasks that left by that order count as lost, so that their launcher restarts them.
         """
         with self.changed:
             for record in self.records():
@@ -188,20 +188,20 @@ class Membership(Views):
             self._stopping.clear()
             self.changed.notify_all()
 
-    # -- what is asked of it
+    # -- state
 
     def is_first_up(self, task: Task) -> bool:
-        """Whether no task of its role with a lower index is up, and it is."""
+        """Returns whether it is up, and no task of its role with a lower index is."""
         first = self._places.first_up(task.role)
         return first is not None and first.task == task
 
     def session_to_leave(self, task: Task) -> int:
-        """The number of the session that a worker should give up; 0: none."""
+        """Returns the number of the session that a worker should give up; 0: none."""
         record = self._places.get(task)
         return record.leave_session if record is not None else 0
 
     def missing(self) -> str:
-        """What the job waits for, for people: tasks, addresses, last heartbeats."""
+        """Describes what the job waits for, for people: tasks, addresses, last heartbeats."""
         with self.changed:
             gaps = list(self._places.describe_gaps(self._ps_on_workers))
             if gaps:
@@ -219,7 +219,7 @@ class Membership(Views):
         return self._places.get(wanted.task) if wanted.task is not None else None
 
     def _is_early(self, wanted: Wanted) -> bool:
-        """Whether a caller that can do with servers alone has new ones."""
+        """Returns whether there are new servers for a caller that needs only servers."""
         early_generation = max(wanted.min_generation, wanted.lost_generation + 1)
         return (
             wanted.before_ready

@@ -1,4 +1,4 @@
-"""Tasks that said that they have to go soon, and which of them are kept until it is safe."""
+"""Preemption notices of tasks, and the tasks kept until their parameters are safe."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .tasks import TaskRecord, TaskState
 
 @dataclass(frozen=True)
 class Notice:
-    """That a parameter server has to go.
+    """The notice that a parameter server has to leave.
 
     Attributes:
-        record: Who.
-        deadline: When it goes, whatever the chief says.
+        record: The parameter server.
+        deadline: The time at which it leaves in any case.
     """
 
     record: TaskRecord
@@ -29,7 +29,7 @@ class Notice:
 class Notices:
     """The notices of a job's parameter servers.
 
-    A server is let go by having it leave: then its place is free, and its generation over.
+    A released server leaves: then its place is free, and its generation over.
 
     Args:
         membership: The tasks of the job; its `changed` is notified of each new notice.
@@ -42,12 +42,12 @@ class Notices:
         self._deadlines: dict[str, Deadline] = {}
 
     def give(self, task: Task, incarnation: str, grace_secs: float) -> None:
-        """Notes that a task has to go; one that holds nothing of the model is let go at once.
+        """Records a notice; a task without a part of the model is released at once.
 
         Args:
-            task: Who.
-            incarnation: Which life of it.
-            grace_secs: How long it can stay. Of two notices of one life, the first counts.
+            task: The task.
+            incarnation: Its incarnation.
+            grace_secs: Seconds that it can stay. Of two notices of one life, the first counts.
         """
         with self._membership.changed:
             record = self._find(task, incarnation)
@@ -60,11 +60,11 @@ class Notices:
                 self._membership.changed.notify_all()
 
     def is_released(self, task: Task, incarnation: str) -> bool:
-        """Whether a life of a task may go, or has gone."""
+        """Returns whether a life of a task may leave, or has left."""
         return self._find(task, incarnation) is None
 
     def pending(self) -> list[Notice]:
-        """The parameter servers that are up, and have to go."""
+        """Returns the parameter servers that are up, and have to go."""
         return [
             Notice(record, self._deadlines[record.incarnation])
             for record in self._membership.up(Role.PS)
@@ -72,18 +72,18 @@ class Notices:
         ]
 
     def release(self, notices: Sequence[Notice]) -> None:
-        """Lets tasks go."""
+        """Releases tasks."""
         for notice in notices:
             self._let_go(notice.record)
 
     def remaining_secs(self, record: TaskRecord) -> float:
-        """Seconds until a task goes that has given notice; 0.0 for any other."""
+        """Returns the seconds until a task with a notice leaves; 0.0 for any other."""
         deadline = self._deadlines.get(record.incarnation)
         is_here = record.task.role is Role.PS and record.state is TaskState.UP
         return deadline.remaining_secs() if deadline is not None and is_here else 0.0
 
     def _find(self, task: Task, incarnation: str) -> TaskRecord | None:
-        """A life that is still in the job; a spare may be another task by now."""
+        """Returns a life that is still in the job; a spare may be another task by now."""
         record = self._membership.find_life(task, incarnation)
         return record if record is not None and record.is_alive else None
 

@@ -1,7 +1,7 @@
-"""Which task has which place in a job, and who takes the place of one that is lost.
+"""The places of tasks in a job, and the replacement of a lost task in its place.
 
-Sessions bring the cluster, and parameter servers know nobody: so a spare, which is a server beyond
-the first `num_ps`, takes a place by being listed there.
+Sessions supply the cluster definition. So a spare, which is a server beyond the first `num_ps`,
+takes a place when it is listed there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...cluster.spec import Member, Role, Task
 from ...errors import UsageError
 from .tasks import TaskRecord, TaskState
 
-# The chief still counts those whose input ended, and reports those that failed.
+# The chief still counts tasks whose input ended, and reports failed ones.
 _FREE_AGAIN = (TaskState.LOST, TaskState.DONE, TaskState.PREEMPTED)
 
 
@@ -23,7 +23,7 @@ class TaskHeld(Exception):
     """The asked place is held by a live task.
 
     Attributes:
-        holders: Who holds it; if no place was asked for, every task that holds one.
+        holders: The holder; if no place was asked for, every task that holds one.
     """
 
     def __init__(self, message: str, holders: Sequence[TaskRecord] = ()) -> None:
@@ -32,11 +32,11 @@ class TaskHeld(Exception):
 
 
 class Places:
-    """The newest life of every task. Whoever uses it sees to it that one thread does at a time.
+    """The newest life of every task; to be used by one thread at a time.
 
     Args:
         num_ps: Places of parameter servers.
-        age: Gives the seconds since a task was last heard of.
+        age: Returns the seconds since a task's last heartbeat.
 
     Attributes:
         num_ps: Places of parameter servers.
@@ -46,7 +46,7 @@ class Places:
         self.num_ps = num_ps
         self._age = age
         self._tasks: dict[Task, TaskRecord] = {}
-        # What one process is in the job; and the tasks of each role, by index.
+        # The tasks of one process in the job; and the tasks of each role, by index.
         self._lives: dict[str, tuple[TaskRecord, ...]] = {}
         self._ordered: dict[Role, list[TaskRecord]] = {role: [] for role in sorted(Role)}
         # No lower index of a role is free.
@@ -56,11 +56,11 @@ class Places:
         return len(self._tasks)
 
     def get(self, task: Task) -> TaskRecord | None:
-        """The newest life of a task."""
+        """Returns the newest life of a task."""
         return self._tasks.get(task)
 
     def put(self, record: TaskRecord) -> None:
-        """Gives a life its place; one that had it before is forgotten."""
+        """Gives a life its place; a former holder is forgotten."""
         self._drop(record.task)
         self._tasks[record.task] = record
         self._lives[record.incarnation] = (*self._lives.get(record.incarnation, ()), record)
@@ -73,34 +73,34 @@ class Places:
         self._lowest[role] = min(self._lowest[role], index)
 
     def records(self, role: Role | None = None) -> list[TaskRecord]:
-        """The newest life of every task, by role and index."""
+        """Returns the newest life of every task, by role and index."""
         if role is not None:
             return list(self._ordered[role])
         return [record for ordered in self._ordered.values() for record in ordered]
 
     def first_up(self, role: Role) -> TaskRecord | None:
-        """The task of a role that has the lowest index of those that are up."""
+        """Returns the task of a role with the lowest index among those that are up."""
         return next((r for r in self._ordered[role] if r.state is TaskState.UP), None)
 
     def of_life(self, incarnation: str) -> tuple[TaskRecord, ...]:
-        """All that one process is in the job."""
+        """Returns all tasks of one process in the job."""
         return self._lives.get(incarnation, ())
 
     def up(self, role: Role | None = None) -> list[TaskRecord]:
-        """The tasks that are up."""
+        """Returns the tasks that are up."""
         return [r for r in self.records(role) if r.state is TaskState.UP]
 
     def alive(self, role: Role | None = None) -> list[TaskRecord]:
-        """The tasks that are up, and the spares."""
+        """Returns the tasks that are up, and the spares."""
         return [r for r in self.records(role) if r.is_alive]
 
     def asking_again(self, role: Role, index: int | None, incarnation: str) -> TaskRecord | None:
-        """The record of a task that asks again, because the answer to its first call was lost."""
+        """Returns the record of a task that asks again, after its first answer was lost."""
         same = (r for r in self.of_life(incarnation) if r.task.role is role and r.is_alive)
         return next((r for r in same if index in (None, r.task.index)), None)
 
     def life(self, task: Task, incarnation: str) -> TaskRecord | None:
-        """The record of one life, also if it is another task by now."""
+        """Returns the record of one life, also if it is another task by now."""
         record = self._tasks.get(task)
         if record is not None and record.incarnation == incarnation:
             return record
@@ -108,7 +108,7 @@ class Places:
         return next(same, None)
 
     def check(self, applicant: Applicant) -> str:
-        """Checks what a view could not be made of, before a task is taken in.
+        """Checks a task before it registers: a view could not be made of every address.
 
         Returns:
             The address, in the form in which addresses are compared.
@@ -135,7 +135,7 @@ class Places:
         return address
 
     def find_place(self, role: Role, index: int | None, incarnation: str) -> Task:
-        """The place that a task gets: the asked one, or the lowest that is free.
+        """Returns the place for a task: the asked one, or the lowest free one.
 
         Raises:
             TaskHeld: The asked place, or every place of a parameter server, is held.
@@ -160,13 +160,13 @@ class Places:
         return Task(role, free)
 
     def find_spare_place(self) -> Task:
-        """The place of one more spare."""
+        """Returns the place of one more spare."""
         taken = {r.task.index for r in self.alive(Role.PS)}
         free = (i for i in range(self.num_ps, self.num_ps + len(taken) + 1) if i not in taken)
         return Task(Role.PS, next(free))
 
     def spares(self) -> list[TaskRecord]:
-        """The parameter servers that stand by."""
+        """Returns the parameter servers that stand by."""
         return [r for r in self.alive(Role.PS) if r.is_free_spare]
 
     def fill(self) -> bool:
@@ -175,7 +175,7 @@ class Places:
         has_filled = False
         for index in range(self.num_ps):
             held = self._tasks.get(Task(Role.PS, index))
-            # A place that nobody has held yet is for whoever comes at the start.
+            # A place that was never held is for the tasks that come at the start.
             if held is None or held.is_alive or (spare := next(spares, None)) is None:
                 continue
             has_filled = True
@@ -185,7 +185,7 @@ class Places:
         return has_filled
 
     def resize(self, servers: Sequence[Member]) -> None:
-        """Gives the places to other servers; those that have none any more are dismissed."""
+        """Gives the places to other servers; servers without a place are dismissed."""
         lives = {record.incarnation: record for record in self.records(Role.PS)}
         for record in lives.values():
             self._drop(record.task)
@@ -202,7 +202,7 @@ class Places:
             self.put(record)
 
     def describe_gaps(self, ps_on_workers: bool) -> Iterator[str]:
-        """What is missing, for people: tasks, addresses, when they were last heard of."""
+        """Describes missing tasks, for people: tasks, addresses, last heartbeats."""
         for index in range(self.num_ps):
             record = self._tasks.get(Task(Role.PS, index))
             name = f"ps:{index} on worker:{index}" if ps_on_workers else f"ps:{index}"

@@ -1,4 +1,4 @@
-"""The register of a job's tasks: who is there, in which life, and until when they are believed in.
+"""The register of a job's tasks: their lives and their leases.
 
 Pure bookkeeping behind one lock: no network, no TensorFlow, and the clock is a parameter.
 """
@@ -29,18 +29,17 @@ class UnknownTask(Exception):
 class Registry:
     """The tasks of a job and their leases.
 
-    Every method may be called from any thread. `changed` is notified whenever something that a
-    waiter may wait for has changed; a heartbeat changes nothing of that kind, and takes no lock.
+    Every method may be called from any thread. `changed` is notified of every change that a waiter
+    may wait for; a heartbeat is no such change, and takes no lock.
 
     Args:
         num_ps: Places of parameter servers.
-        lease_secs: Seconds after which a silent task is taken as gone.
+        lease_secs: Seconds after which a silent task counts as lost.
         clock: Seconds from any origin.
-        stood_still_secs: Gives the seconds for which this process stood still so far.
+        stood_still_secs: Returns the seconds for which this process was suspended so far.
 
     Attributes:
-        preemptions: Tasks that left because a signal asked them to, while the job went on, by
-            role.
+        preemptions: Tasks that left after a signal while the job continued, by role.
     """
 
     def __init__(
@@ -59,12 +58,12 @@ class Registry:
         self._stopping: set[Role] = set()
         self.preemptions: Counter[str] = Counter()
         self._touched: set[str] = set()
-        # No lease of those that are here now runs out before.
+        # No lease of the present tasks runs out before.
         self._none_due_until = -math.inf
         self.changed = Changes()
 
     def register(self, applicant: Applicant) -> Task:
-        """Takes a task in; a spare parameter server takes the place of one that was lost, if any.
+        """Registers a task; a spare parameter server takes the place of a lost one, if any.
 
         Raises:
             TaskHeld: The asked index, or every place of a parameter server, is held.
@@ -99,10 +98,10 @@ class Registry:
             return record.task
 
     def heartbeat(self, task: Task, incarnation: str, report: pb.WorkerReport | None) -> Task:
-        """Renews the lease of a task, and of what else its process is in the same life.
+        """Renews the lease of a task, and of the other tasks of its process in the same life.
 
         Returns:
-            What the task is now: a spare may have become one that was lost.
+            The present task: a spare may have taken the place of a lost server.
 
         Raises:
             UnknownTask: This life of the task is not in the job (any more).
@@ -114,7 +113,7 @@ class Registry:
             with self.changed:
                 record.is_told = True
                 self.changed.notify_all()
-            raise UnknownTask(f"{task} was taken as gone: {record.error or record.state}")
+            raise UnknownTask(f"{task} was declared lost: {record.error or record.state}")
         now = self._clock()
         for each in self._places.of_life(incarnation):
             each.heard = now
@@ -130,7 +129,7 @@ class Registry:
         error: str = "",
         report: pb.WorkerReport | None = None,
     ) -> None:
-        """Marks a task as gone for the reason it gives; a second call changes nothing."""
+        """Marks a task as left, with its reason; a second call changes nothing."""
         with self.changed:
             record = self._places.life(task, incarnation)
             if record is None or not record.is_alive:
@@ -146,7 +145,7 @@ class Registry:
     def expire(self) -> list[Task]:
         """Marks tasks whose lease ran out as lost and returns them.
 
-        Leases do not run while the chief stands still itself.
+        Leases do not run while the chief itself is suspended.
         """
         self._forgive(self._stood_still_secs())
         if self._clock() <= self._none_due_until:
@@ -155,7 +154,7 @@ class Registry:
             now, alive = self._clock(), self.alive()
             late = [record for record in alive if now - record.heard > self._lease_secs]
             for record in late:
-                self._lose(record, f"not heard of for {now - record.heard:.1f} s")
+                self._lose(record, f"no heartbeat for {now - record.heard:.1f} s")
             heard = min((record.heard for record in alive if record.is_alive), default=now)
             self._none_due_until = heard + self._lease_secs
             return [record.task for record in late]
@@ -163,15 +162,15 @@ class Registry:
     def lose(self, incarnation: str, reason: str, role: Role | None = None) -> list[Task]:
         """Marks the tasks of one life of a process as lost before their lease runs out.
 
-        A process that still lives learns so with its next heartbeat, and ends.
+        A process that still lives learns that with its next heartbeat, and ends.
 
         Args:
-            incarnation: The life. Another life of the same task stays as it is.
-            reason: For people.
-            role: Limits the loss to what the process is in this role; None: all that it is.
+            incarnation: The life. Other lives of the same task are not affected.
+            reason: The reason, for people.
+            role: Limits the loss to the process's tasks in this role; None: all of them.
 
         Returns:
-            The tasks that it was until now.
+            The tasks that it had until now.
         """
         with self.changed:
             lives = [
@@ -194,11 +193,11 @@ class Registry:
         return not self._wait_while(lambda record: record.is_alive, role, timeout_secs)
 
     def has_ended(self, role: Role) -> bool:
-        """Whether all tasks of a role have been told to end."""
+        """Returns whether all tasks of a role have been told to end."""
         return role in self._stopping
 
     def is_stopping(self, task: Task) -> bool:
-        """Whether a task has been told to end."""
+        """Returns whether a task has been told to end."""
         record = self._places.get(task)
         return task.role in self._stopping or (record is not None and record.is_dismissed)
 
@@ -208,25 +207,25 @@ class Registry:
             return self._places.records(role)
 
     def up(self, role: Role | None = None) -> list[TaskRecord]:
-        """The tasks that are up."""
+        """Returns the tasks that are up."""
         with self.changed:
             return self._places.up(role)
 
     def alive(self, role: Role | None = None) -> list[TaskRecord]:
-        """The tasks that are up, and the spares."""
+        """Returns the tasks that are up, and the spares."""
         with self.changed:
             return self._places.alive(role)
 
     def unaware(self) -> list[TaskRecord]:
-        """Tasks that were taken as gone, and have not been heard of since."""
+        """Returns lost tasks that have sent no heartbeat since."""
         return [r for r in self.records() if r.state is TaskState.LOST and not r.is_told]
 
     def failures(self) -> list[TaskRecord]:
-        """Tasks that said the job cannot go on."""
+        """Returns tasks that reported that the job cannot continue."""
         return [r for r in self.records() if r.state is TaskState.FAILED]
 
     def heartbeat_age(self, record: TaskRecord) -> float:
-        """Seconds since a task was last heard of."""
+        """Returns the seconds since a task's last heartbeat."""
         return max(0.0, self._clock() - record.heard)
 
     def _wait_while(
@@ -261,7 +260,7 @@ class Registry:
         record.error = reason
         self._gone(record)
 
-    # -- what a generation does about it; the lock is held
+    # -- hooks for generations; the lock is held
 
     def _joined(self, record: TaskRecord) -> None:
         """Called with each task that was taken in."""

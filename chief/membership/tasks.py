@@ -1,4 +1,4 @@
-"""One life of a task, as the chief knows it, and what may become of it."""
+"""One life of a task in the chief's records, and its states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...protos import membership_pb2 as pb
 
 
 class TaskState(enum.StrEnum):
-    """What became of a task.
+    """The state of a task.
 
     ::
 
@@ -42,12 +42,12 @@ class TaskRecord:
     """One life of a task.
 
     Attributes:
-        session_generation: The generation that it was last told to be ready; 0 while it asks for
+        session_generation: The newest generation that it was told is ready; 0 while it asks for
             one.
-        is_dismissed: Whether it is told to leave, though the job goes on.
+        is_dismissed: True if it is told to leave while the job continues.
         leave_session: A worker's session that it should give up, by the number in its report; 0:
             none.
-        is_told: Whether it has heard that it was taken as gone.
+        is_told: True if it has learned that it was declared lost.
     """
 
     task: Task
@@ -66,10 +66,10 @@ class TaskRecord:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it holds its lease."""
+        """True while it holds its lease."""
         return self.state in (TaskState.UP, TaskState.SPARE)
 
     @property
     def is_free_spare(self) -> bool:
-        """Whether it stands by to take a place."""
+        """True if it stands by to take a place."""
         return self.state is TaskState.SPARE and not self.is_dismissed

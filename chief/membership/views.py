@@ -18,10 +18,10 @@ class Views(Registry):
 
     Args:
         num_ps: Places of parameter servers.
-        lease_secs: Seconds after which a silent task is taken as gone.
+        lease_secs: Seconds after which a silent task counts as lost.
         ps_on_workers: Whether workers hold the parameters, for the words of `missing`.
         clock: Seconds from any origin.
-        stood_still_secs: Gives the seconds for which this process stood still so far.
+        stood_still_secs: Returns the seconds for which this process was suspended so far.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Views(Registry):
             self._renew_view()
 
     def candidates(self, num_ps: int) -> tuple[Member, ...] | None:
-        """The servers for another number of places: those of the view, then spares.
+        """Returns the servers for another number of places: those of the view, then spares.
 
         Returns:
             The servers; None while there are too few of them, or one of the view is lost.
@@ -82,7 +82,7 @@ class Views(Registry):
         """Begins a generation in which the model is spread over other servers; see `candidates`.
 
         A spare takes the place in which it is listed, and a server that is not listed any more is
-        dismissed. One that was lost meanwhile is missing in its place.
+        dismissed. If a listed server was lost meanwhile, its place is empty.
         """
         with self.changed:
             self._places.resize(servers)
@@ -95,7 +95,7 @@ class Views(Registry):
         return self._places.life(task, incarnation)
 
     def take_touched(self) -> set[str]:
-        """Returns the processes of which each has news of its own, since the last call."""
+        """Returns the processes that have news of their own since the last call."""
         with self.changed:
             touched, self._touched = self._touched, set()
             return touched

@@ -1,4 +1,4 @@
-"""`Attendance`: the streams on which tasks report and hear their news."""
+"""`Attendance`: the streams on which tasks report and receive their news."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .wakeups import Relay
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-# A stream whose task does not say within so long who it is is closed.
+# A stream is closed if its task does not identify itself within so many seconds.
 FIRST_REPORT_SECS = 10.0
-# So many streams are told news before other calls have their turn.
+# So many streams receive news before other calls have their turn.
 _AT_ONCE = 100
 
 
@@ -28,9 +28,9 @@ class _Stream:
     """The stream of one task; used in the event loop only.
 
     Attributes:
-        task: What the task was called last.
-        hears_holds: Whether it answers holds.
-        answered_hold: The newest one that it has answered.
+        task: The last name of the task.
+        hears_holds: True if it answers holds.
+        answered_hold: The newest hold that it has answered.
     """
 
     def __init__(self, task: Task, incarnation: str, context: Context) -> None:
@@ -44,7 +44,7 @@ class _Stream:
 
     @property
     def key(self) -> tuple[Role, str]:
-        """One process may be in the job in two roles, with a stream for each."""
+        """The key of the stream: a process with two roles in the job has a stream for each."""
         return self.task.role, self.incarnation
 
     def end(self) -> None:
@@ -53,7 +53,7 @@ class _Stream:
             self._handler.cancel()
 
     async def tell(self, attendance: Attendance) -> None:
-        """Sends the news as they are once those before are sent; a call meanwhile adds nothing."""
+        """Sends the present news after those under way; a call meanwhile adds nothing."""
         self._is_due = True
         if self._is_writing:
             return
@@ -67,7 +67,7 @@ class _Stream:
 
 
 class Attendance:
-    """The streams of the tasks of a job: takes reports, and passes on news as they come up.
+    """The streams of a job's tasks, which take reports and pass on news as they come.
 
     To be used in one event loop. A report costs the same however many tasks there are.
 
@@ -94,7 +94,7 @@ class Attendance:
 
         Raises:
             UnknownTask: Its lease ran out.
-            ValueError: It does not say who it is.
+            ValueError: It does not identify itself.
             TooMuch: There are too many streams already, or a report is too large.
         """
         self._relay.attach()
@@ -112,7 +112,7 @@ class Attendance:
         stream = _Stream(_task(first.task), first.incarnation, context)
         self._take(stream, first)
         if (former := self._streams.pop(stream.key, None)) is not None:
-            former.end()  # The task has given it up, and this side does not know yet.
+            former.end()  # The task has abandoned it, which this side has not noticed yet.
         self._streams[stream.key] = stream
         try:
             await stream.tell(self)
@@ -128,7 +128,7 @@ class Attendance:
             stream.end()
 
     def news(self, stream: _Stream) -> pb.TaskNews:
-        """Returns all that a task has to hear, as it is now."""
+        """Returns all present news for a task."""
         membership, task = self._membership, stream.task
         record = membership.find_life(task, stream.incarnation)
         may_go = record is not None and record.state is TaskState.PREEMPTED
@@ -151,7 +151,7 @@ class Attendance:
         return news
 
     def _take(self, stream: _Stream, report: pb.TaskReport) -> None:
-        """Notes what a task says."""
+        """Records a task's report."""
         self._limits.check_size(report.ByteSize())
         newest = report.report if report.HasField("report") else None
         stream.task = self._membership.heartbeat(stream.task, stream.incarnation, newest)
@@ -170,7 +170,7 @@ class Attendance:
             self._state.holds.end_watching(stream.task, stream.incarnation)
 
     def _look(self) -> None:
-        """Tells all tasks what concerns all, and others what concerns them alone."""
+        """Sends common news to all tasks, and other news to the tasks concerned."""
         plan = self._state.plan
         common = (self._membership.common_news, self._state.holds.now, plan.next)
         touched = self._membership.take_touched()
@@ -195,7 +195,7 @@ class Attendance:
 
     def _tell(self, stream: _Stream) -> None:
         async def tell() -> None:
-            # One that has just broken has another in its place soon, or none.
+            # A stream that has just broken has a successor soon, or none.
             with contextlib.suppress(Exception):
                 await stream.tell(self)
 

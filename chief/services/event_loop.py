@@ -1,4 +1,4 @@
-"""`EventLoop`: an event loop in a thread of its own, and how far it is behind."""
+"""`EventLoop`: an event loop in a thread of its own, and its delay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EventLoop:
     """An event loop in a thread of its own, with a bounded executor for calls that block.
 
     Args:
-        name: Of the threads.
+        name: Name of the threads.
         on_beat: Called in the loop about four times a second with the seconds by which it is late.
     """
 
@@ -37,7 +37,7 @@ class EventLoop:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def call(self, coroutine: Coroutine[Any, Any, Result], timeout_secs: float = 60.0) -> Result:
@@ -45,7 +45,7 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_secs)
 
     def stop(self) -> None:
-        """Cancels what still runs in the loop, and ends its thread."""
+        """Cancels the tasks that still run in the loop, and ends its thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_END_SECS)

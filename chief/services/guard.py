@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 # Refusals a second and caller that come with a reason; it may be a mistake in a script.
 MAX_REFUSALS = 10
-# Callers whose refusals are counted; the one that was refused longest ago is forgotten first.
+# Callers whose refusals are counted; the caller with the oldest refusal is forgotten first.
 _MAX_CALLERS = 1024
 _LOG_SECS = 10.0
 _HOW = f"give --token-file LOGDIR/tokens/job of the job, or set {TOKEN_VARIABLE}"

@@ -21,7 +21,7 @@ _WAITS_FOR_SERVERS = (Phase.WAITING, Phase.RECOVERING, Phase.SCALING)
 
 
 def job_status(state: JobState) -> pb.JobStatus:
-    """The state as the status service gives it out."""
+    """Returns the state as the status service gives it out."""
     progress, interruptions = state.progress.snapshot, state.interruptions
     status = pb.JobStatus(
         phase=state.phase,
@@ -114,7 +114,7 @@ def _detail(state: JobState) -> str:
 
 
 def _describe_input(state: JobState) -> str:
-    """How far the input is, where it is read in shards."""
+    """Describes the progress of an input that is read in shards."""
     try:
         return state.ledger.progress.describe()
     except NoDataset:

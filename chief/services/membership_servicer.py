@@ -38,9 +38,9 @@ class MembershipServicer(Base):
 
     Args:
         state: The job.
-        config: What every task is told when it registers, with the number of parameter servers
-            of that time.
-        on_change: Called in the event loop after a task has come, or a worker has gone.
+        config: The settings for every task that registers, with the number of parameter servers of
+            that time.
+        on_change: Called in the event loop after a task has joined, or a worker has left.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class MembershipServicer(Base):
 
     @with_status_codes
     async def GiveNotice(self, request: pb.NoticeRequest, context: Context) -> pb.NoticeResponse:
-        """Keeps a task that has to go until what it holds is safe."""
+        """Keeps a task with a notice until its part of the model is safe."""
         task, life = _task(request.task), request.incarnation
         self._state.notices.give(task, life, request.grace_secs)
         may_go = self._state.notices.is_released(task, life)
@@ -126,7 +126,7 @@ class MembershipServicer(Base):
 
     @with_status_codes
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
-        """Lets a task go."""
+        """Records that a task leaves."""
         self._limits.check_size(request.ByteSize())
         report = request.report if request.HasField("report") else None
         self._membership.leave(
@@ -171,7 +171,7 @@ class MembershipServicer(Base):
         return self._membership.register(applicant)
 
     def _lose_those_gone(self, holders: Sequence[TaskRecord], address: str) -> list[Task]:
-        """Marks silent tasks as lost whose address another process has now, or no process."""
+        """Marks silent tasks as lost if another process, or none, has their address now."""
         silence_secs = 2 * self._config.heartbeat_secs
         return [
             task

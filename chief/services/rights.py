@@ -30,7 +30,7 @@ _OPEN = "/grpc.health.v1.Health/"
 
 
 def right_for(method: str) -> Right | None:
-    """Returns the right that a call needs; None: it is open to all who reach the port.
+    """Returns the right that a call needs; None: it is open to all that reach the port.
 
     A call that is not in the table needs the right to control.
     """

@@ -44,7 +44,7 @@ class ControlServer:
         port: The port; 0 takes a free one.
         shards: Serves the job's input; None: calls for it are answered as unimplemented.
         host: Host name or address of this process; it listens at no other address.
-        interceptors: See every call before its servicer does.
+        interceptors: Handle every call before its servicer does.
         on_beat: Called in the loop about four times a second with the seconds by which it is late.
 
     Raises:
@@ -77,11 +77,11 @@ class ControlServer:
             raise
 
     def start(self) -> None:
-        """Serves, and says so on the health service."""
+        """Serves, and reports that on the health service."""
         self._loop.call(self._start())
 
     def stop(self, grace_secs: float = 2.0) -> None:
-        """Says on the health service that it is going, then goes."""
+        """Reports NOT_SERVING on the health service, then stops."""
         if self._loop.is_running:
             self._loop.call(self._stop(grace_secs))
             self._loop.stop()

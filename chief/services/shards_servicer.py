@@ -30,8 +30,8 @@ class ShardsServicer(Base):
     """Serves the shards of a job's dataset.
 
     Args:
-        ledger: Deals them.
-        membership: Knows who is in the job; a request counts as a sign of life.
+        ledger: Deals the shards.
+        membership: The tasks of the job; a request counts as a heartbeat.
         files: Counts the input's files.
     """
 
@@ -55,7 +55,7 @@ class ShardsServicer(Base):
 
     @with_status_codes
     async def Report(self, request: pb.ReportRequest, context: Context) -> pb.ReportResponse:
-        """Takes back what a worker is done with."""
+        """Takes back a worker's finished shards."""
         task = self._take_in(request)
         held = [_grant(each) for each in request.held]
         void = self._ledger.find_void(task, request.incarnation, held)
@@ -89,7 +89,7 @@ class ShardsServicer(Base):
         return pb.LeaseResponse(lease=lease)
 
     def _take_in(self, request: pb.LeaseRequest | pb.ReportRequest) -> Task:
-        """What both kinds of request begin with."""
+        """Handles the common part of both kinds of request."""
         task = self._membership.heartbeat(_task(request.task), request.incarnation, None)
         _check_dataset(request.dataset, self._ledger.plan)
         self._ledger.finish(task, request.incarnation, _finished(request.finished))
@@ -97,7 +97,7 @@ class ShardsServicer(Base):
 
 
 def _check_dataset(theirs: pb.Dataset, plan: InputPlan) -> None:
-    """Raises UsageError if a worker reads something else than what is dealt; it says where."""
+    """Raises UsageError with the difference if a worker reads another dataset."""
     ours = plan.to_proto()
     if ours == theirs:
         return

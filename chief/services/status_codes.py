@@ -37,7 +37,7 @@ STATUS_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 
 
 def status_code(error: Exception) -> grpc.StatusCode:
-    """The status that a caller gets for an exception of ours; INTERNAL for any other."""
+    """Returns the status that a caller gets for an exception of ours; INTERNAL for any other."""
     matches = (code for kind, code in STATUS_CODES if isinstance(error, kind))
     return next(matches, grpc.StatusCode.INTERNAL)
 

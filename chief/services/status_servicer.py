@@ -1,4 +1,4 @@
-"""The status service: what people and programs ask of a job."""
+"""The status service: the requests of people and programs to a job."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StatusServicer(Base):
 
     Args:
         state: The job.
-        on_change: Called when another number of tasks was asked for, or one was lost.
+        on_change: Called when another number of tasks was requested, or a task was lost.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class StatusServicer(Base):
 
     @with_status_codes
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.JobStatus:
-        """The status now."""
+        """Returns the present status."""
         is_large = self._state.membership.size > MOST_TASKS
         return self._status() if is_large else job_status(self._state)
 
     @with_status_codes
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.TaskList:
-        """A page of the tasks."""
+        """Returns a page of the tasks."""
         return list_tasks(self._state, request.offset, request.limit)
 
     async def WatchStatus(
@@ -127,7 +127,7 @@ class StatusServicer(Base):
     async def ReportEnded(
         self, request: pb.ReportEndedRequest, context: Context
     ) -> pb.ReportEndedResponse:
-        """Takes tasks as lost whose process has ended."""
+        """Marks tasks as lost whose process has ended."""
         for incarnation in request.incarnations:
             for task in self._state.membership.lose(incarnation, PROCESS_GONE):
                 log.warning("%s is lost: its process has ended", task)

@@ -17,7 +17,7 @@ class Relay:
 
     Args:
         call: Called in the loop.
-        changes: What may change, in any thread.
+        changes: The bookkeeping, which may change in any thread.
     """
 
     def __init__(self, call: Callable[[], None], *changes: Changes) -> None:
@@ -37,7 +37,7 @@ class Relay:
         if self._loop is None or self._is_due:
             return
         self._is_due = True
-        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nothing waits any more.
             self._loop.call_soon_threadsafe(self._relay)
 
     def _relay(self) -> None:
@@ -49,8 +49,8 @@ class Wakeups:
     """Waits for changes: a coroutine that waits costs no thread.
 
     Args:
-        changes: Says when to look again.
-        key: Gives a value that differs when waiters have to look; None: they always have to.
+        changes: Tell when to look again.
+        key: Returns a value that differs when waiters have to look; None: they always have to.
 
     Attributes:
         count: Turns of the loop in which something had changed.
@@ -70,7 +70,7 @@ class Wakeups:
         loop = self._relay.attach()
         deadline = loop.time() + timeout_secs
         while True:
-            # Taken before the look: what changes meanwhile is noticed.
+            # Read before the look, so that changes during it are noticed.
             woken = self._woken = self._woken or asyncio.Event()
             if (value := found()) is not None:
                 return value

@@ -33,7 +33,7 @@ class ProgressClock:
         self._longest = 0.0
 
     def note(self, now: float, count: int) -> bool:
-        """Takes in a count; whether it has gone up."""
+        """Takes in a count; returns whether it has grown."""
         before, self.count = self.count, count
         if count == before:
             return False

@@ -38,7 +38,7 @@ class Remedy(enum.StrEnum):
     NONE = "none"
     REOPEN = "reopen"  # The workers reopen their sessions.
     RENEW = "renew"  # All workers do: a new generation begins.
-    LOSE = "lose"  # The workers are taken as lost.
+    LOSE = "lose"  # The workers are declared lost.
     FAIL = "fail"  # The job ends.
 
 

@@ -1,4 +1,4 @@
-"""Accumulators on the parameter servers, in which figures of several workers are added up."""
+"""Accumulators on the parameter servers, which add up figures of several workers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ v1 = tf.compat.v1
 
 @dataclass(frozen=True)
 class Leftover:
-    """What an accumulator still holds: so many, int32 scalar; `drop` waits while there are none."""
+    """The rest in an accumulator: so many, int32 scalar; `drop` waits while there are none."""
 
     count: Tensor
     drop: Operation
 
 
 class Accumulator:
-    """A sum or mean of what several workers push for a round.
+    """A sum or mean of the workers' values for a round.
 
-    What is pushed for an earlier round is dropped. Sessions of all tasks share it by its name,
-    which is unique in the job. Type and shape (None: not known) are of what is pushed and taken.
+    Values for an earlier round are dropped. Sessions of all tasks share it by its name, which is
+    unique in the job. Type and shape (None: not known) are those of one value.
     """
 
     _kind: Any = v1.ConditionalAccumulator
@@ -54,7 +54,7 @@ class Accumulator:
             return self._inner.set_global_step(step)
 
     def leftover(self) -> Leftover:
-        """What was pushed and not yet taken."""
+        """Returns the values that were pushed and not yet taken."""
         # Only a take empties an accumulator; it waits while there is nothing in it.
         drop = tf.nest.flatten(self.take(1), expand_composites=True)[0].op
         with v1.device(self._device):
@@ -65,7 +65,7 @@ class RowAccumulator(Accumulator):
     """A sum of `tf.IndexedSlices`, whose rows have to be `once_and_in_order`.
 
     TensorFlow's sparse accumulators merge two gradients as if both had their rows in order and
-    once, and their mean divides a row by the workers that touched it: so this one only sums.
+    once. Their mean divides a row by the workers that touched it. So this one only sums.
     """
 
     _kind = v1.SparseConditionalAccumulator
@@ -86,7 +86,7 @@ class RowAccumulator(Accumulator):
 
 
 def dtype_of_sums(dtype: Any) -> Any:
-    """The type in which a type is summed.
+    """Returns the type in which a type is summed.
 
     A sum of many has too few digits in 16 bits. There is no accumulator of int64; float64 counts
     exactly up to 2**53.
@@ -96,7 +96,7 @@ def dtype_of_sums(dtype: Any) -> Any:
 
 
 def once_and_in_order(rows: Any) -> Any:
-    """Sums `tf.IndexedSlices` so that each row is there once, in order."""
+    """Sums equal rows of `tf.IndexedSlices`: each row is there once, in order."""
     indices, places = tf.unique(rows.indices)
     sums = tf.math.unsorted_segment_sum(rows.values, places, tf.size(indices))
     order = tf.argsort(indices)

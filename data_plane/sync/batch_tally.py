@@ -13,9 +13,9 @@ v1 = tf.compat.v1
 
 
 class BatchCounts(Protocol):
-    """Counts how often each batch of the input has been applied.
+    """Counter of how often each batch of the input has been applied.
 
-    A worker's step has `batches`, int64 of shape [batches], of which each counts so many `times`.
+    A worker's step has `batches`, int64 of shape [batches], and each counts so many `times`.
     """
 
     batches: Tensor
@@ -26,7 +26,7 @@ class BatchCounts(Protocol):
         """Batches of the dataset."""
 
     def of_those_that_count(self, examples: Tensor) -> Tensor:
-        """The part of a step's examples that counts; int64 scalars."""
+        """Returns the part of a step's examples that counts; int64 scalars."""
 
     def add(self, batches: Tensor, times: Tensor | int = 1) -> Operation:
         """Counts batches; int64 of shape [batches]."""
@@ -35,8 +35,8 @@ class BatchCounts(Protocol):
 class BatchTally(RowAccumulator):
     """The batches of a step's gradients, by the accumulators' own rule.
 
-    They are pushed with the gradients and dropped as those are: a batch whose gradient came too
-    late is not counted.
+    They are pushed and dropped with the gradients: a batch whose gradient came too late is not
+    counted.
     """
 
     def __init__(self, counts: BatchCounts, device: str, name: str) -> None:
@@ -49,7 +49,7 @@ class BatchTally(RowAccumulator):
             )
 
     def waiting(self, step: Tensor) -> Tensor:
-        """The batches whose gradients were pushed for a step or a later one; int64 of shape [k]."""
+        """Returns the batches with gradients for a step or a later one; int64 of shape [k]."""
         with v1.device(self._device):
             return tf.where(self._pushed.read_value() >= step)[:, 0]
 
@@ -59,7 +59,8 @@ class BatchTally(RowAccumulator):
         read = tf.stack([self._counts.batches, self._counts.times])
         with v1.device(self._device):
             batches, times = tf.unstack(read, 2)
-            # What has come in is found among those that wait as long as it does.
+            # A batch that has arrived is found among the waiting ones until its gradient is
+            # applied.
             noted = tf.raw_ops.ResourceScatterMax(
                 resource=self._pushed.handle,
                 indices=batches,

@@ -1,9 +1,9 @@
-"""The graph of synchronous steps: what workers push, what the chief applies, and the tokens.
+"""The graph of synchronous steps: the workers' pushes, the chief's update, and the tokens.
 
-`SyncGraph` has what the service and `SyncReplicasOptimizer` have in common, `SyncOps` what the
-service adds. One rule is the service's own: *every* gradient is computed on a token, the first one
+`SyncGraph` has the common part of the service and `SyncReplicasOptimizer`, `SyncOps` the service's
+own. One rule is the service's own: *every* gradient is computed on a token, the first one
 included. So a worker may join at any time without pushing a gradient that no step waits for, and
-the token of one that leaves can be issued again.
+the token of a worker that leaves can be issued again.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ v1 = tf.compat.v1
 
 
 class SyncGraph:
-    """A model's accumulators, ledger and tokens, with the operations that every use of them has.
+    """A model's accumulators, ledger and tokens, with the operations that every user needs.
 
     Args:
         gradients: `(gradient, variable)` pairs of this worker.
         global_step: Integer scalar variable, or a tensor that reads it.
         plan: Queues, and tokens in a round.
-        name: What shared names begin with; unique in the job.
-        input_counts: Counts the batches that are applied, if the input is read in shards.
+        name: Prefix of shared names; unique in the job.
+        input_counts: Counter of applied batches, if the input is read in shards.
         bucket_bytes: Bytes up to which gradients are pushed together.
 
     Attributes:
         global_step: int64 scalar.
-        round: int64 scalar: what gradients are for now, see `data_plane.sync.tokens`.
+        round: int64 scalar: the round of present gradients, see `data_plane.sync.tokens`.
         counts: int32 placeholder of shape [queues], for the next three.
         issue_tokens: Issues `counts` tokens for the round under way.
         reissue_tokens: The same, and counts them as issued again.
-        deal_tokens: Has each step issue `counts` tokens from now on.
+        deal_tokens: Makes each step issue `counts` tokens from now on.
         queue_sizes: int32 of shape [queues]: tokens that no worker has taken.
-        ledger_rows: What every worker pushed, see `GradientLedger.rows`.
+        ledger_rows: The pushes of every worker, see `GradientLedger.rows`.
         leftovers: Gradients that an earlier life of the job left behind, by accumulator.
         waiting: int32 scalar: gradients that wait for the rest of their step.
     """
@@ -87,7 +87,7 @@ class SyncGraph:
         self.waiting = self.leftovers[0].count
 
     def build_start(self) -> Operation:
-        """Has rounds begin at the global step, and gradients from before it dropped."""
+        """Makes rounds begin at the global step, and drops gradients from before it."""
         variables = [each for each in (self._shares, self._dealt) if each is not None]
         return tf.group(
             self.ledger.start(self.global_step),
@@ -96,11 +96,11 @@ class SyncGraph:
         )
 
     def push(self, held: Variable, worker: int, examples: Tensor | int = 0) -> Tensor:
-        """Hands over a worker's gradients, then waits for its next token, an int64 scalar.
+        """Pushes a worker's gradients, then waits for its next token, an int64 scalar.
 
         Args:
             held: The token on which they are computed, an int64 variable on the worker.
-            worker: The worker's row in the ledger, which also says from which queue it takes.
+            worker: The worker's row in the ledger, which also determines its queue.
             examples: Scalar on the worker: examples behind the gradients.
         """
         number = tf.identity(held.read_value())
@@ -130,9 +130,9 @@ class SyncGraph:
             optimizer: The `tf.compat.v1.train.Optimizer` that applies the means.
             count: Adds operations that take the sum of applied examples, an int64 scalar.
         """
-        # Outside of any name scope, as the names of what an optimizer keeps are those of its own.
+        # Outside of any name scope, because an optimizer's state has its own names.
         with v1.device(self._device), v1.name_scope(""):
-            # A number of the graph need not cross to the accumulators; what a variable holds must.
+            # A number of the graph need not cross to the accumulators; a variable's value must.
             replicas = self.plan.replicas if self._dealt is None else self._dealt.read_value()
             sums, means = self._tally.take(replicas), self._gradients.take(replicas)
             next_round = self.ledger.apply(sums[0])
@@ -157,20 +157,20 @@ class SyncOps(SyncGraph):
         optimizer: The `tf.compat.v1.train.Optimizer` that applies the mean gradients.
         examples: int64 scalar variable, to which applied examples are added.
         examples_in_step: Scalar; examples behind this worker's gradients.
-        worker: Which of the workers this is, if it is one.
+        worker: Index of the worker, if it is one.
 
     Attributes:
         train_op: Worker: pushes its gradients, then waits for its next token.
         take_token: Worker: waits for its first token.
         token_step: Worker: int64 scalar, the global step when `train_op` has its token.
-        start: Chief: has rounds begin at the restored global step.
+        start: Chief: makes rounds begin at the restored global step.
         apply_step: Chief: waits for enough gradients, applies their mean, issues tokens.
         clear_tokens: Chief: drops tokens that an earlier life of the job left behind; by queue.
-        waiting_batches: int64 of shape [k]: the batches of gradients that wait, if the input is
+        waiting_batches: int64 of shape [k]: the batches of waiting gradients, if the input is
             read in shards.
         replicas: int32 scalar: gradients that make the global step under way.
-        count_replicas: Chief: where that number follows the workers, has the next step be made of
-            as many gradients as `counts` are in all; to be run while no step is under way.
+        count_replicas: Chief: if that number follows the workers, makes the next step take as many
+            gradients as `counts` sums to; to be run while no step is under way.
     """
 
     def __init__(

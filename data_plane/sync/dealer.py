@@ -1,7 +1,7 @@
-"""The dealer of tokens: how many each queue gets with a step, and which are issued again.
+"""The dealer of tokens: each queue's tokens in a step, and the tokens issued again.
 
-It is pure bookkeeping. Others look at the parameter server, tell the dealer, and issue what it
-returns: always the number of tokens for each queue.
+It is pure bookkeeping. Its callers look at the parameter server, inform the dealer, and issue the
+tokens that it returns: always the number for each queue.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class TokenPlan:
         replicas: Gradients in a round.
         workers: Workers planned. With more than `replicas`, the last are backup workers; with
             fewer, each computes several gradients.
-        has_own_queues: Whether each planned worker has a queue, so that a round takes one gradient
-            of each and not two of a fast one. Otherwise tokens are for the first to come.
-        follows_workers: Whether a round takes one gradient of each worker that is there.
+        has_own_queues: True if each planned worker has a queue, so that a round takes one gradient
+            of each and not two of a fast one. Otherwise tokens are for the first worker to take
+            one.
+        follows_workers: True if a round takes one gradient of each worker that is there.
     """
 
     replicas: int
@@ -38,7 +39,7 @@ class TokenPlan:
 
     @classmethod
     def of_job(cls, replicas: int, workers: int) -> TokenPlan:
-        """The service's plan; with `replicas=0`, a round takes one gradient of each worker."""
+        """Returns the service's plan; with `replicas=0`, a round has a gradient of each worker."""
         return cls(replicas or workers, workers, replicas in (0, workers), replicas == 0)
 
     @property
@@ -52,14 +53,14 @@ class TokenPlan:
         return self.workers + 1 if self.has_own_queues else 1
 
     def queue_of(self, worker: int) -> int:
-        """The queue from which a worker takes its tokens."""
+        """Returns the queue from which a worker takes its tokens."""
         return min(worker, self.queues - 1)
 
     def deal(self, present: Collection[int] = ()) -> list[int]:
-        """Returns how many tokens each queue gets in a round.
+        """Returns the number of tokens of each queue in a round.
 
-        There is one for each worker that is there; if `present` is empty, all are expected. Tokens
-        of missing workers go to others, unless rounds follow the workers.
+        There is one for each present worker; if `present` is empty, all are expected. Tokens of
+        missing workers go to others, unless rounds follow the workers.
         """
         if not self.has_own_queues:
             return [self.tokens]
@@ -75,14 +76,14 @@ class TokenPlan:
 
 @dataclass(frozen=True)
 class Look:
-    """The step under way, as the parameter server tells of it; not all of one moment.
+    """The step under way, as read from the parameter server, not all at one moment.
 
     Attributes:
         step: Its number: a global step or a round.
         waiting: Gradients that wait for the rest of the step.
         replicas: Gradients that it takes.
         sizes: Tokens in each queue that no worker has taken.
-        given: Workers whose gradient for it is there.
+        given: Workers that have given their gradient for it.
     """
 
     step: int
@@ -102,10 +103,10 @@ class StallClock:
         self._is_clean = False
 
     def is_stalled(self, step: int) -> bool:
-        """Whether the job is at this step for longer than steps take here."""
+        """Returns whether the job is at this step for longer than steps take here."""
         now = self._clock()
         if step != self._step:
-            # The wait before the first step, or one that was cut short, says nothing of a step.
+            # The wait before the first step, or an interrupted one, is no measure of a step.
             if self._is_clean:
                 self._longest = max(now - self._since, _FORGETTING * self._longest)
             self._is_clean = self._step is not None
@@ -119,12 +120,12 @@ class StallClock:
 
 
 class TokenDealer:
-    """Deals the tokens of a job over the workers that are there.
+    """The distribution of a job's tokens among the present workers.
 
     Attributes:
-        workers: A life of each worker, by its index; "" for one that is expected.
+        workers: A life of each worker, by its index; "" for an expected one.
         shares: Tokens that each queue gets with a step.
-        stalls: Tells when there was no step for too long.
+        stalls: Detects that there was no step for too long.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class TokenDealer:
     ) -> None:
         self.plan = plan
         self.stalls = StallClock(lease_secs, clock)
-        # Where rounds follow the workers: those that were there when the tokens of this one were
+        # If rounds follow the workers: the workers present when the tokens of this round were
         # dealt, the round in which a worker came or went, and the look after that.
         self._computing: set[int] = set()
         self._changed_in: int | None = None
@@ -140,16 +141,17 @@ class TokenDealer:
         self.begin({})
 
     def begin(self, workers: Mapping[int, str]) -> None:
-        """Deals to the workers that are there at the start of training; if none, to the planned."""
+        """Deals to the workers present at the start of training; if none, to the planned ones."""
         self.workers, self._computing = dict(workers), set(workers)
         self.shares = self.plan.deal(workers)
 
     def set_workers(self, workers: Mapping[int, str], rounds: int = 0) -> list[int]:
-        """Deals to the workers that are there from now on, after so many rounds.
+        """Deals to the workers present from now on, after so many rounds.
 
         A worker that left held a token, and the others would wait forever for its gradient. So its
-        token for the step under way is issued again, to those who get its tokens from now on. Where
-        rounds follow the workers, it first has to be clear what is lacking, see `lacks_tokens`.
+        token for the step under way is issued again, to the workers that get its tokens from now
+        on. If rounds follow the workers, the missing tokens have to be known first, see
+        `lacks_tokens`.
         """
         if workers == self.workers:
             return self._none()
@@ -170,7 +172,7 @@ class TokenDealer:
         return counts
 
     def lacks_tokens(self, rounds: int) -> bool:
-        """Whether the step after so many rounds may lack the tokens of a worker that is gone."""
+        """Returns whether the step after so many rounds may lack the tokens of a lost worker."""
         if self._changed_in is None or not self.workers:
             return False
         if rounds > self._changed_in:  # One has begun since, with tokens for all.
@@ -179,11 +181,11 @@ class TokenDealer:
         return True
 
     def refill(self, look: Look) -> list[int]:
-        """Returns tokens that the step under way lacks, for the workers that are there.
+        """Returns tokens that the step under way lacks, for the present workers.
 
-        It waits for as many gradients as it had tokens at its beginning; those of workers that are
-        gone, and had not given theirs, are computed by the others. A look is not of one moment, so
-        two in a row have to show the same.
+        It waits for as many gradients as it had tokens at its beginning. The present workers
+        compute those that lost workers had not given. A look is not of one moment, so two in a row
+        have to show the same.
         """
         before, self._seen = self._seen, look
         is_applied_now = bool(look.given) and not look.waiting
@@ -200,7 +202,7 @@ class TokenDealer:
         return counts
 
     def untaken(self, look: Look) -> int:
-        """Tokens that a worker which is there will take."""
+        """Returns the tokens that a present worker will take."""
         return sum(size for share, size in zip(self.shares, look.sizes, strict=True) if share)
 
     def missing(self, look: Look) -> int:

@@ -2,7 +2,7 @@
 
 A worker pushes the gradients for one parameter server together, in a few tensors of medium size,
 and each such bucket has one accumulator. So a mean is of the same workers for all variables of a
-bucket, and what crosses is independent of the number of variables.
+bucket, and the number of transfers does not depend on that of variables.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Dense:
 class GradientAccumulators:
     """Accumulators for the gradients of a model.
 
-    Workers run what `push` gives, the chief what `take` gives. Both build the same graph, and the
+    Workers run the ops of `push`, the chief those of `take`. Both build the same graph, and the
     accumulators are shared between their sessions by name.
 
     Args:
@@ -67,7 +67,7 @@ class GradientAccumulators:
             Gradients are tensors, `tf.IndexedSlices` or None.
         bucket_bytes: Bytes up to which dense gradients share a bucket, by parameter server and
             dtype; a larger gradient is cut into pieces of this size. 0: each by itself, whole.
-        name: What the accumulators' shared names begin with; unique in the job.
+        name: Prefix of the accumulators' shared names; unique in the job.
 
     Raises:
         ValueError: A gradient is of another kind, or there is none at all.
@@ -95,14 +95,14 @@ class GradientAccumulators:
         return [each for part in self._parts for each in part.accumulators]
 
     def push(self, step: Tensor, steps: dict[str, Tensor] | None = None) -> list[Operation]:
-        """Hands this worker's gradients over.
+        """Pushes this worker's gradients.
 
         Args:
             step: int64 scalar on the worker: the round that they are for. An accumulator of a
                 later round drops them.
-            steps: The same number where a parameter server has it already, by its device.
+            steps: The same number on parameter servers that have it already, by device.
         """
-        # A number that is on the server already need not cross once more.
+        # A number that is on the server already need not cross again.
         steps = steps or {}
         return [
             accumulator.push(value, steps.get(part.device, step))
@@ -111,7 +111,7 @@ class GradientAccumulators:
         ]
 
     def take(self, replicas: int | Tensor) -> list[tuple[Any, Variable]]:
-        """The means, once there are `replicas` gradients of each, in the order of the pairs."""
+        """Returns the means in the order of the pairs, once there are `replicas` gradients."""
         means: list[Any] = [None] * len(self._pairs)
         for part in self._parts:
             taken = [each.take(replicas) for each in part.accumulators]
@@ -122,7 +122,7 @@ class GradientAccumulators:
 
 
 class _Bucket:
-    """Several dense gradients as one flat tensor; or one of them, in pieces or as it is."""
+    """Several dense gradients as one flat tensor; or one of them, in pieces or whole."""
 
     def __init__(self, members: Sequence[_Dense], bucket_bytes: int, name: str) -> None:
         self._members = members
@@ -132,7 +132,7 @@ class _Bucket:
         first = members[0]
         shapes: list[Any] = [[size] for size in self._sizes]
         shapes = shapes or [first.shape if first.is_known else None]
-        # Every task has to find the same accumulators: their names tell of what is in them.
+        # Every task has to find the same accumulators: their names describe their contents.
         content = ";".join(f"{each.variable.op.name} {each.shape}" for each in members)
         digest = hashlib.sha256(content.encode()).hexdigest()[:12]
         name = f"{name}/{first.variable.op.name}/gradients_{len(members)}_{digest}"
@@ -142,7 +142,7 @@ class _Bucket:
         ]
 
     def pack(self) -> list[Tensor]:
-        """What is pushed, a value for each accumulator."""
+        """Returns the values to push, one for each accumulator."""
         if not self._sizes:
             return [self._members[0].gradient]
         # Packed where the gradients are computed, so that one tensor crosses and not many.
@@ -150,7 +150,7 @@ class _Bucket:
             return _split(_join([_checked(each) for each in self._members]), self._sizes)
 
     def unpack(self, taken: list[Tensor]) -> list[Tensor]:
-        """The means of the members."""
+        """Returns the means of the members."""
         if not self._sizes:
             return taken
         flat = _split(_join(taken), [each.size for each in self._members])
@@ -160,11 +160,11 @@ class _Bucket:
 
 
 class _Rows:
-    """One gradient of a variable of which each touches a few rows.
+    """One gradient of a variable that touches a few of its rows.
 
     The accumulator only sums, so the division is ours. The workers are counted in a row of their
-    own, beyond the last: then sum and count are of the same gradients. Types of 16 bits cross as
-    they are, and are summed as float32.
+    own, beyond the last. So sum and count are of the same gradients. Types of 16 bits cross
+    unchanged, and are summed as float32.
     """
 
     def __init__(self, place: int, gradient: Any, variable: Variable, name: str) -> None:
@@ -175,7 +175,7 @@ class _Rows:
         ]
 
     def pack(self) -> list[Any]:
-        """The gradient with each row once and in order, and with the row of ones that counts."""
+        """Returns the gradient with each row once and in order, and with the row of ones."""
         gradient = self._gradient
         rows, dtype = self._shape.as_list()[0], gradient.dtype
         count_row = tf.constant([_BEYOND if rows is None else rows], tf.int64)
@@ -187,7 +187,7 @@ class _Rows:
             return [tf.IndexedSlices(tf.cast(summed.values, dtype), summed.indices)]
 
     def unpack(self, taken: list[Any]) -> list[Any]:
-        """The mean, as `tf.IndexedSlices` with rows in order."""
+        """Returns the mean, as `tf.IndexedSlices` with rows in order."""
         [sums] = taken
         count = tf.reshape(sums.values[-1], [-1])[0]
         mean = tf.cast(sums.values[:-1] / count, self._gradient.dtype)
@@ -201,7 +201,7 @@ class _Rows:
 
 
 def _sort(pairs: GradientsAndVariables) -> tuple[list[_Dense], list[int]]:
-    """The dense gradients, and the places of those of a few rows."""
+    """Returns the dense gradients, and the places of the sparse ones."""
     dense, sparse = [], []
     for place, (gradient, variable) in enumerate(pairs):
         if isinstance(gradient, tf.IndexedSlices):
@@ -234,7 +234,7 @@ def _in_buckets(gradients: Iterable[_Dense], bucket_bytes: int) -> Iterator[list
 
 
 def _pieces(members: Sequence[_Dense], bucket_bytes: int) -> list[int]:
-    """Sizes of the flat tensors that cross; none: the only member crosses as it is."""
+    """Returns the sizes of the flat tensors that cross; none: the only member crosses whole."""
     first = members[0]
     if len(members) > 1:
         return [sum(each.size for each in members)]
@@ -257,7 +257,7 @@ def _split(whole: Tensor, sizes: Sequence[int]) -> list[Tensor]:
 
 
 def _checked(member: _Dense) -> Tensor:
-    """The gradient; if its shape is not known, it fails in the step when it is another one."""
+    """Returns the gradient; one of unknown shape fails in the step if its shape is wrong."""
     gradient = member.gradient
     if gradient.shape.is_fully_defined():
         gradient.shape.assert_is_compatible_with(member.shape)

@@ -1,4 +1,4 @@
-"""Presence of workers by what they push, for a dealer in a job without membership."""
+"""Presence of workers by their pushes, for a dealer in a job without membership."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Pushed = Mapping[int, tuple[int, int]]
 
 
 class LedgerWatch:
-    """Tells a dealer which workers are there, and ends stalls.
+    """A watch over the workers for a dealer, which also ends stalls.
 
-    A worker is gone when it says so, until it pushes again. Where workers have queues of their
+    A worker is gone when it reports that, until it pushes again. If workers have queues of their
     own, silent ones are given up at a stall, also until they push.
 
     Args:
         dealer: Deals the tokens.
-        chief: The worker that is there in any case, as the watch is in its process.
+        chief: The worker that is always there, as the watch is in its process.
     """
 
     def __init__(self, dealer: TokenDealer, chief: int) -> None:
         self._dealer, self._chief = dealer, chief
-        # Those that had left before the first look have no token to lose.
+        # Workers that had left before the first look have no token to lose.
         self._left: set[int] | None = None
-        # What the silent had pushed when they were given up.
+        # The silent workers' pushes when they were given up.
         self._silent: dict[int, int] = {}
 
     def judge(self, look: Look, pushed: Pushed) -> list[int]:
@@ -64,7 +64,7 @@ class LedgerWatch:
             _logger.warning("Step %d lacks gradients of the workers %s.", look.step, sorted(late))
             self._silent |= {worker: pushed.get(worker, (0, 0))[0] for worker in late}
             return self._follow(pushed)
-        # All that are there have pushed, and no token is left: one was lost with a session.
+        # All present workers have pushed, and no token is left: one was lost with a session.
         if not self._dealer.untaken(look):
             counts[plan.queue_of(self._chief)] = look.replicas - look.waiting
             _logger.warning("Step %d lacks gradients: issuing %d tokens.", look.step, sum(counts))

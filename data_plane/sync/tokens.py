@@ -2,10 +2,10 @@
 
 Both live beside the global step, on its parameter server.
 
-Gradients belong to a *round*, of which each ends with one mean for the optimizer. Rounds are
-counted from the global step at which training begins. Both numbers stay equal while every round is
-one global step. An optimizer may also leave an update out, or count otherwise: the round advances
-all the same.
+Gradients belong to a *round*, and each round ends with one mean for the optimizer. Rounds are
+counted from the global step at which training begins. Both numbers stay equal while every round
+is one global step. An optimizer may also leave an update out, or count otherwise: the round
+advances nevertheless.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ v1 = tf.compat.v1
 
 # The ledger's columns.
 _PUSHED, _APPLIED, _REISSUED, _ROUND = range(4)
-# The row of what applies the gradients, and that of what looks after the workers, which may be
-# another thread; workers have rows from 0 up.
+# The row of the thread that applies the gradients, and that of the watch over the workers, which
+# may be another thread; workers have rows from 0 up.
 _CHIEF_ROW, _WATCH_ROW = -1, -2
 
 
 @dataclass(frozen=True)
 class SyncCounters:
-    """What became of the workers' gradients, over the life of the parameter server's state.
+    """Counts of the workers' gradients, over the life of the parameter server's state.
 
     While workers push, a gradient that is under way may be among the dropped ones for a moment.
 
     Attributes:
         applied: Gradients that are part of a step.
         dropped: Gradients that came too late for theirs.
-        reissued: Tokens issued for workers that left, or were not heard of for a lease.
+        reissued: Tokens issued for workers that left, or were silent for a lease.
     """
 
     applied: int = 0
@@ -48,7 +48,7 @@ class SyncCounters:
         return SyncCounters(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     def since(self, earlier: SyncCounters) -> SyncCounters:
-        """What came after an earlier count; never less than nothing."""
+        """Returns the counts since an earlier count; never negative."""
         pairs = zip(astuple(self), astuple(earlier), strict=True)
         return SyncCounters(*(max(0, now - before) for now, before in pairs))
 
@@ -90,14 +90,14 @@ class TokenQueues:
             return tf.group(*(each.close(cancel_pending_enqueues=True) for each in self.queues))
 
     def reopen(self) -> Operation:
-        """Puts new queues in the place of those that an earlier training closed.
+        """Replaces queues that an earlier training closed by new ones.
 
         A closed queue cannot be opened, but it can be forgotten; the next use creates it again.
         """
         return self._of_each(_forget_if_closed).op
 
     def is_closed(self) -> Tensor:
-        """Whether any queue is closed; bool scalar."""
+        """Returns whether any queue is closed; bool scalar."""
         return tf.reduce_any(self._of_each(lambda queue: queue.is_closed()))
 
     def _of_each(self, read: Callable[[Any], Tensor]) -> Tensor:
@@ -115,9 +115,9 @@ def _forget_if_closed(queue: Any) -> Tensor:
 
 
 class GradientLedger:
-    """Counts what each worker pushed, what was applied, and rounds.
+    """The counts of each worker's pushes, of applied gradients, and of rounds.
 
-    It is a hash table, since that needs no initialization: a worker may push before the chief has
+    It is a hash table, because that needs no initialization: a worker may push before the chief has
     done anything. Only its owner writes a row, so nothing is lost between reading and writing it.
     """
 
@@ -140,7 +140,7 @@ class GradientLedger:
         return self._change(worker, lambda row: [row[0], row[1], row[2], LEFT]).op
 
     def start(self, step: Tensor) -> Operation:
-        """Has rounds counted from a global step on, an int64 scalar."""
+        """Makes rounds count from a global step on, an int64 scalar."""
         return self._change(_CHIEF_ROW, lambda row: [row[0], row[1], row[2], step]).op
 
     def reissue(self, tokens: Tensor) -> Operation:
@@ -154,7 +154,7 @@ class GradientLedger:
             return self._change(_CHIEF_ROW, lambda row: row + change)[_ROUND]
 
     def round(self, step: Tensor) -> Tensor:
-        """The round under way, int64 scalar; before the start, `step`, where it will begin."""
+        """Returns the round under way, int64 scalar; before the start, the first one, `step`."""
         with v1.device(self._device):
             return self._read(_CHIEF_ROW, [0, 0, 0, step])[_ROUND]
 
@@ -174,7 +174,7 @@ class GradientLedger:
         )
 
     def _change(self, row: int, change: Callable[[Tensor], Any]) -> Tensor:
-        """Reads a row and writes what `change` makes of it; gives that once it is written."""
+        """Replaces a row by the result of `change`; returns that once it is written."""
         with v1.device(self._device):
             values = tf.convert_to_tensor(change(self._read(row)), tf.int64)
             written = tf.raw_ops.LookupTableInsertV2(
@@ -192,7 +192,7 @@ def count_up(rows: Any, waiting: int) -> SyncCounters:
 
 
 def newest_rounds(keys: Any, rows: Any) -> dict[int, tuple[int, int]]:
-    """What each worker pushed: how many gradients, and for which round the last, by its row."""
+    """Returns each worker's number of pushes, and the round of the last, by its row."""
     return {
         int(key): (int(row[_PUSHED]), int(row[_ROUND]))
         for key, row in zip(keys, rows, strict=True)

@@ -1,1 +1,1 @@
-"""One module a launcher: what starts the processes of a job, and watches them."""
+"""The launchers, one module each: they start the processes of a job, and watch them."""

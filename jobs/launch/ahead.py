@@ -1,4 +1,4 @@
-"""Processes that are started for those that have to go, while they are still there."""
+"""Replacements that start before the tasks with a notice have left."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class StartedAhead:
         self._waiting: list[ProcessHandle] = []
 
     def look(self, status: pb.JobStatus) -> None:
-        """Starts what the status of the job calls for."""
+        """Starts the replacements that the job's status calls for."""
         for task in status.tasks:
             has_to_go = task.role == "ps" and task.leaves_in_secs > 0
-            # An address is of one life: what took the place of the task has another.
+            # An address is of one life: a successor of the task has another.
             if has_to_go and task.address not in self._seen:
                 spare = self._start(len(self._seen))
                 self._seen.add(task.address)
@@ -35,8 +35,8 @@ class StartedAhead:
                 log.warning("%s:%d has to go; %s follows it", task.role, task.index, spare.name)
 
     def take(self) -> ProcessHandle | None:
-        """One that is to be looked after in the place of a process that ended; None: there is none.
+        """Returns a process to watch in the place of an ended one; None: there is none.
 
-        Which one does not matter: each is a spare, or has taken a place among many by now.
+        The choice does not matter: each is a spare, or has taken one of many places by now.
         """
         return self._waiting.pop(0) if self._waiting else None

@@ -12,12 +12,12 @@ from .temporary import TemporaryFolder
 
 
 class ChildProcess:
-    """Starts and watches one process.
+    """One process, started and watched.
 
     Args:
-        spec: What to start.
-        host: Host name or address under which others reach this host.
-        forks: Starts it.
+        spec: The process to start.
+        host: Host name or address under which other machines reach this one.
+        forks: Starts the process.
     """
 
     def __init__(self, spec: ProcessSpec, host: str, forks: ForkServer) -> None:
@@ -36,7 +36,7 @@ class ChildProcess:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """The exit code; negative for a signal; None while the process runs."""
+        """Returns the exit code; negative for a signal; None while the process runs."""
         return self._process.poll()
 
     def send_signal(self, signum: int) -> None:
@@ -44,16 +44,16 @@ class ChildProcess:
         self._process.send_signal(signum)
 
     def waits_for(self) -> str:
-        """Nothing: it starts at once."""
+        """Returns "": it starts at once."""
         return ""
 
     def log_tail(self, lines: int) -> list[str]:
-        """The last lines of its output."""
+        """Returns the last lines of its output."""
         with self._log_path.open(errors="replace") as log:
             return [line.rstrip("\n") for line in deque(log, maxlen=lines)]
 
     def read_file(self, path: str) -> str | None:
-        """A file on this host; None when there is none."""
+        """Returns a file on this host; None when there is none."""
         try:
             return Path(path).read_text()
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What it means that a process of a job has ended."""
+"""The meaning of the end of a job's process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ASKED = (ExitCode.INTERRUPTED, ExitCode.PREEMPTED)
 
 
 def last_error(handle: ProcessHandle) -> str | None:
-    """The message with which a command of ours ended; None when it had no say."""
+    """Returns the message with which a command of ours ended; None if it had none."""
     said = [line for line in handle.log_tail(LOG_LINES) if line.startswith("error: ")]
     return said[-1].removeprefix("error: ") if said else None
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, in words."""
+    """Describes the end of a process."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
@@ -31,27 +31,27 @@ def describe_end(handle: ProcessHandle, code: int) -> str:
 
 
 def was_preempted(code: int) -> bool:
-    """Whether a process with this exit code left because a signal asked it to."""
+    """Returns whether a process with this exit code left after a signal."""
     return code in _ASKED
 
 
 def failed_before_it_joined(role: str, code: int, state: str) -> bool:
-    """Whether a process could not even start; others in its place would not fare better.
+    """Returns whether a process could not even start; a restart would not help.
 
     Args:
         role: "ps", "spare" or "worker".
         code: Its exit code.
-        state: What became of its task, as the job's status has it; "" if it never was in the job.
-            One that was preempted before it was the life before this one.
+        state: State of its task in the job's status; "" if it never was in the job. "preempted"
+            belongs to the former life.
     """
     is_unknown = role != "spare" and state in ("", "preempted")
     return code > 0 and is_unknown and not was_preempted(code)
 
 
 def is_worth_a_restart(role: str, code: int, state: str) -> bool:
-    """Whether a process ended through no fault of its own.
+    """Returns whether a process ended through no fault of its own.
 
-    A worker that failed has said so, and the job fails with it; a job is never without its
+    A worker that failed has reported that, and the job fails with it; a job is never without its
     parameter servers.
 
     Args:

@@ -1,11 +1,11 @@
-"""A process that has loaded TensorFlow once, and becomes each process that its parent asks for.
+"""A process that loads TensorFlow once, and is forked for each process of its parent.
 
-Loading TensorFlow is most of what a start costs. This process never does more than load, so that
-what is forked from it has neither threads nor a TensorFlow runtime of its own yet. Run by
-`forked.ForkServer`, it reads JSON objects from its standard input, one a line. The first is
-{"function", "preload"}: what each process calls, "module:function", and the modules to load. Each
-other is an order, {"arguments", "log", "env", "niceness"}, answered with the process id. It ends
-when its input does. Arguments of this process would spoil the titles of those forked from it.
+Loading TensorFlow is most of the cost of a start. This process only loads, so that a forked process
+has neither threads nor a TensorFlow runtime of its own yet. Run by `forked.ForkServer`, it reads
+JSON objects from its standard input, one a line. The first is {"function", "preload"}: the function
+of each process, "module:function", and the modules to load. Each other is an order, {"arguments",
+"log", "env", "niceness"}, answered with the process id. It ends when its input does. Arguments of
+this process would spoil the titles of the forked ones.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from setproctitle import getproctitle
 from ...cluster.startup_noise import without_noise
 from .parent import PARENT_VARIABLE, die_with_parent
 
-# What libraries load at their first use, so that it takes time after the fork; a version that does
-# without is as good.
+# Modules that libraries load at their first use, which would take time after the fork. A version
+# without them is as good.
 LOADED_LATE = ("pydantic.type_adapter", "typer._adapters", "numpy.random")
 
 
@@ -51,7 +51,7 @@ def main() -> None:
 def _start(function: str, order: Mapping[str, Any], parent: int) -> int:
     """Forks twice: a process whose parent has ended becomes a child of `parent`.
 
-    So it can be waited for there, and lives on if this process is lost.
+    So it can be waited for there, and survives the loss of this process.
     """
     found, is_parted = os.pipe(), os.pipe()
     between = os.fork()
@@ -74,7 +74,7 @@ def _start(function: str, order: Mapping[str, Any], parent: int) -> int:
 
 
 def _become(function: str, order: Mapping[str, Any], parent: int) -> None:
-    """Turns this process into one that calls the function and ends."""
+    """Runs the function in this process, and ends the process."""
     code = 1
     try:
         _redirect(order["log"])

@@ -1,4 +1,4 @@
-"""Starts processes by forking one that has loaded TensorFlow already."""
+"""Processes forked from a process that has already loaded TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .parent import PARENT_VARIABLE, adopt_orphans
 
 _SERVER = "paramserve.jobs.launch.fork_server"
 _COMMAND = "paramserve.jobs.launch.command:run_command"
-# What the roles need; this layer imports none of it.
+# Modules of the roles; this layer imports none of them.
 ROLES = (
     "paramserve.cli.app",
     "paramserve.chief.process",
@@ -29,18 +29,18 @@ _SHORT_TITLES = "SPT_NOENV"
 _LOAD_SECS = 120.0
 _END_SECS = 1.0
 _LOOK_SECS = 0.02
-# As one that was killed at once: whoever watches tries again.
+# The code of a process that was killed at once: its supervisor tries again.
 _NOT_STARTED = -signal.SIGKILL
 
 
 class ForkServer:
-    """Owns the process that the others are forked from; it is started with the first of them.
+    """Owner of the process that the others are forked from, started with the first of them.
 
-    What it starts are children of this process, which it survives no more than they do; they
-    survive its loss.
+    The started processes are children of this process, and end with it. They survive the loss of
+    the fork server.
 
     Args:
-        function: What each process calls, "module:function"; by default a `paramserve` command.
+        function: Function of each process, "module:function"; by default a `paramserve` command.
         preload: Modules that are loaded once, before the first process is forked.
         env: Added to the environment in which they are loaded.
     """
@@ -68,8 +68,8 @@ class ForkServer:
         """Asks for a process and returns at once, also while TensorFlow is being loaded.
 
         Args:
-            arguments: Of the function, in order.
-            log: File that takes its output, behind what is there already.
+            arguments: Arguments of the function, in order.
+            log: File for its output, which is appended.
             env: Its environment.
             niceness: As in `ProcessSpec`.
         """
@@ -91,7 +91,7 @@ class ForkServer:
         return process
 
     def close(self) -> None:
-        """Ends the server, not what it has started."""
+        """Ends the server, but not the processes that it has started."""
         with self._lock:
             process, self._process = self._process, None
         if process is None:
@@ -107,7 +107,7 @@ class ForkServer:
         adopt_orphans(self, False)
 
     def _load(self, log: str) -> subprocess.Popen[bytes]:
-        """Starts the server; if it cannot load, the log of the first process says why."""
+        """Starts the server; if it cannot load, the log of the first process has the reason."""
         adopt_orphans(self, True)  # As which the server leaves them.
         self._asked = deque()
         env = {**os.environ, **self._env, PARENT_VARIABLE: str(os.getpid())}
@@ -130,7 +130,7 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """A process that was asked for."""
+    """A requested process."""
 
     def __init__(self) -> None:
         self._has_begun = threading.Event()
@@ -151,17 +151,17 @@ class ForkedProcess:
         return self._pid
 
     def began(self, pid: int) -> None:
-        """Says which process it is."""
+        """Records the process id."""
         self._pid = pid
         self._has_begun.set()
 
     def failed(self, code: int) -> None:
-        """Says that there will be none, and what counts as its exit code."""
+        """Records that there will be no process, and its exit code."""
         self._code = code
         self._has_begun.set()
 
     def poll(self) -> int | None:
-        """The exit code; negative for a signal; None while the process runs."""
+        """Returns the exit code; negative for a signal; None while the process runs."""
         with self._lock:
             if self._code is None and self._pid is not None:
                 self._code = _exit_code(self._pid)
@@ -197,10 +197,10 @@ class ForkedProcess:
 
 
 def _hear(server: subprocess.Popen[bytes], asked: deque[ForkedProcess]) -> None:
-    """Tells each process in turn which one it is.
+    """Gives each process in turn its id.
 
-    Those that are left when the server ends fail as it did: what it cannot load, they cannot.
-    `deque` is safe for one thread at each end.
+    Requests that are left when the server ends fail as it did: they could not load either. `deque`
+    is safe for one thread at each end.
     """
     assert server.stdout is not None
     with server.stdout as answers:
@@ -215,5 +215,5 @@ def _exit_code(pid: int) -> int | None:
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return _NOT_STARTED  # Somebody else has waited for it, and knows.
+        return _NOT_STARTED  # Another caller has waited for it, and has the code.
     return os.waitstatus_to_exitcode(status) if ended else None

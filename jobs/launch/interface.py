@@ -1,4 +1,4 @@
-"""What a launcher does, whichever it is."""
+"""The interface of all launchers."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ class ProcessHandle(Protocol):
     name: str
 
     def poll(self) -> int | None:
-        """The exit code; negative for a signal; None while the process runs."""
+        """Returns the exit code; negative for a signal; None while the process runs."""
 
     def send_signal(self, signum: int) -> None:
         """Sends a signal; a process that is gone is no error."""
 
     def waits_for(self) -> str:
-        """What keeps it from starting; empty once it has started."""
+        """Returns the reason why it has not started; empty once it has."""
 
     def log_tail(self, lines: int) -> list[str]:
-        """The last lines of its output."""
+        """Returns the last lines of its output."""
 
     def read_file(self, path: str) -> str | None:
-        """A file on the host where the process runs; None when there is none."""
+        """Returns a file on the host where the process runs; None when there is none."""
 
 
 @runtime_checkable
@@ -71,4 +71,4 @@ class Launcher(Protocol):
         """Starts a process and returns at once."""
 
     def close(self) -> None:
-        """Ends what still runs, and what the launcher itself needed."""
+        """Ends all running processes, and the launcher's own helpers."""

@@ -1,4 +1,4 @@
-"""The folder of a model's file, as it is sent to the nodes of a Ray cluster."""
+"""The folder of a model's file, in the form sent to the nodes of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
-# Ray takes no more, and packs all of it before it says so.
+# Ray's limit; it packs the whole folder before it reports an excess.
 MAX_BYTES = 100 * 1024 * 1024
 
 
@@ -16,8 +16,9 @@ class ModelFolder:
 
     Attributes:
         path: The folder.
-        excludes: What is not sent, as in a `.gitignore`: hidden folders, virtual environments.
-        excess: Why it is too large, in words; empty if it is not.
+        excludes: Patterns of files not to send, as in a `.gitignore`: hidden folders, virtual
+            environments.
+        excess: Description of an excessive size; empty if there is none.
     """
 
     path: str

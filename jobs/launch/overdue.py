@@ -1,4 +1,4 @@
-"""Workers that a job has given up, and whose processes live all the same."""
+"""Lost workers whose processes still live."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .interface import ProcessHandle
 
 
 class Overdue:
-    """Knows since when a worker is lost to the chief. One that was frozen ends by itself if it can.
+    """Times since which workers are lost to the chief. A frozen worker ends by itself if it can.
 
     Args:
         patience_secs: Seconds that it has for that.
@@ -23,16 +23,16 @@ class Overdue:
         self._since: dict[tuple[str, int], float] = {}
 
     def is_to_be_killed(self, task: tuple[str, int], handle: ProcessHandle, state: str) -> bool:
-        """Whether a process that runs has had its time to end.
+        """Returns whether a running process has had its time to end.
 
         Args:
             task: Its role and index.
             handle: The process.
-            state: What the chief says of the task.
+            state: The chief's state of the task.
         """
         if state == "up":
             self._joined[task] = handle
-        # Until a new process has joined, the state is that of the one before.
+        # Until a new process has joined, the state is that of the former one.
         is_lost = state == "lost" and self._joined.get(task) is handle
         if task[0] != "worker" or not is_lost:
             self._since.pop(task, None)

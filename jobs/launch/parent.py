@@ -1,4 +1,4 @@
-"""A launched process ends with the one that launched it, however that ends."""
+"""The tie of a launched process to its launcher: it ends with it, however that ends."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _lock = threading.Lock()
 
 
 def die_with_parent() -> None:
-    """Called first thing in a launched process: whoever launched it takes it along when it dies.
+    """Makes the kernel end this process with its launcher; to be called first.
 
-    Without this a launcher that was killed would leave its processes behind.
+    Without this, a killed launcher would leave its processes behind.
     """
     parent = os.environ.pop(PARENT_VARIABLE, None)
     if parent is None:
@@ -29,11 +29,11 @@ def die_with_parent() -> None:
 
 
 def adopt_orphans(adopter: object, wanted: bool) -> None:
-    """Says whether descendants whose parent has ended are children of this process, not init's.
+    """Decides whether orphaned descendants become children of this process, not init's.
 
     Args:
-        adopter: Who wants it; they are, as long as anybody does.
-        wanted: Whether it does from now on.
+        adopter: The object that wants it; they do so while any adopter wants it.
+        wanted: Whether it wants it from now on.
     """
     with _lock:
         if wanted:

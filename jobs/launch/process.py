@@ -23,7 +23,7 @@ class ProcessLauncher:
         return child
 
     def close(self) -> None:
-        """Kills what still runs."""
+        """Kills all running processes."""
         self._forks.close()
         for child in self._children:
             child.end()

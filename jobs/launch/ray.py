@@ -12,12 +12,12 @@ from .ray_process import ProcessActor, RayProcess
 
 
 class RayLauncher:
-    """Starts processes on the nodes of a Ray cluster.
+    """A launcher on the nodes of a Ray cluster.
 
     Args:
-        address: Of a running cluster, as `ray.init` takes it; "local" starts one for this job
-            alone. None takes the one that the program is connected to, or that of `RAY_ADDRESS`,
-            or starts one.
+        address: Address of a running cluster, in the form of `ray.init`; "local" starts one for
+            this job alone. None takes the program's connection, or the cluster of `RAY_ADDRESS`, or
+            starts one.
         folder: Folder of the model's file, sent to the nodes of a running cluster; None sends
             nothing.
 
@@ -36,11 +36,11 @@ class RayLauncher:
         self._actor_class = self._ray.remote(num_cpus=cpus)(ProcessActor)
 
     def reference(self, model: str) -> str:
-        """A reference to the model as the processes on the nodes find it."""
+        """Returns a reference to the model as the processes on the nodes find it."""
         return self._connection.reference(model)
 
     def start(self, spec: ProcessSpec) -> RayProcess:
-        """Starts a process: where the one before it of that name was, or on a node with room.
+        """Starts a process, on its former node if possible, or on a node with room.
 
         Returns at once; Ray may look for such a node for as long as the job lasts.
         """
@@ -55,7 +55,7 @@ class RayLauncher:
         return process
 
     def _check_gpus(self, spec: ProcessSpec) -> None:
-        """Refuses what this one host will never have room for."""
+        """Refuses a request that this one host can never fulfil."""
         total = float(self._ray.cluster_resources().get("GPU", 0.0))
         taken = sum(each.gpus for name, each in self._newest.items() if name != spec.name)
         if spec.gpus > total - taken:
@@ -71,7 +71,7 @@ class RayLauncher:
         return self._actor_class.options(**options).remote()
 
     def close(self) -> None:
-        """Kills what still runs, and leaves the cluster if the program has not joined it itself."""
+        """Kills all running processes, and leaves a cluster that the program did not join."""
         for process in self._started:
             process.end()
         disconnect(self._connection)

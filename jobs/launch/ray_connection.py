@@ -17,7 +17,7 @@ from ...reasons import reason_of
 from .model_folder import survey
 from .temporary import TemporaryFolder
 
-# The smallest object store Ray takes; nothing of ours goes through it.
+# The smallest object store that Ray accepts; ours is not used.
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _CONNECT_SECS = 5.0
@@ -27,22 +27,22 @@ _VARIABLE = "RAY_ADDRESS"
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 _lock = threading.Lock()
-# What this module has connected, for all jobs of the process at a time.
+# The connection of this module, for all jobs of the process at a time.
 _connected: RayConnection | None = None
 
 
 class RayConnection:
-    """A connection to Ray. One that the program made itself is used, and never shut down.
+    """A connection to Ray. A connection of the program itself is used, and never shut down.
 
     Args:
-        address: Of a running cluster, as `ray.init` takes it; "local" starts one; None takes the
-            program's own, that of `RAY_ADDRESS`, or starts one.
+        address: Address of a running cluster, in the form of `ray.init`; "local" starts one; None
+            takes the program's own, that of `RAY_ADDRESS`, or starts one.
         folder: Folder of the model's file; None for a module.
 
     Attributes:
-        ray: The module, connected.
-        is_local: Whether the cluster was started by this process, for this host alone.
-        is_one_host: Whether no other host has joined it.
+        ray: The connected module.
+        is_local: True if the cluster was started by this process, for this host alone.
+        is_one_host: True if no other host has joined it.
 
     Raises:
         UsageError: No cluster answers at the address, or the program is connected to another.
@@ -69,7 +69,7 @@ class RayConnection:
         self.is_one_host = self.is_local and _is_all_here(ray)
 
     def reference(self, model: str) -> str:
-        """A reference to the model as the processes on the nodes find it."""
+        """Returns a reference to the model as the processes on the nodes find it."""
         target, _, function = model.rpartition(":")
         file = Path(target).resolve()
         if not file.is_file():
@@ -88,7 +88,7 @@ class RayConnection:
             self._temporary.remove()
 
     def check(self, address: str | None) -> None:
-        """Refuses an address of another cluster than the one that is connected.
+        """Refuses an address of another cluster than the connected one.
 
         Raises:
             UsageError: A program can be connected to one cluster only.
@@ -149,7 +149,7 @@ class RayConnection:
 
 
 def connect(address: str | None, folder: str | None) -> RayConnection:
-    """A connection for one more job; arguments as of `RayConnection`."""
+    """Returns a connection for one more job; arguments as of `RayConnection`."""
     global _connected
     with _lock:
         if _connected is None:
@@ -161,7 +161,7 @@ def connect(address: str | None, folder: str | None) -> RayConnection:
 
 
 def disconnect(connection: RayConnection) -> None:
-    """Ends the use by one job; the last one takes down what was set up for jobs alone."""
+    """Ends the use by one job; the last one closes a connection that was opened for jobs alone."""
     global _connected
     with _lock:
         connection.users -= 1
@@ -171,30 +171,30 @@ def disconnect(connection: RayConnection) -> None:
 
 
 def _is_head(ray: Any) -> bool:
-    """Whether this process has started the cluster, as a program's `ray.init()` does."""
+    """Returns whether this process has started the cluster, as a program's `ray.init()` does."""
     node = getattr(ray._private.worker, "_global_node", None)
     return node is not None and bool(node.is_head())
 
 
 def _has_sent_files(ray: Any) -> bool:
-    """Whether the program has sent a folder to the nodes."""
+    """Returns whether the program has sent a folder to the nodes."""
     return bool(ray.get_runtime_context().runtime_env.get("working_dir"))
 
 
 def _is_all_here(ray: Any) -> bool:
-    """Whether the cluster has this host alone."""
+    """Returns whether the cluster has this host alone."""
     here = ray.util.get_node_ip_address()
     return all(node["NodeManagerAddress"] == here for node in ray.nodes() if node["Alive"])
 
 
 def _is_submitted_with_files() -> bool:
-    """Whether Ray itself has: then another folder cannot be sent."""
+    """Returns whether Ray itself has sent files: then another folder cannot be sent."""
     job = json.loads(os.environ.get(_SUBMITTED) or "{}")
     return bool((job.get("runtime_env") or {}).get("working_dir"))
 
 
 def _check_reachable(address: str, named: str) -> None:
-    """Ray itself would try for minutes."""
+    """Checks the address first, because Ray itself would try for minutes."""
     if address.startswith("ray://"):
         raise _no_client(named)
     if address.startswith(("http://", "https://")):

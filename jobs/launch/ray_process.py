@@ -18,27 +18,27 @@ from .interface import ProcessSpec
 log = logging.getLogger(__name__)
 
 _CALL_SECS = 30.0
-# What a lost actor counts as: its process died with it.
+# The exit code of a lost actor: its process died with it.
 _NODE_LOST = -signal.SIGKILL
 _COUNTED = ("CPU", "GPU")
-# Without a node for so long, somebody should know.
+# After so many seconds without a node, the log reports it.
 _PLACE_SECS = 15.0
 
 
 class RayProcess:
-    """A process that an actor watches.
+    """A process watched by an actor.
 
     Args:
-        spec: What to start.
+        spec: The process to start.
         actor: Starts it, as soon as Ray has a node for it.
-        ray: The module, connected.
-        host: Address under which others reach it; None: that of the node.
+        ray: The connected module.
+        host: Address under which other machines reach it; None: that of the node.
 
     Attributes:
         name: The process's name.
-        actor: What watches it.
+        actor: The actor that watches it.
         gpus: GPUs that it needs, as Ray counts them.
-        is_lost: Whether the actor is gone, with its node or by itself.
+        is_lost: True if the actor is gone, with its node or by itself.
     """
 
     def __init__(self, spec: ProcessSpec, actor: Any, ray: Any, host: str | None) -> None:
@@ -69,14 +69,14 @@ class RayProcess:
             self._call("send_signal", signum)
 
     def log_tail(self, lines: int) -> list[str]:
-        """The last lines of its output, or why there is none."""
+        """Returns the last lines of its output, or why there is none."""
         if not self._has_started():
             return [self._wants_a_place()]
         tail: list[str] | None = self._call("log_tail", lines)
         return tail or []
 
     def read_file(self, path: str) -> str | None:
-        """A file on the host where the process runs; None when there is none."""
+        """Returns a file on the host where the process runs; None when there is none."""
         content: str | None = self._call("read_file", path) if self._has_started() else None
         return content
 
@@ -87,7 +87,7 @@ class RayProcess:
         self._ray.kill(self.actor)
 
     def waits_for(self) -> str:
-        """What keeps it from starting; empty once it has started."""
+        """Returns the reason why it has not started; empty once it has."""
         return "" if self._has_started() else self._wants_a_place()
 
     def _has_started(self) -> bool:
@@ -117,7 +117,7 @@ class RayProcess:
         )
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """None also if the actor does not answer now: Ray will know whether it is lost."""
+        """Calls the actor; None also if it does not answer now: Ray will detect its loss."""
         exceptions = self._ray.exceptions
         try:
             return self._ray.get(getattr(self.actor, method).remote(*arguments), timeout=_CALL_SECS)
@@ -129,7 +129,7 @@ class RayProcess:
 
     def _lose(self) -> None:
         self.is_lost = True
-        # If it lives all the same, its process would be one too many.
+        # If it still lives, its process would be one too many.
         self._ray.kill(self.actor)
         if self._code is None:
             self._code = _NODE_LOST
@@ -143,7 +143,7 @@ class ProcessActor:
         self._child: ChildProcess | None = None
 
     def start(self, spec: ProcessSpec, host: str | None) -> None:
-        """Starts a process in the place of the one before it."""
+        """Starts a process in the place of the former one."""
         import ray
 
         if self._child is not None:
@@ -151,7 +151,7 @@ class ProcessActor:
         self._child = ChildProcess(spec, host or ray.util.get_node_ip_address(), self._forks)
 
     def poll(self) -> int | None:
-        """As of `ProcessHandle`, like the next three."""
+        """Works as in `ProcessHandle`, like the next three."""
         return self._owned().poll()
 
     def send_signal(self, signum: int) -> None:
@@ -159,15 +159,15 @@ class ProcessActor:
         self._owned().send_signal(signum)
 
     def log_tail(self, lines: int) -> list[str]:
-        """The last lines of the process's output."""
+        """Returns the last lines of the process's output."""
         return self._owned().log_tail(lines)
 
     def read_file(self, path: str) -> str | None:
-        """A file of this node."""
+        """Returns a file of this node."""
         return self._owned().read_file(path)
 
     def end(self) -> None:
-        """Kills the process if it still runs, and what it is forked from."""
+        """Kills the process if it still runs, and its fork server."""
         self._forks.close()
         self._owned().end()
 

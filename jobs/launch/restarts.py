@@ -1,4 +1,4 @@
-"""How often and how soon processes that ended are started again."""
+"""The number and times of restarts of ended processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JITTER = 0.25
 
 
 class BudgetSpent(Exception):
-    """A process ended, and there were too many restarts before; says how many of whom."""
+    """A process ended after too many restarts; the message has their numbers and names."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ class RestartBudget:
         self._due: dict[str, float] = {}
 
     def is_due(self, name: str, *, is_free: bool = False) -> bool:
-        """Says whether a process that ended is to be started again now; asked until it is.
+        """Returns whether to restart an ended process now; called until it is.
 
         Args:
-            name: The process, or rather its place.
-            is_free: Whether the restart takes nothing from the budget.
+            name: Name of the process, which stands for its place.
+            is_free: True if the restart takes nothing from the budget.
 
         Raises:
-            BudgetSpent: It is not to be started again.
+            BudgetSpent: It must not be restarted.
         """
         now = self._clock()
         if name not in self._due:
@@ -101,14 +101,14 @@ class RestartBudget:
         return True
 
     def is_due_after(self, name: str, code: int) -> bool:
-        """Says the same of a process by its exit code; after a preemption the restart is free.
+        """Returns the same for a process by its exit code; after a preemption the restart is free.
 
         Args:
             name: As in `is_due`.
             code: The exit code; negative for a signal.
 
         Raises:
-            BudgetSpent: It is not to be started again.
+            BudgetSpent: It must not be restarted.
         """
         is_free = was_preempted(code)
         is_due = self.is_due(name, is_free=is_free)

@@ -1,4 +1,4 @@
-"""Temporary folders that are known by their owner's lock: those of dead owners are removed."""
+"""Temporary folders with a lock of their owner: those of dead owners are removed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PREFIX = "paramserve-tmp-"
 class TemporaryFolder:
     """A folder that this process owns until it removes it, or ends.
 
-    What earlier owners left, because they were killed, is removed first. An owner holds a lock on
-    its folder, which the kernel releases with the process: a process id may be that of another
-    process by now, or of another container with the same `/tmp`.
+    Folders of killed owners are removed first. An owner holds a lock on its folder, which the
+    kernel releases with the process. A process id would not do: it may be that of another process
+    by now, or of another container with the same `/tmp`.
 
     Args:
         name: For people, as part of the folder's name.

@@ -71,7 +71,7 @@ def test_a_spare_that_was_cut_off_hears_of_the_end(membership, clock, listening,
     assert run_out(membership, clock) == [spare]
     farewell.start()
     assert not is_over(farewell, 0.5)
-    with pytest.raises(UnknownTask, match="taken as gone"):
+    with pytest.raises(UnknownTask, match="declared lost"):
         membership.heartbeat(spare, "b", None)
     assert is_over(farewell)
     with pytest.raises(JobClosed):

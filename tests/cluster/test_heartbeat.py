@@ -141,7 +141,7 @@ def test_a_lost_lease_ends_it_and_resurfaces(start):
     heartbeat = start(Client(Lost()))
     assert heartbeat.stopping.wait(30)
     for _ in range(2):  # At each call, not only at the first.
-        with pytest.raises(JobFailed, match="took this task as gone: the lease of ps:0 ran out"):
+        with pytest.raises(JobFailed, match="declared this task lost: the lease of ps:0 ran out"):
             heartbeat.check()
     heartbeat.stop()
     assert not heartbeat.is_running

@@ -250,7 +250,7 @@ def test_what_a_process_is_in_a_job_shares_one_lease():
     now[0] = 20.0
 
     assert membership.expire() == [Task(Role.PS, 0), Task(Role.WORKER, 0)]
-    with pytest.raises(UnknownTask, match="ps:0 was taken as gone"):
+    with pytest.raises(UnknownTask, match="ps:0 was declared lost"):
         membership.heartbeat(Task(Role.PS, 0), "life", None)
 
 

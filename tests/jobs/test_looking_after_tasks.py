@@ -107,10 +107,10 @@ def test_a_killed_task_is_started_again_until_the_budget_is_spent(watch):
     job["worker-1"].code = -9
     assert job.look() == ["worker-1"]
     job["worker-1"].code = -9
-    job["worker-1"].said = ["a line", "error: the chief took this task as gone"]
+    job["worker-1"].said = ["a line", "error: the chief declared this task lost"]
     assert job.look() == ["worker-1"]
     assert job.stopped_because == (
-        "worker-1: the chief took this task as gone; started again once within 600 s; "
+        "worker-1: the chief declared this task lost; started again once within 600 s; "
         "--max-restarts 1 allows no more"
     )
 

@@ -230,7 +230,7 @@ def test_a_lease_whose_answer_was_lost_does_not_stay_with_a_worker_that_knows_no
 
 
 def test_a_batch_applied_twice_is_counted_and_does_not_stand_for_the_next_epoch(job, caplog):
-    """A worker that was taken as lost woke up in the middle of its step."""
+    """A worker that was declared lost woke up in the middle of its step."""
     grant = job.lease(A)
     job.lose(A)
     again = job.lease(B)

@@ -157,14 +157,14 @@ def test_a_lease_lasts_as_long_as_it_is_renewed(membership, clock):
     assert membership.expire() == []
     [record] = membership.records()
     assert record.state is TaskState.LOST
-    assert record.error == "not heard of for 10.1 s"
+    assert record.error == "no heartbeat for 10.1 s"
 
 
 def test_a_task_that_was_taken_as_lost_cannot_renew(membership, clock):
     worker = join(membership, WORKER, "a")
     clock.advance(LEASE_SECS + 0.1)
     membership.expire()
-    with pytest.raises(UnknownTask, match=r"worker:0 was taken as gone: not heard of for 10.1 s"):
+    with pytest.raises(UnknownTask, match=r"worker:0 was declared lost: no heartbeat for 10.1 s"):
         membership.heartbeat(worker, "a", None)
     assert membership.up() == []
 

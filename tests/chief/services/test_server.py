@@ -108,7 +108,7 @@ def test_a_server_that_has_to_go_waits_until_the_chief_lets_it(serve, join):
     assert heartbeat.may_go.wait(30)
     heartbeat.stop()
     assert ps.give_notice(grace_secs=60.0, timeout_secs=30.0), "a second answer is as the first"
-    with pytest.raises(LeaseLost, match="ps:0 was taken as gone: preempted"):
+    with pytest.raises(LeaseLost, match="ps:0 was declared lost: preempted"):
         beat(ps)
     worker.leave(pb.LeaveRequest.PREEMPTED)
     with StatusClient(job.address) as client:
@@ -362,12 +362,12 @@ def test_a_task_that_was_taken_as_lost_learns_it(serve, join):
     client = join(job, Role.WORKER, "a")
     time.sleep(0.5)  # The lease is the server's own, so it has to run out in fact.
     assert job.membership.expire() == [Task(Role.WORKER, 0)]
-    with pytest.raises(LeaseLost, match=r"worker:0 was taken as gone: not heard of for"):
+    with pytest.raises(LeaseLost, match=r"worker:0 was declared lost: no heartbeat for"):
         beat(client)
     heartbeat = Heartbeat(client, max_silence_secs=60)
     heartbeat.start()
     assert heartbeat.stopping.wait(30)
-    with pytest.raises(JobFailed, match="took this task as gone: worker:0 was taken as gone"):
+    with pytest.raises(JobFailed, match="declared this task lost: worker:0 was declared lost"):
         heartbeat.check()
     heartbeat.stop()
 
