@@ -1,5 +1,6 @@
 """Parameter-server training for today's TensorFlow."""
 
+from .cluster.security import SecurityOptions
 from .data_plane.options import DataPlane
 from .errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from .jobs.job import Job
@@ -17,6 +18,7 @@ __all__ = [
     "JobResult",
     "LaunchOptions",
     "ParamserveError",
+    "SecurityOptions",
     "TaskContext",
     "TrainSpec",
     "UsageError",

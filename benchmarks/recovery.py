@@ -24,6 +24,8 @@ import typer
 from rich.console import Console
 
 from ..cli.arguments import ending_with_exit_code
+from ..cluster.chief_client import CALL_TIMEOUT_SECS
+from ..cluster.security import SecurityOptions
 from ..cluster.status_client import JOB_FILE, StatusClient, find_chief
 from ..errors import JobFailed, ParamserveError, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
@@ -125,13 +127,17 @@ class _Job:
         self._client: StatusClient | None = None
         self._whole: dict[str, int] = {}
 
+    def _open_client(self, timeout_secs: float) -> StatusClient:
+        access = SecurityOptions().access(self._logdir)
+        return StatusClient(find_chief(self._logdir), access, timeout_secs)
+
     def status(self) -> pb.JobStatus | None:
         """Asks the chief for its status; None when it does not answer."""
         if self._process.poll() is not None:
             raise JobFailed(f"the job ended by itself:\n{self._log.read_text()[-2000:]}")
         try:
             if self._client is None:
-                self._client = StatusClient(find_chief(self._logdir), timeout_secs=5)
+                self._client = self._open_client(5.0)
             return self._client.status()
         except ParamserveError:
             return None
@@ -186,7 +192,7 @@ class _Job:
         """
         before = self.wait("steps", lambda s: s.phase == "training" and s.global_step >= 5)
         time.sleep(pause_secs)
-        with StatusClient(find_chief(self._logdir)) as client:
+        with self._open_client(CALL_TIMEOUT_SECS) as client:
             client.scale(ps=ps)
         after = self.wait("a move", lambda s: s.resizes > before.resizes and s.num_ps == ps)
         return Kill(after.resize_secs, 0, 0.0)

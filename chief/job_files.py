@@ -81,18 +81,21 @@ class JobFiles:
         except LOGDIR_ERRORS as error:
             log.warning("%s stays in %s: %s", JOB_FILE, self._storage.logdir, reason_of(error))
 
-    def write_targets(self, job_id: str, chief: str, membership: Membership) -> None:
+    def write_targets(
+        self, job_id: str, chief: str, membership: Membership, *, over_tls: bool = False
+    ) -> None:
         """Lists the metrics targets, in the format of Prometheus's file service discovery."""
         addresses = [("chief", 0, chief)] + [
             (str(record.task.role), record.task.index, record.metrics_address)
             for record in (*membership.up(Role.PS), *membership.up(Role.WORKER))
             if record.metrics_address
         ]
+        scheme = {"__scheme__": "https"} if over_tls else {}
         targets = [
             json.dumps(
                 {
                     "targets": [address],
-                    "labels": {"role": role, "index": str(index), "job_id": job_id},
+                    "labels": {"role": role, "index": str(index), "job_id": job_id, **scheme},
                 }
             )
             for role, index, address in addresses

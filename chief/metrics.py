@@ -12,6 +12,7 @@ from ..data_plane.traffic import Traffic
 from .checkpoints.files import Checkpoint
 from .control_figures import ControlFigures
 from .progress import Snapshot
+from .services.guard import Refusal
 
 # Buckets of histograms, in seconds.
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -59,6 +60,11 @@ class ChiefMetrics:
         self.recovery_seconds = seconds(
             "recovery_seconds", "Seconds from the loss of a server to the next step", _PAUSES
         )
+        self.refused_calls = counter(
+            "refused_calls", "Calls without a token that has the right to them", ("reason",)
+        )
+        for reason in Refusal:
+            self.refused_calls.labels(reason=reason)
         self.resize_seconds = seconds(
             "resize_seconds",
             "Seconds for which steps stood still for a move to other servers",
@@ -133,6 +139,10 @@ class ChiefMetrics:
         for index, each in traffic.items():
             self.traffic_bytes.labels(ps=str(index), direction="pull").set(each.pulled_bytes)
             self.traffic_bytes.labels(ps=str(index), direction="push").set(each.pushed_bytes)
+
+    def count_refused_call(self, reason: Refusal) -> None:
+        """Counts a call that was turned away."""
+        self.refused_calls.labels(reason=reason).inc()
 
     def show_control(self, control: ControlFigures, streams: Mapping[str, int]) -> None:
         """Takes over whether the control server keeps up, and its open streams by kind."""

@@ -37,9 +37,10 @@ from .metrics import ChiefMetrics
 from .outcomes import EndReason, Handover
 from .paced_call import PacedCall
 from .resize.relocation import Layout, build_layout
+from .services.guard import Guard
 from .services.limits import Limits, raise_descriptor_limit
 from .services.membership_servicer import MembershipServicer
-from .services.server import ControlServer
+from .services.server import ControlServer, Interceptor
 from .services.shards_servicer import ShardsServicer
 from .services.status_servicer import StatusServicer
 from .state import JobContext, JobState, Phase, Tenure
@@ -72,7 +73,7 @@ def run_chief(config: ChiefOptions, stop: threading.Event, train: Train | None =
     storage = open_logdir(config.job.logdir)
     files = JobFiles(storage)
     files.prepare()
-    refuse_live_job(config.job.logdir)
+    refuse_live_job(config.job.logdir, config.access)
     build = load_build(config.job.model)
     chief = _Chief(config, build, storage, files, stop, train)
     chief.start()
@@ -152,18 +153,26 @@ class _Chief:
             config.port,
             ShardsServicer(self._state.ledger, self._membership, self._file_counts),
             config.host,
+            tls=config.access.tls,
+            interceptors=self._interceptors(),
             on_beat=functools.partial(self._note_beat, limits),
         )
         self._server: TensorFlowServer = start_server(
             config.host, config.tensorflow_port, "--tensorflow-port"
         )
-        self._metrics_server = MetricsServer(self._registry, config.host, config.metrics_port)
+        self._metrics_server = MetricsServer(
+            self._registry, config.host, config.metrics_port, config.access
+        )
         self._control.start()
         self._address = join_address(config.host, self._control.port)
         self._files.announce(config.job_id, self._address, self._metrics_server.address)
         self._write_lists()
         self._lists.start()
         log.info("chief of job %s serves on %s", config.job_id, self._address)
+
+    def _interceptors(self) -> list[Interceptor]:
+        token = self._config.access.token
+        return [Guard(token, self._metrics.count_refused_call)] if token else []
 
     def run(self) -> JobResult:
         layout = self._build_layout(self._membership.num_ps, self._membership.layout)
@@ -294,7 +303,12 @@ class _Chief:
             with self._lists_lock:
                 job_id = self._config.job_id
                 self._files.write_members(to_json(job_id, self._membership, self._state.plan))
-                self._files.write_targets(job_id, self._metrics_server.address, self._membership)
+                self._files.write_targets(
+                    job_id,
+                    self._metrics_server.address,
+                    self._membership,
+                    over_tls=self._config.access.tls is not None,
+                )
         except (tf.errors.OpError, OSError) as error:
             # A full disk should not keep a task from joining.
             log.warning(

@@ -30,7 +30,8 @@ def show_plan(context: typer.Context, job: Job) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("option", "value", "from"):
         table.add_column(column, no_wrap=True)
-    for values in (job.options, job.processes.launch, job.options.data_plane):
+    launch = job.processes.launch
+    for values in (job.options, launch, job.options.data_plane, launch.security):
         for each in definitions(type(values)).values():
             table.add_row(each.key, _show(getattr(values, each.name)), _origin(context, each))
     console.print(table)

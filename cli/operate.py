@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 from google.protobuf import json_format
 
-from ..cluster.status_client import StatusClient, find_chief
+from ..cluster.security import SecurityOptions
+from ..cluster.status_client import NoAnswer, StatusClient, find_chief
 from ..errors import JobFailed, UsageError, WaitTimeout
 from ..protos import status_pb2 as pb
 from . import arguments as args
+from .options import take_options
 from .status_view import show_status
 
 SCALE_LOOK_SECS = 0.1
@@ -22,6 +26,7 @@ Chief = Annotated[
 Logdir = Annotated[str | None, typer.Option("--logdir", help="Log directory of the running job.")]
 
 
+@take_options(SecurityOptions, defaults={})
 def status(
     chief: Chief = None,
     logdir: Logdir = None,
@@ -30,12 +35,13 @@ def status(
         bool, typer.Option("--all", help="Every task, also of a job with more than 100.")
     ] = False,
     debug: args.Debug = False,
+    **security: Any,
 ) -> None:
     """Shows a running job: its phase, global step, speed, loss, checkpoint, and its tasks.
 
     Of more than 100 tasks it shows totals, and those that are lost, silent or slow.
     """
-    with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
+    with args.ending_with_exit_code(debug), _asking(chief, logdir, security) as job:
         answer = job.status(all_tasks=all_tasks)
         if json:
             typer.echo(to_json(answer))
@@ -43,20 +49,27 @@ def status(
             show_status(answer)
 
 
-def stop(chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False) -> None:
+@take_options(SecurityOptions, defaults={})
+def stop(
+    chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False, **security: Any
+) -> None:
     """Ends a running job with a checkpoint; the same `run` command resumes from it."""
-    with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
+    with args.ending_with_exit_code(debug), _asking(chief, logdir, security) as job:
         job.stop()
         typer.echo(f"the job at {job.address} is ending")
 
 
-def checkpoint(chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False) -> None:
+@take_options(SecurityOptions, defaults={})
+def checkpoint(
+    chief: Chief = None, logdir: Logdir = None, debug: args.Debug = False, **security: Any
+) -> None:
     """Requests a checkpoint of a running job, and waits for it."""
-    with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
+    with args.ending_with_exit_code(debug), _asking(chief, logdir, security) as job:
         saved = job.save_checkpoint()
         typer.echo(f"{saved.path} (global step {saved.global_step})")
 
 
+@take_options(SecurityOptions, defaults={})
 def scale(
     chief: Chief = None,
     logdir: Logdir = None,
@@ -68,6 +81,7 @@ def scale(
     ] = None,
     max_wait_secs: args.MaxWaitSecs = 600.0,
     debug: args.Debug = False,
+    **security: Any,
 ) -> None:
     """Changes the number of workers or parameter servers of a running job, and waits for it.
 
@@ -75,7 +89,7 @@ def scale(
     restored. `paramserve run` starts and ends the processes. A job that was started by hand waits
     for those that you start: workers, and parameter servers with --spare.
     """
-    with args.ending_with_exit_code(debug), _connect(chief, logdir) as job:
+    with args.ending_with_exit_code(debug), _asking(chief, logdir, security) as job:
         before = job.status()
         job.scale(workers=workers, ps=ps)
         _await_scaled(job, before, ps, max_wait_secs)
@@ -124,12 +138,24 @@ def to_json(answer: pb.JobStatus) -> str:
     return text
 
 
-def _connect(chief: str | None, logdir: str | None) -> StatusClient:
+@contextmanager
+def _asking(
+    chief: str | None, logdir: str | None, security: Mapping[str, Any]
+) -> Iterator[StatusClient]:
+    """Connects to a job; where it does not answer a call, says why, if that can be found out."""
     if (chief is None) == (logdir is None):
         raise UsageError("which job? Give either --chief HOST:PORT or --logdir DIR")
+    access = SecurityOptions(**security).access(logdir)
     try:
-        return StatusClient(chief if chief is not None else find_chief(str(logdir)))
+        client = StatusClient(chief if chief is not None else find_chief(str(logdir)), access)
     except UsageError:
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
+    with client:
+        try:
+            yield client
+        except NoAnswer as error:
+            if reason := client.diagnose():
+                raise UsageError(reason) from error
+            raise

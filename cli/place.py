@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..cluster.address import parse_address, parse_host
+from ..cluster.address import LOOPBACK, parse_address, parse_host
 from ..cluster.spec import ClusterSpec, Role, Task
 from ..errors import UsageError
 
@@ -36,7 +36,7 @@ def find_place(role: Role, given: Mapping[str, Any]) -> dict[str, Any]:
     place = {name: given[name] for name in wanted if name in given}
     if len(place) < len(wanted):
         place = _read_tf_config(role, wanted) | place
-    place["host"] = _check_host(place["host"]) if "host" in place else _default_host()
+    place["host"] = _check_host(place["host"]) if "host" in place else _default_host(given)
     if role is not Role.CHIEF:
         place["chief"] = _check_chief(place.get("chief"))
     return place
@@ -92,11 +92,13 @@ def _check_host(host: str) -> str:
         time.sleep(0.2)
 
 
-def _default_host() -> str:
-    """Returns this host's name if others can resolve it; otherwise the loopback address."""
+def _default_host(given: Mapping[str, Any]) -> str:
+    """Returns the loopback address; for a process that serves other hosts, this host's name."""
+    if not (given.get("insecure") or given.get("tls_cert")):
+        return LOOPBACK
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, None)
     except OSError:
-        return "127.0.0.1"
+        return LOOPBACK
     return name

@@ -50,6 +50,7 @@ def run_role(
     try:
         with args.ending_with_exit_code(debug):
             options = build(cls, {**given, **find_place(role, given)})
+            options.access  # noqa: B018  # Before TensorFlow is loaded.
             if options.notice_secs is not None:
                 _end_in_time(signals.event, options.notice_secs)
             code = int(run(options, signals.event))

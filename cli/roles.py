@@ -92,6 +92,7 @@ def _train_in_chief(chief: ChiefOptions, address: str, stop: threading.Event) ->
         host=chief.host,
         index=chief.job.num_workers,  # Behind the launched workers.
         incarnation=chief.incarnation,
+        security=chief.security,
     )
     try:
         run_worker(options, stop)

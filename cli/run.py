@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..cluster.security import SecurityOptions
 from ..data_plane.options import DataPlane
 from ..errors import ExitCode
 from ..jobs.hints import show_command
@@ -50,8 +51,8 @@ def run(
     console = Console(stderr=True)
     with args.ending_with_exit_code(values["debug"]):
         given = read_values(JobOptions, LaunchOptions, values=values)
-        crossing = {name: given.pop(name) for name in definitions(DataPlane) if name in given}
-        job = Job(model, data_plane=DataPlane(**crossing), **given)
+        parts = {"data_plane": _take(DataPlane, given), "security": _take(SecurityOptions, given)}
+        job = Job(model, **parts, **given)
         if dry_run:
             show_plan(context, job)
             return
@@ -63,6 +64,11 @@ def run(
         _show_result(result)
     if stop.is_set():
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _take(cls: type, values: dict[str, Any]) -> Any:
+    """Builds a part of the options from values, and takes them out."""
+    return cls(**{name: values.pop(name) for name in definitions(cls) if name in values})
 
 
 @contextmanager

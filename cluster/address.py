@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 GRPC = "grpc://"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)

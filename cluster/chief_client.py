@@ -12,13 +12,14 @@ from typing import Any
 
 import grpc
 
-from ..errors import JobFailed, WaitTimeout
+from ..errors import JobFailed, UsageError, WaitTimeout
 from ..protos import membership_pb2 as pb
 from ..protos.membership_pb2_grpc import MembershipStub
-from .access import CHANNEL_OPTIONS
-from .address import parse_address
+from .access import Access
 from .applicant import Applicant
+from .diagnosis import diagnose
 from .spec import ClusterView, Member, Role, Task
+from .token import Right
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _NOBODY_THERE = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
 )
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_OPEN = Access()
 # Calls that have just begun may end at a chief that has moved.
 _LINGER_SECS = 0.2
 
@@ -39,12 +42,6 @@ _LINGER_SECS = 0.2
 def new_incarnation() -> str:
     """Returns a name for one life of a process."""
     return uuid.uuid4().hex
-
-
-def open_channel(address: str) -> grpc.Channel:
-    """Returns a channel to a service of this project; connects when first used."""
-    parse_address(address, "chief address")
-    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 class JobStopping(Exception):
@@ -67,6 +64,10 @@ class Registration:
 class MembershipClient:
     """One task's side of the membership service.
 
+    Args:
+        address: `host:port` of the chief.
+        access: The token and TLS of its calls.
+
     Example::
 
         client = MembershipClient("localhost:7077")
@@ -75,14 +76,19 @@ class MembershipClient:
         view = client.await_ready(min_generation=1, max_wait_secs=600.0)
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, access: Access = _OPEN) -> None:
+        self._access = access
         self._connect(address)
         self._registration: Registration | None = None
 
     def _connect(self, address: str) -> None:
         self.address = address
-        self._channel = open_channel(address)
+        self._channel = self.open_channel()
         self._stub = MembershipStub(self._channel)
+
+    def open_channel(self) -> grpc.Channel:
+        """Returns one more channel to the same chief."""
+        return self._access.open_channel(self.address, Right.MEMBER)
 
     def turn_to(self, address: str) -> None:
         """Asks the chief at another address from now on: the same job's, which has moved."""
@@ -116,6 +122,7 @@ class MembershipClient:
             WaitTimeout: No chief answered, or the place was held by another task, for
                 `max_wait_secs`.
             JobFailed: The chief refused.
+            UsageError: The chief refused the token or certificate, or serves in another way.
             JobStopping: The job is ending, or `stop` was set meanwhile.
         """
         request = pb.RegisterRequest(**asdict(applicant))
@@ -147,8 +154,12 @@ class MembershipClient:
                 if code == grpc.StatusCode.ALREADY_EXISTS:
                     last = str(details)
                     stop.wait(min(0.5, left))
+                elif code in _REFUSED:
+                    raise UsageError(f"the chief at {self.address} refused: {details}") from error
                 elif code not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
                     raise JobFailed(f"the chief at {self.address} refused: {details}") from error
+                elif reason := diagnose(self.address, self._access):
+                    raise UsageError(reason) from error
         raise JobStopping
 
     def attend(self, reports: Iterator[pb.TaskReport]) -> Any:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from ..protos import membership_pb2 as pb
+from .access import Access
 from .applicant import Applicant
 from .chief_client import MembershipClient
 from .heartbeat import Heartbeat
@@ -26,11 +27,12 @@ class ParameterHost:
 
     Args:
         chief: `host:port` of the chief's control service.
+        access: The token and TLS of calls to it.
         max_wait_secs: Seconds to wait for the place, and for the chief whenever it is silent.
     """
 
-    def __init__(self, chief: str, max_wait_secs: float) -> None:
-        self._client = MembershipClient(chief)
+    def __init__(self, chief: str, access: Access, max_wait_secs: float) -> None:
+        self._client = MembershipClient(chief, access)
         self._heartbeat = Heartbeat(self._client, max_silence_secs=max_wait_secs)
         self._max_wait_secs = max_wait_secs
 

@@ -32,15 +32,16 @@ def run_parameter_server(config: ParameterServerOptions, stop: threading.Event) 
     Raises:
         ParamserveError: The chief never came, went away, or declared this task lost.
     """
+    access = config.access
     server = start_server(config.host, config.port)
     registry = make_registry()
-    metrics = MetricsServer(registry, config.host, config.metrics_port)
+    metrics = MetricsServer(registry, config.host, config.metrics_port, access)
     generation = Gauge(
         "paramserve_ps_generation",
         "Newest generation that the chief told this server",
         registry=registry,
     )
-    client = MembershipClient(config.chief)
+    client = MembershipClient(config.chief, access)
     try:
         applicant = Applicant(
             Role.PS,

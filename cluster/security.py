@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from ..errors import UsageError
@@ -67,7 +68,8 @@ class SecurityOptions:
         ),
     ] = None
     insecure: Annotated[
-        bool, Option(help="Serve other hosts without a token or TLS.", panel=PANEL)
+        bool,
+        Option(help="Serve and call other hosts also without a token or TLS.", panel=PANEL),
     ] = False
 
     def __post_init__(self) -> None:
@@ -92,9 +94,24 @@ class SecurityOptions:
         """
         return Access(find_token(self.token_file, logdir), self._tls(), self.insecure)
 
+    def for_any_folder(self) -> SecurityOptions:
+        """Returns the same for a process that may run in another folder, and gets its token."""
+        return replace(
+            self,
+            token_file=None,
+            tls_cert=_absolute(self.tls_cert),
+            tls_key=_absolute(self.tls_key),
+            tls_ca=_absolute(self.tls_ca),
+            tls_client_ca=_absolute(self.tls_client_ca),
+        )
+
     def _tls(self) -> Tls | None:
         if not self.tls_ca:
             return None
         return Tls(
             TlsFiles(self.tls_ca, self.tls_cert, self.tls_key, self.tls_client_ca, self.tls_name)
         )
+
+
+def _absolute(path: str | None) -> str | None:
+    return os.path.abspath(path) if path else None

@@ -13,13 +13,24 @@ from ..errors import JobFailed, ParamserveError, UsageError
 from ..protos import status_pb2 as pb
 from ..protos.status_pb2_grpc import StatusStub
 from ..reasons import reason_of
-from .chief_client import CALL_TIMEOUT_SECS, open_channel
+from .access import Access
+from .chief_client import CALL_TIMEOUT_SECS
+from .diagnosis import diagnose
+from .token import Right, find_token
 
 # The chief's files in the log directory: its address, and the result of the job.
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
 # How long a chief that may be dead has to answer.
 _LOOK_SECS = 2.0
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+_OPEN = Access()
+
+
+class NoAnswer(JobFailed):
+    """No job answers at the address."""
 
 
 def find_chief(logdir: str) -> str:
@@ -47,22 +58,38 @@ def _describe_end(result: str | None) -> str:
     return f"the last one has ended, see {RESULT_FILE} there"
 
 
-def refuse_live_job(logdir: str) -> None:
+def refuse_live_job(logdir: str, access: Access = _OPEN) -> None:
     """Refuses a second job in a log directory: each would overwrite the other's checkpoints.
+
+    Args:
+        logdir: The log directory.
+        access: TLS of this process, for a job that has the same.
 
     Raises:
         UsageError: A job runs there, and its chief answers.
     """
     try:
         address = find_chief(logdir)
-        with StatusClient(address, timeout_secs=_LOOK_SECS) as other:
-            other.status()
-    except ParamserveError:
-        return  # There is none, or it died and left its file behind.
+    except UsageError:
+        return
+    if not _is_alive(address, Access(None, access.tls)):
+        return  # It died and left its file behind.
     raise UsageError(
         f"a job already runs in --logdir {logdir!r} (chief at {address}): stop it with "
         f"`paramserve stop --chief {address}`, or give another directory"
     )
+
+
+def _is_alive(address: str, access: Access) -> bool:
+    """Whether a chief answers, if only to refuse, or to ask for TLS."""
+    try:
+        with StatusClient(address, access, _LOOK_SECS) as other:
+            other.status()
+        return True
+    except NoAnswer:
+        return diagnose(address, access) is not None
+    except ParamserveError:
+        return True
 
 
 def read_job_file(logdir: str, name: str) -> str | None:
@@ -93,16 +120,24 @@ def read_job_file(logdir: str, name: str) -> str | None:
 class StatusClient:
     """Asks a running job.
 
+    Args:
+        address: `host:port` of the chief.
+        access: The token and TLS of the calls; None: the token of the environment, if any.
+        timeout_secs: How long an answer may take.
+
     Example::
 
         with StatusClient(find_chief("runs/census")) as job:
             print(job.status().global_step)
     """
 
-    def __init__(self, address: str, timeout_secs: float = CALL_TIMEOUT_SECS) -> None:
+    def __init__(
+        self, address: str, access: Access | None = None, timeout_secs: float = CALL_TIMEOUT_SECS
+    ) -> None:
         self.address = address
+        self._access = access or Access(find_token(None))
         self._timeout_secs = timeout_secs
-        self._channel = open_channel(address)
+        self._channel = self._access.open_channel(address, Right.CONTROL, Right.READ)
         self._stub = StatusStub(self._channel)
 
     def __enter__(self) -> StatusClient:
@@ -167,6 +202,10 @@ class StatusClient:
         """
         self._call(self._stub.ReportEnded, pb.ReportEndedRequest(incarnations=incarnations))
 
+    def diagnose(self) -> str | None:
+        """Returns why a chief that listens does not answer, and the remedy; takes a few seconds."""
+        return diagnose(self.address, self._access)
+
     def close(self) -> None:
         """Closes the channel."""
         self._channel.close()
@@ -180,9 +219,11 @@ class StatusClient:
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 grpc.StatusCode.CANCELLED,  # It ended under the call.
             ):
-                raise JobFailed(
+                raise NoAnswer(
                     f"no job answers at {self.address}: is the chief running?"
                 ) from error
+            if error.code() in _REFUSED:
+                raise UsageError(f"the job at {self.address} refused: {error.details()}") from error
             if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
                 raise UsageError(str(error.details())) from error
             raise JobFailed(f"the job at {self.address} refused: {error.details()}") from error

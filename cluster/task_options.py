@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from ..option import Option, check_ranges
+from .access import Access
 from .chief_client import new_incarnation
+from .security import SecurityOptions
 from .signals import GRACE_SECS
 
 MAX_WAIT_SECS = 600.0
@@ -43,6 +46,7 @@ class ProcessOptions:
         grace_secs: Seconds that it can stay once it is asked to end.
         incarnation: Unique to this life of the process.
         debug: Whether it prints tracebacks and debug logs.
+        security: The token and TLS of its servers and calls.
 
     Raises:
         UsageError: A value is out of range.
@@ -63,9 +67,21 @@ class ProcessOptions:
         ),
     ] = field(default_factory=new_incarnation)
     debug: Annotated[bool, DEBUG_OPTION] = False
+    security: SecurityOptions = field(default_factory=SecurityOptions)
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @cached_property
+    def access(self) -> Access:
+        """The token and TLS of this process.
+
+        Raises:
+            UsageError: Other hosts reach it and it has not both, or a file is broken.
+        """
+        access = self.security.access()
+        access.check_host(self.host)
+        return access
 
     @property
     def notice_secs(self) -> float | None:

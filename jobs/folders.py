@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..cluster.status_client import refuse_live_job
+from ..cluster.token import Token, remove_tokens, write_tokens
 from ..errors import UsageError
 
 
@@ -37,6 +38,29 @@ def use_folders(logdir: str, logs: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def keep_tokens(logdir: str, logs: Path, token: Token) -> Iterator[None]:
+    """Keeps the tokens of a job in its log directory while it runs, for its owner alone.
+
+    Args:
+        logdir: The log directory; tokens of one that is a URL lie in the folder of logs.
+        logs: Folder of the processes' logs, on this host.
+        token: The secret of the job.
+
+    Raises:
+        UsageError: They cannot be written.
+    """
+    try:
+        place = write_tokens(logs if "://" in logdir else Path(logdir), token)
+    except OSError as error:
+        raise UsageError(f"--logdir {logdir!r} is not writable: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            remove_tokens(place)
 
 
 def _lock(descriptor: int, logdir: str) -> None:

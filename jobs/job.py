@@ -8,9 +8,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from ..cluster.token import Token, find_token
 from ..model.references import is_file, split_reference
 from ..protos import status_pb2 as pb
-from .folders import use_folders
+from .folders import keep_tokens, use_folders
 from .functions import reference_to
 from .keywords import make_options, signature
 from .launch.interface import Launcher
@@ -51,7 +52,8 @@ class Job:
         self._target, _ = split_reference(reference)
         self.options, self._launch = make_options(reference, options)
         self._restarts = RestartBudget(self._launch.max_restarts, self._launch.restart_window_secs)
-        self.processes = JobProcesses(self.options, self._launch, new_job_id())
+        token = find_token(self._launch.security.token_file) or Token.new()
+        self.processes = JobProcesses(self.options, self._launch, new_job_id(), token)
 
     def run(
         self,
@@ -71,6 +73,7 @@ class Job:
         refuse_nested_job(self._target)
         with (
             use_folders(self.options.logdir, self.processes.log_folder),
+            keep_tokens(self.options.logdir, self.processes.log_folder, self.processes.token),
             self._open_launcher() as (launcher, processes),
             nullcontext(on_status) if on_status else _showing_progress() as show,
         ):

@@ -10,6 +10,7 @@ from functools import cache
 from numbers import Real
 from typing import Any, TypeVar, get_type_hints
 
+from ..cluster.security import SecurityOptions
 from ..data_plane.options import DataPlane
 from ..errors import UsageError
 from ..model.references import nearest
@@ -114,8 +115,10 @@ def _check_type(name: str, value: Any, kinds: Collection[type]) -> Any:
 
 
 def _unknown(name: str, known: Collection[str]) -> UsageError:
-    if name in {each.name for each in fields(DataPlane)}:
-        return UsageError(f"{name!r} is a field of DataPlane: data_plane=DataPlane({name}=...)")
+    for keyword, cls in (("data_plane", DataPlane), ("security", SecurityOptions)):
+        if name in {each.name for each in fields(cls)}:
+            kind = cls.__name__
+            return UsageError(f"{name!r} is a field of {kind}: {keyword}={kind}({name}=...)")
     # As options of the command are called, which say `--ps` for `num_ps`.
     ends = sorted((each for each in known if each.endswith(f"_{name}")), key=len)
     hint = nearest(name, ends[:1] or known) or f"it takes {', '.join(sorted(known))}"

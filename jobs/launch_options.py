@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from ..cluster.security import SecurityOptions
 from ..cluster.signals import GRACE_SECS
 from ..cluster.task_options import (
     DEBUG_OPTION,
@@ -41,6 +42,7 @@ class LaunchOptions:
         grace_secs: Seconds that a process may stay after SIGTERM, to shut down gracefully.
         spares: Parameter servers that stand by.
         debug: Whether the processes print tracebacks.
+        security: The token and TLS of the processes; without a token, a job makes one.
 
     Raises:
         UsageError: A value is out of range.
@@ -89,6 +91,7 @@ class LaunchOptions:
         ),
     ] = 0
     debug: Annotated[bool, DEBUG_OPTION] = False
+    security: SecurityOptions = field(default_factory=SecurityOptions)
 
     def __post_init__(self) -> None:
         check_ranges(self)

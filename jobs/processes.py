@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..cluster.access import Access
 from ..cluster.address import parse_address
 from ..cluster.task_options import ParameterServerOptions, ProcessOptions
+from ..cluster.token import TOKEN_VARIABLE, Token
 from ..option import CONFIG_VARIABLE, all_definitions, build, values_of
 from .launch.interface import ProcessSpec
 from .launch_options import LaunchOptions
@@ -38,11 +40,13 @@ class JobProcesses:
         options: The options of the training.
         launch: The options of the launcher.
         job_id: Unique to the job.
+        token: The secret of the job.
     """
 
     options: JobOptions
     launch: LaunchOptions
     job_id: str
+    token: Token = field(default_factory=Token.new)
 
     @property
     def spares(self) -> int:
@@ -66,6 +70,10 @@ class JobProcesses:
         if "://" in self.options.logdir:
             return Path(tempfile.gettempdir(), f"paramserve-{self.job_id}")
         return Path(self.options.logdir, "logs").resolve()
+
+    def access(self) -> Access:
+        """Returns the token and TLS with which the launcher calls the chief."""
+        return replace(self.launch.security.access(), token=self.token)
 
     def of_model(self, model: str) -> JobProcesses:
         """Returns the same with another reference to the model."""
@@ -96,7 +104,10 @@ class JobProcesses:
     ) -> ProcessSpec:
         """Returns the process of a task, with the job's options among its own arguments."""
         job = for_any_folder(self.options)
-        known = {**vars(self.launch), **vars(job), "job": job}
+        # The token is for the environment: arguments are seen by all users of a host.
+        security = self.launch.security.for_any_folder()
+        token = self.token if cls is ChiefOptions else self.token.as_member()
+        known = {**vars(self.launch), **vars(job), "job": job, "security": security}
         options = values_of(build(cls, {**known, **own}))
         incarnation = options["incarnation"]
         del options["host"]  # For the launcher to say.
@@ -109,7 +120,7 @@ class JobProcesses:
             options=options,
             incarnation=incarnation,
             gpus=self.gpus_per_worker if is_worker else 0.0,
-            env=_NO_OPTIONS if is_worker else _NO_OPTIONS | _NO_GPU,
+            env=_NO_OPTIONS | {TOKEN_VARIABLE: token.text} | ({} if is_worker else _NO_GPU),
             # A chief that trains would be ahead of the other workers.
             niceness=_WORKER_NICENESS if is_worker and not self.options.chief_trains else 0,
         )

@@ -51,6 +51,7 @@ class JobSupervisor:
     ) -> None:
         self._processes = processes
         self._options = processes.options
+        self._access = processes.access()
         self._restarts = restarts
         self._lives = Lives(launcher)
         self._stop = stop
@@ -88,7 +89,7 @@ class JobSupervisor:
         address = self._await_chief()
         if address is not None:
             self._tasks.start(address)
-            self._client = StatusClient(address, timeout_secs=_ASK_SECS)
+            self._client = StatusClient(address, self._access, _ASK_SECS)
             try:
                 self._watch(on_status)
             finally:
@@ -156,7 +157,7 @@ class JobSupervisor:
         address = self._read_address()
         if address is not None and address != self._client.address:
             self._client.close()
-            self._client = StatusClient(address, timeout_secs=_ASK_SECS)
+            self._client = StatusClient(address, self._access, _ASK_SECS)
 
     def _is_chief_back(self, address: str | None = None) -> bool:
         """Returns whether a chief is back, or will be, at the address of the tasks."""

@@ -57,10 +57,11 @@ def run_worker(config: WorkerOptions, stop: threading.Event) -> bool:
             told.
     """
     build = load_build(config.model)
+    access = config.access
     server = start_server(config.host, config.port)
     metrics_registry = make_registry()
-    metrics_server = MetricsServer(metrics_registry, config.host, config.metrics_port)
-    client = MembershipClient(config.chief)
+    metrics_server = MetricsServer(metrics_registry, config.host, config.metrics_port, access)
+    client = MembershipClient(config.chief, access)
     try:
         applicant = Applicant(
             Role.WORKER,
@@ -181,7 +182,8 @@ class _Worker:
         index, job = registration.task.index, registration.job
         if not job.ps_on_workers or index >= job.num_ps:
             return
-        host = ParameterHost(self._config.chief, self._config.max_wait_secs)
+        config = self._config
+        host = ParameterHost(config.chief, config.access, config.max_wait_secs)
         address, incarnation = self._server.address, registration.incarnation
         self._device = host.join(index, address, incarnation, self._stop).device
         self._parameter_host = host

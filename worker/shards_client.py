@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import grpc
 
-from ..cluster.chief_client import CALL_TIMEOUT_SECS, MembershipClient, open_channel
+from ..cluster.chief_client import CALL_TIMEOUT_SECS, MembershipClient
 from ..errors import UsageError
 from ..protos import membership_pb2, shards_pb2 as pb
 from ..protos.shards_pb2_grpc import ShardsStub
@@ -30,7 +30,7 @@ class ShardsClient:
     def __init__(self, client: MembershipClient) -> None:
         self._client = client
         self._address = client.address
-        self._channel = open_channel(self._address)
+        self._channel = self._client.open_channel()
         self._shards = ShardsStub(self._channel)
 
     def lease(
@@ -123,7 +123,7 @@ class ShardsClient:
         if self._client.address != self._address:
             self._channel.close()
             self._address = self._client.address
-            self._channel = open_channel(self._address)
+            self._channel = self._client.open_channel()
             self._shards = ShardsStub(self._channel)
         return self._shards
 

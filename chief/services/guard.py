@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import time
 from collections import OrderedDict
@@ -22,6 +23,15 @@ MAX_REFUSALS = 10
 _MAX_CALLERS = 1024
 _LOG_SECS = 10.0
 _HOW = f"give --token-file LOGDIR/tokens/job of the job, or set {TOKEN_VARIABLE}"
+
+
+class Refusal(enum.StrEnum):
+    """Why a call was turned away."""
+
+    NO_TOKEN = "no token"
+    WRONG_TOKEN = "wrong token"
+    OTHER_RIGHT = "other right"
+    TOO_MANY = "too many"
 
 
 class RefusalLimit:
@@ -51,15 +61,14 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # So only in
 
     Args:
         token: The secret of the job; it recognizes its tokens.
-        on_refused: Called in the event loop with the reason of each refusal: "no token",
-            "wrong token", "other right" or "too many".
+        on_refused: Called in the event loop with the reason of each refusal.
         limit: Counts refusals.
     """
 
     def __init__(
         self,
         token: Token,
-        on_refused: Callable[[str], None] = lambda _: None,
+        on_refused: Callable[[Refusal], None] = lambda _: None,
         limit: RefusalLimit | None = None,
     ) -> None:
         self._token = token
@@ -84,16 +93,17 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # So only in
         return self._refusal(handler_call_details.method, bool(sent), held, needed)
 
     def _refusal(self, method: str, has_sent: bool, held: Right | None, needed: Right) -> Any:
-        code, reason = grpc.StatusCode.UNAUTHENTICATED, "wrong token"
+        code, reason = grpc.StatusCode.UNAUTHENTICATED, Refusal.WRONG_TOKEN
         text = f"the token is of another job, or of an earlier run of this one: {_HOW}"
         if held is not None:
-            code, reason = grpc.StatusCode.PERMISSION_DENIED, "other right"
+            code, reason = grpc.StatusCode.PERMISSION_DENIED, Refusal.OTHER_RIGHT
             text = (
                 f"the token is one to {held}, and {describe(needed)} needs one to {needed}: "
                 f"give the job's {needed} token or its secret, LOGDIR/tokens/job"
             )
         elif not has_sent:
-            reason, text = "no token", f"{describe(needed)} needs a token: {_HOW}"
+            reason = Refusal.NO_TOKEN
+            text = f"{describe(needed)} needs a token: {_HOW}"
 
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             await self._refuse(context, method, code, reason, text)
@@ -106,12 +116,12 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # So only in
         context: grpc.aio.ServicerContext[Any, Any],
         method: str,
         code: grpc.StatusCode,
-        reason: str,
+        reason: Refusal,
         text: str,
     ) -> None:
         caller = context.peer().rpartition(":")[0]
         if self._limit.is_exceeded(caller):
-            code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "too many"
+            code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, Refusal.TOO_MANY
             text = f"more than {MAX_REFUSALS} refused calls in a second: {_HOW}"
         self._on_refused(reason)
         now = time.monotonic()

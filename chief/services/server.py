@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from ...cluster.access import MAX_MESSAGE_BYTES
 from ...cluster.address import join_address
 from ...cluster.binding import listen
+from ...cluster.tls import Tls
 from ...protos import membership_pb2_grpc, shards_pb2_grpc, status_pb2_grpc
 from .event_loop import EventLoop
 from .membership_servicer import MembershipServicer
@@ -44,6 +45,7 @@ class ControlServer:
         port: The port; 0 takes a free one.
         shards: Serves the job's input; None: calls for it are answered as unimplemented.
         host: Host name or address of this process; it listens at no other address.
+        tls: Of its calls; None: they are not encrypted.
         interceptors: Handle every call before its servicer does.
         on_beat: Called in the loop about four times a second with the seconds by which it is late.
 
@@ -62,6 +64,7 @@ class ControlServer:
         shards: ShardsServicer | None = None,
         host: str = "127.0.0.1",
         *,
+        tls: Tls | None = None,
         interceptors: Sequence[Interceptor] = (),
         on_beat: Callable[[float], None] = lambda _: None,
     ) -> None:
@@ -69,6 +72,7 @@ class ControlServer:
         self._membership = membership
         self._status = status
         self._shards = shards
+        self._tls = tls
         self._health = HealthServicer()
         try:
             self.port = self._loop.call(self._bind(host, port, interceptors))
@@ -105,7 +109,10 @@ class ControlServer:
 
     def _listen(self, address: str, port: int) -> int:
         try:
-            return self._server.add_insecure_port(join_address(address, port))
+            if self._tls is None:
+                return self._server.add_insecure_port(join_address(address, port))
+            credentials = self._tls.server_credentials()
+            return self._server.add_secure_port(join_address(address, port), credentials)
         except RuntimeError:
             return 0
 

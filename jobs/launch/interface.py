@@ -30,7 +30,7 @@ class ProcessSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     incarnation: str = ""
     gpus: float = 0.0
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # It may have a token.
     niceness: int = 0
 
     def command(self, host: str) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from ...cluster.address import LOOPBACK
 from .child import ChildProcess
 from .forked import ForkServer
 from .interface import ProcessSpec
-
-LOOPBACK = "127.0.0.1"
 
 
 class ProcessLauncher:

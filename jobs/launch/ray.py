@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...cluster.address import LOOPBACK
 from ...errors import UsageError
 from .interface import ProcessSpec
-from .process import LOOPBACK
 from .ray_connection import connect, disconnect
 from .ray_process import ProcessActor, RayProcess
 

@@ -7,6 +7,7 @@ from paramserve.chief.checkpoints.files import Checkpoint
 from paramserve.chief.control_figures import ControlFigures
 from paramserve.chief.metrics import ChiefMetrics
 from paramserve.chief.progress import Snapshot
+from paramserve.chief.services.guard import Refusal
 from paramserve.data_plane.placement import ServerLoad
 from paramserve.data_plane.sync.tokens import SyncCounters
 from paramserve.data_plane.traffic import Traffic
@@ -29,6 +30,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         {0: ServerLoad(1000, 2, "w", 900), 1: ServerLoad(1200, 1, "b", 1200)},
         {1: Traffic(pulled_bytes=800, pushed_bytes=700, transfers=2)},
     )
+    metrics.count_refused_call(Refusal.WRONG_TOKEN)
     metrics.count_gradients(SyncCounters(applied=30, dropped=2, reissued=1))
     metrics.count_gradients(SyncCounters(applied=10))
     metrics.restore_step.set(30)
@@ -77,6 +79,10 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_gradients_total", "applied"): 40,
         ("paramserve_gradients_total", "dropped"): 2,
         ("paramserve_tokens_reissued_total",): 1,
+        ("paramserve_refused_calls_total", "no token"): 0,
+        ("paramserve_refused_calls_total", "wrong token"): 1,
+        ("paramserve_refused_calls_total", "other right"): 0,
+        ("paramserve_refused_calls_total", "too many"): 0,
         ("paramserve_checkpoint_failures_total",): 1,
         ("paramserve_checkpoint_step",): 40,
         ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,

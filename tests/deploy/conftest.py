@@ -21,9 +21,9 @@ TASKS = ("chief:0", "ps:0", "ps:1", "worker:0", "worker:1")
 
 
 @contextmanager
-def running(command, log):
+def running(command, log, more=()):
     """A process for as long as the context lasts, and never longer than this one."""
-    env = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    env = {**os.environ, PARENT_VARIABLE: str(os.getpid()), **dict(more)}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
     try:
@@ -38,8 +38,8 @@ def paramserve(*arguments):
     return [sys.executable, "-m", "paramserve", *map(str, arguments)]
 
 
-def read_url(url):
-    with urllib.request.urlopen(url, timeout=10) as response:
+def read_url(url, context=None):
+    with urllib.request.urlopen(url, timeout=10, context=context) as response:
         return response.read().decode()
 
 

@@ -10,7 +10,9 @@ import yaml
 
 from paramserve import __version__
 from paramserve.cli.app import app
+from paramserve.cluster.security import SecurityOptions
 from paramserve.errors import ExitCode
+from paramserve.option import PREFIX, definitions
 
 # The oldest that we promise, one between, and the newest known.
 VERSIONS = ("1.29", "1.31", kubernetes_validate.latest_version())
@@ -117,6 +119,7 @@ def test_processes_listen_where_the_manifests_say(jobs, parsed):
         options, ports = parsed[role][1], ports_of(job)
         assert options["metrics_port"] == ports["metrics"]
         assert options["port"] == ports["control" if role == "chief" else "tensorflow"]
+        assert options.get("tensorflow_port", options["port"]) == ports["tensorflow"]
         annotations = job["spec"]["template"]["metadata"]["annotations"]
         assert annotations["prometheus.io/port"] == str(ports["metrics"])
 
@@ -124,11 +127,11 @@ def test_processes_listen_where_the_manifests_say(jobs, parsed):
 def test_probes_ask_a_declared_port(jobs):
     for role, job in jobs.items():
         container = container_of(job)
+        expected = {"port": "control" if role == "chief" else "metrics"}
         for probe in (container["startupProbe"], container["livenessProbe"]):
-            if role == "chief":
-                assert probe["grpc"]["port"] == ports_of(job)["control"]
-            else:
-                assert probe["httpGet"]["port"] in ports_of(job)
+            # Of the other kinds, none has a certificate to show.
+            assert probe["tcpSocket"] == expected
+            assert expected["port"] in ports_of(job)
 
 
 def test_the_log_directory_is_the_mounted_volume(jobs, manifests, parsed):
@@ -205,6 +208,40 @@ def test_prometheus_discovers_the_pods_of_these_manifests(deploy, jobs):
         assert template["annotations"]["prometheus.io/scrape"] == "true"
 
 
+def test_processes_take_their_token_and_certificates_from_the_secret(jobs, deploy):
+    documented = (deploy.parent / "docs/deploy.md").read_text()
+    for role, job in jobs.items():
+        settings = settings_of(container_of(job))
+        assert set(settings) == {
+            each.variable
+            for each in definitions(SecurityOptions).values()
+            if each.name != "insecure"
+        }
+        (volume,) = [v for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v]
+        (mount,) = [m for m in container_of(job)["volumeMounts"] if m["name"] == volume["name"]]
+        files = {f"{mount['mountPath']}/{item['path']}" for item in volume["secret"]["items"]}
+        assert files == {path for path in settings.values() if path.startswith("/")}
+        # Only the chief has the secret of the job, from which all tokens follow.
+        keys = {item["key"] for item in volume["secret"]["items"]}
+        assert ("token" in keys, "member-token" in keys) == (role == "chief", role != "chief")
+        assert all(f"--from-file={key}=" in documented for key in keys)
+        assert not volume["secret"]["defaultMode"] & 0o007
+
+
+def test_the_policy_admits_the_jobs_own_pods_to_every_port(jobs, manifests):
+    spec = manifests["NetworkPolicy", "census"]["spec"]
+    assert spec["policyTypes"] == ["Ingress"]
+    selector = spec["podSelector"]["matchLabels"].items()
+    own, prometheus = spec["ingress"]
+    (peer,) = own["from"]
+    for job in jobs.values():
+        labels = job["spec"]["template"]["metadata"]["labels"].items()
+        assert selector <= labels
+        assert peer["podSelector"]["matchLabels"].items() <= labels
+        assert set(ports_of(job).values()) <= {each["port"] for each in own["ports"]}
+        assert [each["port"] for each in prometheus["ports"]] == [ports_of(job)["metrics"]]
+
+
 def test_documented_commands_exist(deploy):
     text = (deploy.parent / "docs/deploy.md").read_text().replace("\\\n", " ")
     # At a prompt, in a pod (after "--"), or as the command of a container of our image.
@@ -231,9 +268,20 @@ def ports_of(job):
     return {port["name"]: port["containerPort"] for port in container_of(job)["ports"]}
 
 
+def settings_of(container):
+    """What the container's environment says of its token and certificates."""
+    entries = {entry["name"]: entry.get("value") for entry in container["env"]}
+    return {name: value for name, value in entries.items() if name.startswith(PREFIX)}
+
+
 def filled_arguments(container):
     """Returns the arguments with $(NAME) replaced, as Kubernetes does, by "0"."""
-    values = {entry["name"]: entry.get("value", "0") for entry in container["env"]}
+    settings = settings_of(container)
+    values = {
+        entry["name"]: entry.get("value", "0")
+        for entry in container["env"]
+        if entry["name"] not in settings
+    }
     filled = [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], a) for a in container["args"]]
     used = re.findall(r"\$\((\w+)\)", " ".join(container["args"]))
     assert set(used) == set(values), "every variable is declared and used"

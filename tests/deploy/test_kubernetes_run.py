@@ -1,14 +1,16 @@
 """The containers' own commands as processes of this machine: a cluster's work without one."""
 
 import json
+import os
 import re
 import signal
+import socket
+import ssl
+import subprocess
 from contextlib import ExitStack
 
-import grpc
 import pytest
 import yaml
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.ports import free_port, free_ports
 
@@ -17,6 +19,8 @@ HOST = "127.0.0.1"
 IMAGE_EXAMPLES = "/opt/paramserve/examples"
 LOGDIR = "/logdir"
 INTERRUPTED, PREEMPTED = 130, 143
+# Of the Secret's keys, those of tokens have files of other names.
+KEYS = {"token": "tokens/job", "member-token": "tokens/member"}
 
 
 class Pod:
@@ -24,6 +28,8 @@ class Pod:
 
     def __init__(self, template, index, chief_port):
         (self.container,) = template["spec"]["containers"]
+        volumes = template["spec"]["volumes"]
+        (self._items,) = [each["secret"]["items"] for each in volumes if "secret" in each]
         self.role, self.index = self.container["name"], index
         declared = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         free = dict(zip(declared, free_ports(len(declared)), strict=True))
@@ -38,13 +44,29 @@ class Pod:
 
     def arguments(self, logdir, examples, max_steps):
         """The container's arguments, as the kubelet fills them in."""
-        variables = {entry["name"]: self._value(entry) for entry in self.container["env"]}
+        entries = [each for each in self.container["env"] if each["name"] not in self.settings]
+        variables = {entry["name"]: self._value(entry) for entry in entries}
         for argument in self.container["args"]:
             filled = re.sub(r"\$\((\w+)\)", lambda m: variables[m[1]], argument)
             filled = re.sub(r"(?<=port=)\d+$", lambda m: str(self.ports[int(m[0])]), filled)
             filled = re.sub(r"(?<=--max-steps=)\d+$", str(max_steps), filled)
             filled = filled.replace(IMAGE_EXAMPLES, str(examples))
             yield filled.replace(f"={LOGDIR}", f"={logdir}")
+
+    @property
+    def settings(self):
+        """What the environment says of token and certificates."""
+        entries = self.container["env"]
+        return {e["name"]: e["value"] for e in entries if e["name"].startswith("PARAMSERVE_")}
+
+    def environment(self, secrets):
+        """The same, of files of this machine; as the volume has them, by the keys of the Secret."""
+        (mount,) = [each for each in self.container["volumeMounts"] if each["name"] == "secrets"]
+        keys = {f"{mount['mountPath']}/{item['path']}": item["key"] for item in self._items}
+        return {
+            name: str(secrets / KEYS.get(keys[value], keys[value])) if value in keys else value
+            for name, value in self.settings.items()
+        }
 
     def _value(self, entry):
         if "value" in entry:
@@ -68,6 +90,10 @@ class Cluster:
                 self.pods.append(Pod(job["template"], index, chief_port))
         self.processes = {}
         self._stack = ExitStack()
+        self.secrets = logdir / "secrets"
+        # For the name of the Service and no address: pods have other ones each time.
+        command = helpers.paramserve("certs", self.secrets, "--hosts", "census-chief")
+        subprocess.run(command, check=True, timeout=helpers.patience_secs, capture_output=True)
 
     def __enter__(self):
         return self
@@ -81,7 +107,9 @@ class Cluster:
         for pod in self.pods_of(*roles):
             arguments = pod.arguments(self._logdir / "job", examples, max_steps)
             running = self._helpers.running(
-                self._helpers.paramserve(*arguments), self._log(pod.name)
+                self._helpers.paramserve(*arguments),
+                self._log(pod.name),
+                pod.environment(self.secrets),
             )
             self.processes[pod.name] = self._stack.enter_context(running)
 
@@ -105,7 +133,11 @@ class Cluster:
     def step(self):
         """The global step, as the chief shows it to Prometheus."""
         (chief,) = self.pods_of("chief")
-        text = self._helpers.read_url(f"http://{HOST}:{chief.port_names['metrics']}/metrics")
+        url = f"https://{HOST}:{chief.port_names['metrics']}/metrics"
+        context = ssl.create_default_context(cafile=self.secrets / "ca.pem")
+        context.load_cert_chain(self.secrets / "cert.pem", self.secrets / "key.pem")
+        context.check_hostname = False
+        text = self._helpers.read_url(url, context)
         return float(re.search(r"^paramserve_global_step (\S+)$", text, re.M)[1])
 
     def send_sigterm(self, *roles):
@@ -125,22 +157,20 @@ class Cluster:
         return self._logdir / f"{name}.log"
 
     def _is_alive(self, pod, probe):
-        if "grpc" in probe:
-            return serves(f"{HOST}:{pod.ports[probe['grpc']['port']]}")
-        get = probe["httpGet"]
-        url = f"http://{HOST}:{pod.port_names[get['port']]}{get['path']}"
-        return self._helpers.read_url(url)
+        port = pod.port_names[probe["tcpSocket"]["port"]]
+        with socket.create_connection((HOST, port), timeout=5):
+            return True
 
-
-def serves(address):
-    """Returns the answer to a gRPC probe: the health of the server as a whole."""
-    with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        try:
-            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
-        except grpc.RpcError:
-            return False
-    return reply.status == health_pb2.HealthCheckResponse.SERVING
+    def command(self, name, *arguments):
+        """Runs a command as `kubectl exec job/census-chief -- paramserve ...` does."""
+        (chief,) = self.pods_of("chief")
+        return subprocess.run(
+            self._helpers.paramserve(name, "--logdir", self._logdir / "job", *arguments),
+            env={**os.environ, **chief.environment(self.secrets)},
+            capture_output=True,
+            text=True,
+            timeout=self._helpers.patience_secs,
+        )
 
 
 @pytest.fixture
@@ -153,6 +183,8 @@ def test_a_job_is_applied_deleted_and_applied_again(cluster):
     cluster.apply(max_steps=100_000)
     cluster.wait(cluster.passes_probes, "a probe fails")
     cluster.wait(lambda: cluster.step() > 5, "no steps")
+    status = cluster.command("status", "--json")
+    assert json.loads(status.stdout)["phase"] == "training", status.stderr
 
     # Deleted: all pods are told at once. Tasks that the chief ends before they exit are done.
     cluster.send_sigterm()

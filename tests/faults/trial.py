@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from paramserve.cluster.security import SecurityOptions
 from paramserve.cluster.status_client import StatusClient, find_chief
 from paramserve.errors import ParamserveError
 from paramserve.jobs.job import Job
@@ -17,6 +18,7 @@ from .launcher import ForkingLauncher
 from .model import BALLAST, BATCH, RATE, SOLUTION, path_after
 from .network import loopback
 
+ACCESS = SecurityOptions(insecure=True).access()
 MODEL = Path(__file__).with_name("model.py")
 HEARTBEAT_SECS, LEASE_SECS = 0.5, 3.0
 RECORDS, EPOCHS = 1200, 2
@@ -80,6 +82,8 @@ class Trial:
             sync=mode == "sync",
             spares=spares,
             params={name: str(value) for name, value in self.params.items()},
+            # Its network has nobody else.
+            security=SecurityOptions(insecure=True),
             **settings,
         )
         self._stop = threading.Event()
@@ -107,7 +111,7 @@ class Trial:
         try:
             address = find_chief(str(self.logdir))
             if self._client is None or self._client.address != address:
-                self._client = StatusClient(address, timeout_secs=2)
+                self._client = StatusClient(address, ACCESS, timeout_secs=2)
             return self._client.status()
         except ParamserveError:
             return None
@@ -169,13 +173,13 @@ class Trial:
     def _save(self):
         with (
             contextlib.suppress(ParamserveError),
-            StatusClient(find_chief(str(self.logdir)), timeout_secs=10) as client,
+            StatusClient(find_chief(str(self.logdir)), ACCESS, timeout_secs=10) as client,
         ):
             client.save_checkpoint()
 
     def scale(self, num_ps):
         """Asks for another number of parameter servers."""
-        with StatusClient(find_chief(str(self.logdir)), timeout_secs=10) as client:
+        with StatusClient(find_chief(str(self.logdir)), ACCESS, timeout_secs=10) as client:
             client.scale(ps=num_ps)
 
     def hurry(self):

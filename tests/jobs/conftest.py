@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from paramserve.cluster.security import SecurityOptions
 from paramserve.cluster.status_client import StatusClient, find_chief
 from paramserve.errors import ParamserveError
 from support import ports
@@ -151,7 +152,9 @@ def find_chief_or_none(logdir: Path) -> str | None:
 
 def status_of(address: str):
     """The status of a running job; None when it does not answer."""
-    with StatusClient(address, timeout_secs=5) as client:
+    # Nodes of a Ray cluster have addresses of a network; it is this host alone.
+    access = SecurityOptions(insecure=True).access()
+    with StatusClient(address, access, timeout_secs=5) as client:
         try:
             return client.status()
         except ParamserveError:

@@ -143,7 +143,7 @@ def test_a_job_spreads_over_the_nodes_of_a_cluster(start, logdir, start_cluster,
     model.write_text(MODEL_THAT_TELLS.format(folder=str(MODELS)))
     command = start(
         *("run", f"{model}:build", "--workers", 2, "--ps", 2),
-        *("--gpus-per-worker", 1, "--max-steps", 100_000, "--logdir", logdir),
+        *("--gpus-per-worker", 1, "--max-steps", 100_000, "--logdir", logdir, "--insecure"),
         # As Ray itself gives to the programs that are submitted to a cluster.
         env={"RAY_ADDRESS": start_cluster(2)},
     )
@@ -183,7 +183,7 @@ def test_a_job_outlives_its_processes_and_a_node(start, logdir, start_cluster, m
     command = start(
         *("run", LINEAR, "--ray-address", start_cluster(3), "--workers", 2, "--ps", 2),
         *("--spares", 1, "--mirror-secs", 0.5, "--lease-secs", 3, "--max-restarts", 10, mode),
-        *("--max-steps", steps, "--param", "slow=0.02", "--logdir", logdir),
+        *("--max-steps", steps, "--param", "slow=0.02", "--logdir", logdir, "--insecure"),
     )
     address = until(lambda: find_chief_or_none(logdir))
     before = until(lambda: _whole_job(address, 1), "all that was planned")
