@@ -106,7 +106,7 @@ def measure(scenario: Scenario, kills: int, pause_secs: float, remains: Remains)
         yield from measure_peer(scenario.peer, scenario.role, kills, pause_secs)
         return
     chance = random.Random(0)
-    with _running_job(scenario) as job:
+    with running_job(scenario) as job:
         for number in range(kills):
             if scenario.role == "scale":
                 yield job.scale(4 if number % 2 == 0 else 2, pause_secs)
@@ -117,7 +117,7 @@ def measure(scenario: Scenario, kills: int, pause_secs: float, remains: Remains)
             yield job.kill(scenario.role, chance)
 
 
-class _Job:
+class RunningJob:
     """A job that runs, seen from outside."""
 
     def __init__(self, process: subprocess.Popen[bytes], logdir: str, log: Path) -> None:
@@ -166,7 +166,7 @@ class _Job:
         """Kills one process and waits for the next step."""
         before = self.wait("its status", lambda _: True)
         up = [t.pid for t in before.tasks if t.role == role and t.state == "up"]
-        pids = [self._chief_pid()] if role == "chief" else up
+        pids = [self.chief_pid()] if role == "chief" else up
         killed = time.monotonic()
         os.kill(chance.choice(pids), signal.SIGKILL)
         if role == "ps":
@@ -200,9 +200,14 @@ class _Job:
     def processes(self, status: pb.JobStatus) -> dict[str, int]:
         """Returns the ids of the processes that hold a part of the job."""
         tasks = {f"{t.role}:{t.index}": t.pid for t in status.tasks if t.state == "up"}
-        return {"chief": self._chief_pid(), **tasks}
+        return {"chief": self.chief_pid(), **tasks}
 
-    def _chief_pid(self) -> int:
+    def address(self) -> str:
+        """Returns the address of the chief."""
+        return find_chief(self._logdir)
+
+    def chief_pid(self) -> int:
+        """Returns the process id of the chief."""
         return int(json.loads(Path(self._logdir, JOB_FILE).read_text())["pid"])
 
     def stop(self) -> None:
@@ -223,7 +228,8 @@ def _counts(status: pb.JobStatus) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _running_job(scenario: Scenario) -> Iterator[_Job]:
+def running_job(scenario: Scenario) -> Iterator[RunningJob]:
+    """Runs the job of a scenario, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="paramserve-recovery-") as folder:
         log, logdir = Path(folder, "output.txt"), str(Path(folder, "job"))
         command = [sys.executable, "-m", "paramserve", "run", f"{scenario.model}:build"]
@@ -233,7 +239,7 @@ def _running_job(scenario: Scenario) -> Iterator[_Job]:
         command += ["--max-restarts", "1000", "--restart-window-secs", "1"]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        job = _Job(process, logdir, log)
+        job = RunningJob(process, logdir, log)
         try:
             yield job
         finally:

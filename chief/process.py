@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import sys
 import threading
@@ -168,6 +169,7 @@ class _Chief:
         self._files.announce(config.job_id, self._address, self._metrics_server.address)
         self._write_lists()
         self._lists.start()
+        gc.freeze()  # What is loaded stays; looking through it again and again delays answers.
         log.info("chief of job %s serves on %s", config.job_id, self._address)
 
     def _interceptors(self) -> list[Interceptor]:

@@ -196,7 +196,7 @@ class Training:
         looks = Looks(membership.changed)
         while (reason := self._reason_to_end()) is None:
             looks.wait(LOOK_SECS if interruptions.is_awaiting_step else TICK_SECS)
-            self._look_after_tasks()
+            self._look_after_workers()
             self._shards.look()
             if membership.view != self._view:
                 raise ServerLost(membership.missing())
@@ -212,6 +212,7 @@ class Training:
             if is_looking or time.monotonic() - self._read_at >= READ_SECS:
                 self._read_progress()
                 membership.cleared()
+                self._show_tasks()
                 self._note_first_step(restored_step)
                 self._summaries.write_progress(self._state.progress.snapshot)
             self._stalls.look(self._is_paused)
@@ -301,11 +302,13 @@ class Training:
             )
         return None
 
-    def _look_after_tasks(self) -> None:
-        membership = self._state.membership
+    def _look_after_workers(self) -> None:
         if self._aggregator:
             self._aggregator.set_workers(self._token_holders())
             self._aggregator.watch()
+
+    def _show_tasks(self) -> None:
+        membership = self._state.membership
         counts = {str(role): len(membership.up(role)) for role in (Role.PS, Role.WORKER)}
         counts["spare"] = len(membership.alive(Role.PS)) - counts[Role.PS]
         self._metrics.show_tasks(counts, membership.generation)

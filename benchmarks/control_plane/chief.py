@@ -94,7 +94,7 @@ class MeasuredChief:
 
     def status(self) -> pb.JobStatus:
         """Returns the status of the job."""
-        return self._client.status()
+        return self._client.status(all_tasks=False)
 
     def lose_server(self) -> tuple[int, float]:
         """Ends the parameter server, so that the spare takes its place.

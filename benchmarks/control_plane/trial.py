@@ -114,7 +114,8 @@ def measure(workers: int, settings: Settings) -> Figures:
         states: Counter[str] = Counter()
         heard, ready = None, None
         with contextlib.suppress(ParamserveError):  # It does not answer: none is held.
-            states.update(task.state for task in chief.status().tasks)
+            for total in chief.status().totals:
+                states[total.state] += total.count
             heard, ready = _lose_server(chief, tasks, registered.tasks, settings.max_wait_secs)
         return Figures(
             workers=workers,

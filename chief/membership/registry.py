@@ -56,6 +56,7 @@ class Registry:
         self._stood_still_secs = stood_still_secs
         self._forgiven_secs = 0.0
         self._stopping: set[Role] = set()
+        self._failed: list[TaskRecord] = []  # The main loop asks for them at each look.
         self.preemptions: Counter[str] = Counter()
         self._touched: set[str] = set()
         # No lease of the present tasks runs out before.
@@ -136,6 +137,8 @@ class Registry:
                 return
             record.state = LEFT[reason]
             record.error = error
+            if record.state is TaskState.FAILED:
+                self._failed.append(record)
             if record.state is TaskState.PREEMPTED and not self._stopping:
                 self.preemptions[str(record.task.role)] += 1
             if report is not None:
@@ -222,7 +225,8 @@ class Registry:
 
     def failures(self) -> list[TaskRecord]:
         """Returns tasks that reported that the job cannot continue."""
-        return [r for r in self.records() if r.state is TaskState.FAILED]
+        with self.changed:
+            return [record for record in self._failed if self._places.get(record.task) is record]
 
     def heartbeat_age(self, record: TaskRecord) -> float:
         """Returns the seconds since a task's last heartbeat."""

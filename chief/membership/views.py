@@ -56,6 +56,7 @@ class Views(Registry):
                 record.heard = self._clock()
                 record.session_generation = generation if record.task.role is Role.WORKER else 0
                 self._places.put(record)
+            self._failed = [record for record in records if record.state is TaskState.FAILED]
             self._generation = generation - 1
             self._renew_view()
             return self._view is not None

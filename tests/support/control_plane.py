@@ -1,10 +1,14 @@
 """The chief's services without a model, in a process: `python -m support.control_plane LOGDIR`.
 
-Prints its port, then serves until its input ends; leases run out as in a job.
+The process prints its port, then serves until its input ends; leases run out as in a job.
 """
 
+import subprocess
 import sys
 import threading
+from pathlib import Path
+
+import psutil
 
 from paramserve.chief.input.file_counts import FileCounts
 from paramserve.chief.membership.membership import Membership
@@ -17,7 +21,43 @@ from paramserve.chief.state import JobState
 from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.jobs.options import JobOptions
 
+TESTS = Path(__file__).parents[1]
 LOOK_SECS = 0.1
+END_SECS = 30.0
+
+
+class ControlPlane:
+    """The process, and what it needs of the machine.
+
+    Args:
+        logdir: Its log directory.
+    """
+
+    def __init__(self, logdir):
+        command = [sys.executable, "-m", "support.control_plane", str(logdir)]
+        self._process = psutil.Popen(
+            command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.port = int(self._process.stdout.readline())
+        self.address = f"127.0.0.1:{self.port}"
+
+    @property
+    def is_running(self):
+        return self._process.poll() is None
+
+    def memory_bytes(self):
+        return self._process.memory_info().rss
+
+    def descriptors(self):
+        return self._process.num_fds()
+
+    def stop(self):
+        self._process.stdin.close()
+        try:
+            self._process.wait(END_SECS)
+        except psutil.TimeoutExpired:
+            self._process.kill()
+            raise
 
 
 def main(logdir):

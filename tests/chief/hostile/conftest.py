@@ -1,11 +1,7 @@
 """A control plane in a process of its own, and a task that has to stay in its job meanwhile."""
 
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 
-import psutil
 import pytest
 
 from paramserve.cluster.applicant import Applicant
@@ -13,39 +9,7 @@ from paramserve.cluster.chief_client import MembershipClient
 from paramserve.cluster.heartbeat import Heartbeat
 from paramserve.cluster.spec import Role
 from paramserve.cluster.status_client import StatusClient
-
-TESTS = Path(__file__).parents[2]
-END_SECS = 30.0
-
-
-class ControlPlane:
-    """The process, and what it needs of the machine."""
-
-    def __init__(self, logdir):
-        command = [sys.executable, "-m", "support.control_plane", str(logdir)]
-        self._process = psutil.Popen(
-            command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.port = int(self._process.stdout.readline())
-        self.address = f"127.0.0.1:{self.port}"
-
-    @property
-    def is_running(self):
-        return self._process.poll() is None
-
-    def memory_bytes(self):
-        return self._process.memory_info().rss
-
-    def descriptors(self):
-        return self._process.num_fds()
-
-    def stop(self):
-        self._process.stdin.close()
-        try:
-            self._process.wait(END_SECS)
-        except psutil.TimeoutExpired:
-            self._process.kill()
-            raise
+from support.control_plane import END_SECS, ControlPlane
 
 
 class Bystander:
