@@ -11,7 +11,7 @@ LATE_SECS = 1.0
 
 
 class ControlFigures:
-    """How far the control server is behind.
+    """The delay of the control server.
 
     Args:
         clock: Seconds from any origin.

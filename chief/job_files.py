@@ -1,7 +1,7 @@
-"""The job's own files in the log directory: where the chief is, what to scrape, the result.
+"""The job's own files in the log directory: the chief's address, metrics targets, the result.
 
-Parameter servers and workers outlive their chief. One that is started again with the same job's
-identifier finds in the log directory who is in the job, and continues with the model they hold.
+Parameter servers and workers outlive their chief. A chief that is restarted with the same job's
+identifier finds the members in the log directory. It continues with the model that they hold.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class PacedCall:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives."""
+        """True if the thread lives."""
         return self._thread.is_alive()
 
     def request(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a role runs, and where its chief is: as it was told, else as `TF_CONFIG` says."""
+"""The place of a role and of its chief: from options, or else from `TF_CONFIG`."""
 
 from __future__ import annotations
 

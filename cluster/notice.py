@@ -28,7 +28,7 @@ def leave_on_notice(client: MembershipClient, heartbeat: Heartbeat, grace_secs: 
 
     Args:
         client: A registered client.
-        heartbeat: Renews the task's lease meanwhile, and hears when it may go.
+        heartbeat: Renews the task's lease meanwhile, and brings the permission to leave.
         grace_secs: Seconds that this process can stay.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Whole jobs: the processes that they consist of, launched and looked after."""
+"""Whole jobs: their processes, launched and supervised."""

@@ -219,8 +219,8 @@ class SyncChiefHook(tf.compat.v1.train.SessionRunHook):
     of tokens, which ends waiting workers as the end of the input would.
 
     Args:
-        optimizers: The optimizers. If several count the same global step only one makes the last,
-            and workers that wait for a token of another have to be released as well.
+        optimizers: The optimizers. If several count the same global step, only one makes the last.
+            Workers that wait for a token of another have to be released as well.
         global_step: The global step's variable, or a tensor that reads it.
         last_step: Global step at which training ends; None: no limit.
     """

@@ -57,8 +57,8 @@ def collect_updates(model: keras.Model) -> list[tf.Operation]:
       The update ops, in the order in which they were made. Empty for a model without such state.
 
     Raises:
-      UsageError: If the model's variables are not in this graph (made eagerly or elsewhere), or
-        an update lies inside a control-flow block, from where nothing can run it.
+      UsageError: The model's variables are not in this graph (made eagerly or elsewhere). Or an
+          update lies inside a control-flow block, from where nothing can run it.
     """
     graph = tf.compat.v1.get_default_graph()
     handles = _state_handles(model, graph)

@@ -3,9 +3,10 @@
     python scripts/figures.py [FOLDER]
 
 FOLDER is a checkout of the project, by default the one this script lies in. Generated code and
-benchmarks are left out. Lines of a function are those without its docstring. An option is written
-where it is defined or passed on by its name (a field of its type, a parameter with a default, a
-keyword that copies it, a string with its name or flag), and not where its value is read for use.
+benchmarks are left out. Lines of a function are those without its docstring. An option counts as
+written where it is defined or passed on by its name: a field of its type, a parameter with a
+default, a keyword that copies it, a string with its name or flag. A read of its value for use does
+not count.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
 
     Takes the arguments of `tf.compat.v1.train.SyncReplicasOptimizer` and four more. Gradients cross
     in buckets, with one step number for each parameter server, however many variables there are. A
-    worker that ends, dies or hangs does not leave the others waiting, if workers and chief have the
-    hook of `make_session_run_hook` (or the chief the queue runner). The others then compute its
-    gradients. The end takes no grace period.
+    worker that ends, dies or hangs does not leave the others waiting. That holds if workers and
+    chief have the hook of `make_session_run_hook`, or the chief has the queue runner. The others
+    then compute its gradients. The end takes no grace period.
 
     Example::
 
@@ -203,7 +203,7 @@ class SyncReplicasOptimizer(tf.compat.v1.train.SyncReplicasOptimizer):
         return count_up(rows, int(waiting))
 
     def _find_worker(self, device: str) -> int:
-        """This worker's row in the ledger, and its queue if it has its own."""
+        """Returns this worker's row in the ledger, and its queue if it has its own."""
         index, total = self._worker_index, self._plan.workers
         if not self._plan.has_own_queues:
             return zlib.crc32(device.encode()) if index is None else index

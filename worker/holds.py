@@ -18,7 +18,7 @@ class HoldLink(Protocol):
     """The part of `Heartbeat` that holds need."""
 
     def hear_holds(self, listener: Callable[[int, bool], None]) -> None:
-        """Has `listener` called with the newest hold, and whether it lasts."""
+        """Registers a listener for the newest hold, and whether it lasts."""
 
     def answer_hold(self, number: int) -> None:
         """Says that no step is under way."""
@@ -28,7 +28,7 @@ class HoldWatch:
     """Watch for holds; it answers them between steps, and keeps steps waiting.
 
     Args:
-        link: Hears of holds, in a thread of its own.
+        link: Reports holds, in a thread of its own.
         is_idle: Whether a step that is under way can only be waiting for input.
         cancelled: Whether the worker has to stop; then no hold keeps it.
         is_left: Whether no step can begin any more in the worker's session, so that nothing is to
@@ -53,7 +53,7 @@ class HoldWatch:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Hears of holds from now on; a second call changes nothing."""
+        """Receives holds from now on; a second call changes nothing."""
         if not self._is_started:
             self._is_started = True
             self._link.hear_holds(self._note)

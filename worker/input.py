@@ -49,7 +49,7 @@ class LeasedInput:
 
     Args:
         client: The connection to the chief.
-        holds: Hears of holds, in which no step begins.
+        holds: The holds, in which no step begins.
         lease_secs: Seconds after which the chief declares a silent task lost, and deals its shards
             to others.
         max_wait_secs: Seconds for which the chief may be silent.

@@ -42,7 +42,7 @@ def control_plane(
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw them into this PNG.")] = None,
 ) -> None:
-    """Measures one real chief under simulated tasks, which register, stay and hear its news."""
+    """Measures one real chief under simulated tasks, which register, stay and receive its news."""
     with ending_with_exit_code(debug=False):
         if plot is not None:
             check_plot(plot)

@@ -24,7 +24,7 @@ _OPTIONS = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 
 @dataclass
 class Observations:
-    """What the simulated tasks of one process saw.
+    """The observations of the simulated tasks of one process.
 
     Attributes:
         answer_secs: Seconds from each heartbeat to its answer.

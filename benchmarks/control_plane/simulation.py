@@ -31,7 +31,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Seen:
-    """What all simulated tasks saw since the last time.
+    """The observations of all simulated tasks since the last call.
 
     Attributes:
         answer_secs: Seconds from each heartbeat to its answer, in ascending order.
@@ -81,7 +81,7 @@ class Simulation:
             child.wait(_END_SECS)
 
     def register(self, role: str, count: int, max_wait_secs: float) -> Registered:
-        """Has tasks join the job, all at once."""
+        """Makes tasks join the job, all at once."""
         shares = [
             len(range(number, count, len(self._children))) for number in range(len(self._children))
         ]

@@ -35,7 +35,7 @@ class Tasks:
     async def register(
         self, role: str, first: int, count: int, max_wait_secs: float
     ) -> dict[str, Any]:
-        """Has new tasks join at once; those that are in stay until the end of this process."""
+        """Makes new tasks join at once; members stay until the end of this process."""
         tasks = [
             SimulatedTask(self._chief, role, first + number, self._seen) for number in range(count)
         ]

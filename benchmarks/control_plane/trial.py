@@ -19,7 +19,7 @@ _REAL_SERVERS = 2
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same at all points.
+    """The conditions that all points share.
 
     Attributes:
         ps: Simulated parameter servers, all spares; at most as many as there are workers.
@@ -84,7 +84,7 @@ class Figures:
 
     @property
     def all_held(self) -> bool:
-        """Whether every task came into the job, and stayed."""
+        """True if every task joined the job, and stayed."""
         return self.held == self.tasks and not self.lost
 
     @property
@@ -139,7 +139,7 @@ def measure(workers: int, settings: Settings) -> Figures:
 def _lose_server(
     chief: MeasuredChief, tasks: Simulation, workers: int, max_wait_secs: float
 ) -> tuple[float | None, float | None]:
-    """Seconds from the loss of a server until all workers knew, and until all had the next view."""
+    """Returns the seconds from the loss of a server to the news, and to the next view."""
     generation, told = chief.lose_server()
     deadline = told + max_wait_secs
     while True:

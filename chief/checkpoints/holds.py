@@ -81,13 +81,13 @@ class Holds:
                     self.changed.notify_all()
 
     def begin_watching(self, task: Task, incarnation: str) -> None:
-        """Notes that a worker hears of holds from now on, the one that lasts included."""
+        """Notes that a worker receives holds from now on, the present one included."""
         with self.changed:
             self._watching[task, incarnation] += 1
             self._unanswered.add((task, incarnation))
 
     def end_watching(self, task: Task, incarnation: str) -> None:
-        """Notes that a worker hears of holds no more."""
+        """Notes that a worker receives no more holds."""
         life = (task, incarnation)
         with self.changed:
             self._watching[life] -= 1

@@ -1,6 +1,6 @@
 """The values of the input's ledger: leases, their ends, and its figures.
 
-Pure bookkeeping without a lock: the ledger that owns it sees to it that one thread uses it.
+Pure bookkeeping without a lock: the ledger that owns it uses it in one thread.
 """
 
 from __future__ import annotations

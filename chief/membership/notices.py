@@ -88,7 +88,7 @@ class Notices:
         return record if record is not None and record.is_alive else None
 
     def _holds_the_model(self, record: TaskRecord) -> bool:
-        """Before the first generation there is no model."""
+        """Returns whether it has a part of the model; before the first generation, none has."""
         is_server = record.task.role is Role.PS and record.state is TaskState.UP
         return is_server and self._membership.generation > 0
 

@@ -1,4 +1,4 @@
-"""`PauseDetector`: the time for which this process heard nobody, because it did not run."""
+"""`PauseDetector`: the time for which this process was suspended, and received nothing."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ class Registry:
         return task.role in self._stopping or (record is not None and record.is_dismissed)
 
     def records(self, role: Role | None = None) -> list[TaskRecord]:
-        """Every task that ever was, by role and index."""
+        """Returns every task that ever was, by role and index."""
         with self.changed:
             return self._places.records(role)
 

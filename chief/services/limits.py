@@ -1,4 +1,4 @@
-"""What the control server turns away, so that one caller cannot take what all need."""
+"""The limits of the control server, so that one caller cannot exhaust it for all."""
 
 from __future__ import annotations
 

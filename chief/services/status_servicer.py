@@ -65,7 +65,7 @@ class StatusServicer(Base):
     async def WatchStatus(
         self, request: pb.WatchStatusRequest, context: Context
     ) -> AsyncIterator[pb.JobStatus]:
-        """The status now and at each interval."""
+        """Yields the status now and at each interval."""
         interval = max(0.05, request.interval_secs or 1.0)
         try:
             with self._limits.stream("watchers", context.peer(), MAX_WATCHERS):

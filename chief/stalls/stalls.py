@@ -62,9 +62,10 @@ class Verdict:
 class StallWatch:
     """A watch over the steps of a job and of each of its workers.
 
-    A worker hangs when it does not wait for others and makes no step for `stall_secs`, or for three
-    times as long as its steps take. It has more time for its first steps, and between steps. The
-    job hangs when there is no global step for so long; if all workers wait, none is at fault.
+    A worker hangs when it does not wait for others, and makes no step for too long. That is
+    `stall_secs`, or three times as long as its steps take. It has more time for its first steps,
+    and between steps. The job hangs when there is no global step for so long; if all workers wait,
+    none is at fault.
 
     A stall is reported at once. If it lasts twice as long, its workers reopen their sessions. A
     worker that hangs again in the same life is declared lost. A worker that hangs for the third

@@ -2,8 +2,8 @@
 
 `SyncGraph` has the common part of the service and `SyncReplicasOptimizer`, `SyncOps` the service's
 own. One rule is the service's own: *every* gradient is computed on a token, the first one
-included. So a worker may join at any time without pushing a gradient that no step waits for, and
-the token of a worker that leaves can be issued again.
+included. So a worker may join at any time without pushing a gradient that no step waits for. The
+token of a worker that leaves can be issued again.
 """
 
 from __future__ import annotations

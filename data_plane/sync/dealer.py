@@ -206,7 +206,7 @@ class TokenDealer:
         return sum(size for share, size in zip(self.shares, look.sizes, strict=True) if share)
 
     def missing(self, look: Look) -> int:
-        """Gradients that the step lacks, and for which there is no token to take."""
+        """Returns the gradients that the step lacks, and for which there is no token to take."""
         return look.replicas - look.waiting - self.untaken(look)
 
     def for_the_late(self, look: Look) -> list[int]:

@@ -2,7 +2,7 @@
 
 A worker pushes the gradients for one parameter server together, in a few tensors of medium size,
 and each such bucket has one accumulator. So a mean is of the same workers for all variables of a
-bucket, and the number of transfers does not depend on that of variables.
+bucket. The number of transfers does not depend on that of variables.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class TokenQueues:
             return self.queues[queue].dequeue_many(self.queues[queue].size())
 
     def sizes(self) -> Tensor:
-        """Tokens in each queue; int32 of shape [queues]."""
+        """Returns the tokens in each queue; int32 of shape [queues]."""
         return self._of_each(lambda queue: queue.size())
 
     def close(self) -> Operation:
@@ -159,7 +159,7 @@ class GradientLedger:
             return self._read(_CHIEF_ROW, [0, 0, 0, step])[_ROUND]
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        """Everything: the rows' keys, int64 of shape [rows], and the rows, int64 [rows, 4]."""
+        """Returns the rows' keys, int64 of shape [rows], and the rows, int64 [rows, 4]."""
         with v1.device(self._device):
             exported = tf.raw_ops.LookupTableExportV2(
                 table_handle=self._table, Tkeys=tf.int64, Tvalues=tf.int64

@@ -26,7 +26,7 @@ def describe_exit(code: int) -> str:
 
 
 def describe_end(handle: ProcessHandle, code: int) -> str:
-    """Why a process ended, in its own words if it had any."""
+    """Describes why a process ended, in its own words if it had any."""
     return last_error(handle) or describe_exit(code)
 
 

@@ -108,14 +108,14 @@ def _redirect(log: str) -> None:
 
 
 def _stand_back(niceness: int) -> None:
-    """For all others of this host: the kernel may weigh only whole sessions, and this is one."""
+    """Lowers the priority, also of the session: the kernel may weigh only whole sessions."""
     os.nice(niceness)
     with suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _renew_randomness() -> None:
-    """Processes that draw the same numbers would draw the same samples; `random` does it itself."""
+    """Reseeds NumPy, or all forked processes would draw equal samples; `random` does so itself."""
     import numpy as np
 
     np.random.seed()

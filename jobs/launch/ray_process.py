@@ -53,7 +53,7 @@ class RayProcess:
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code; negative for a signal; None while the process runs, or waits for a node.
+        """Returns the exit code; negative for a signal; None while it runs, or waits for a node.
 
         Raises:
             RayError: The actor could not start it.

@@ -23,7 +23,7 @@ def test_steps_follow_workers_that_are_killed_and_come_back(fork_server, tmp_pat
             trial.process(f"worker-{number % 2}").send_signal(signal.SIGKILL)
             trial.until(
                 lambda status, step=before.global_step: status.global_step >= step + SOME_STEPS,
-                "steps of those that are left, and of whoever has come",
+                "steps of the remaining workers and of new ones",
             )
         trial.until_trained(1)
         trial.hurry()

@@ -14,7 +14,7 @@ def messages(descriptor, known=()):
 
     Args:
         descriptor: The type.
-        known: Texts that mean something to whoever gets the message.
+        known: Texts with a meaning for the receiver of the message.
     """
     kind = message_factory.GetMessageClass(descriptor)
     fields = {field.name: _values(field, known) for field in descriptor.fields}

@@ -1,4 +1,4 @@
-"""What the command line of a running role says that its launcher has handed to it."""
+"""The options of a running role, from its command line."""
 
 import json
 

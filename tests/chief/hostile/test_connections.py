@@ -95,7 +95,7 @@ def test_a_thousand_watchers(plane, bystander):
 
 
 def test_watchers_that_do_not_read(plane, bystander):
-    """What a caller does not take is not piled up for it."""
+    """News for a caller that reads none do not accumulate."""
     options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
     request = status_pb2.WatchStatusRequest(interval_secs=0.05)
     with grpc.insecure_channel(plane.address, options=options) as channel:

@@ -34,7 +34,7 @@ def methods_of(*modules):
 
 
 def test_every_call_has_its_right():
-    """A new one fails here, until somebody decides who may make it."""
+    """A new call fails here, until its right is decided."""
     names = [each.name for each in pkgutil.iter_modules(protos.__path__)]
     own = [
         importlib.import_module(f"paramserve.protos.{name}")

@@ -231,7 +231,7 @@ def test_a_role_that_does_not_exist_is_the_callers_mistake(serve, channel):
 
 @pytest.fixture
 def attend(serve, join):
-    """Has a task attend: `attend(job, role, life)`; gives its heartbeat, and a queue of news."""
+    """Makes a task attend: `attend(job, role, life)`; returns its heartbeat and its news."""
     running = []
 
     def attend(job, role, life, **more):
