@@ -15,6 +15,7 @@ from ..reasons import reason_of
 from .aggregation import Aggregator
 from .checkpoints.checkpoints import CheckpointService
 from .membership.membership import Membership
+from .membership.tasks import TaskState
 from .outcomes import ServerLost
 from .recovery import is_refused
 from .state import JobContext, Phase
@@ -128,5 +129,6 @@ def _may_be_back(membership: Membership, patience_secs: float) -> bool:
     """Returns whether a task whose lease ran out may still have a process, as far as visible."""
     return any(
         membership.heartbeat_age(record) < patience_secs and not is_refused(record.address)
-        for record in membership.unaware()
+        for record in membership.records()
+        if record.state is TaskState.LOST and not record.is_told
     )

@@ -142,7 +142,7 @@ class Places:
             UsageError: The index is out of range.
         """
         if index is not None:
-            self._check_index(role, index)
+            _check_index(role, index, self.num_ps)
             held = self._tasks.get(Task(role, index))
             if held and held.is_alive and held.incarnation != incarnation:
                 raise TaskHeld(
@@ -225,10 +225,11 @@ class Places:
         ordered = self._ordered[task.role]
         del ordered[bisect_left(ordered, task.index, key=_index)]
 
-    def _check_index(self, role: Role, index: int) -> None:
-        if index < 0 or (role is Role.PS and index >= self.num_ps):
-            limit = f" below {self.num_ps} (--ps)" if role is Role.PS else ""
-            raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")
+
+def _check_index(role: Role, index: int, num_ps: int) -> None:
+    if index < 0 or (role is Role.PS and index >= num_ps):
+        limit = f" below {num_ps} (--ps)" if role is Role.PS else ""
+        raise UsageError(f"index {index} of a {role}: expected 0 or more{limit}")
 
 
 def _index(record: TaskRecord) -> int:

@@ -219,10 +219,6 @@ class Registry:
         with self.changed:
             return self._places.alive(role)
 
-    def unaware(self) -> list[TaskRecord]:
-        """Returns lost tasks that have sent no heartbeat since."""
-        return [r for r in self.records() if r.state is TaskState.LOST and not r.is_told]
-
     def failures(self) -> list[TaskRecord]:
         """Returns tasks that reported that the job cannot continue."""
         with self.changed:

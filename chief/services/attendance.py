@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
 import grpc
 
 from ...cluster.spec import Role, Task
+from ...errors import JobFailed
 from ...protos import membership_pb2 as pb
 from ..membership.tasks import TaskState
 from ..state import JobState
@@ -20,6 +21,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 # A stream is closed if its task does not identify itself within so many seconds.
 FIRST_REPORT_SECS = 10.0
+ENDED = "this stream was ended: the task has opened another, or the chief leaves"
 # So many streams receive news before other calls have their turn.
 _AT_ONCE = 100
 
@@ -31,6 +33,7 @@ class _Stream:
         task: The last name of the task.
         hears_holds: True if it answers holds.
         answered_hold: The newest hold that it has answered.
+        is_ended: True if the chief has ended it.
     """
 
     def __init__(self, task: Task, incarnation: str, context: Context) -> None:
@@ -40,6 +43,7 @@ class _Stream:
         self.answered_hold = 0
         self._context = context
         self._handler = asyncio.current_task()
+        self.is_ended = False
         self._is_due = self._is_writing = False
 
     @property
@@ -48,8 +52,9 @@ class _Stream:
         return self.task.role, self.incarnation
 
     def end(self) -> None:
-        """Ends it from outside."""
-        if self._handler is not None:
+        """Ends it from outside, once."""
+        if self._handler is not None and not self.is_ended:
+            self.is_ended = True
             self._handler.cancel()
 
     async def tell(self, attendance: Attendance) -> None:
@@ -93,7 +98,8 @@ class Attendance:
         """Serves one stream until its task ends it.
 
         Raises:
-            UnknownTask: Its lease ran out.
+            UnknownTask: It is lost.
+            JobFailed: The chief has ended the stream.
             ValueError: It does not identify itself.
             TooMuch: There are too many streams already, or a report is too large.
         """
@@ -119,6 +125,11 @@ class Attendance:
             async for report in reports:
                 self._take(stream, report)
                 await stream.tell(self)
+        except asyncio.CancelledError:
+            if not stream.is_ended:
+                raise
+            self._raise_if_lost(stream)
+            raise JobFailed(ENDED) from None
         finally:
             self._close(stream)
 
@@ -163,6 +174,11 @@ class Attendance:
             stream.answered_hold = report.answered_hold
             holds.answer(stream.task, stream.incarnation, report.answered_hold)
 
+    def _raise_if_lost(self, stream: _Stream) -> None:
+        record = self._membership.find_life(stream.task, stream.incarnation)
+        if record is None or not record.is_alive:
+            self._membership.heartbeat(stream.task, stream.incarnation, None)
+
     def _close(self, stream: _Stream) -> None:
         if self._streams.get(stream.key) is stream:
             del self._streams[stream.key]
@@ -173,16 +189,22 @@ class Attendance:
         """Sends common news to all tasks, and other news to the tasks concerned."""
         plan = self._state.plan
         common = (self._membership.common_news, self._state.holds.now, plan.next)
-        touched = self._membership.take_touched()
+        touched = self._streams_of(self._membership.take_touched())
+        for stream in touched:
+            record = self._membership.find_life(stream.task, stream.incarnation)
+            if record is None or record.state is TaskState.LOST:
+                stream.end()
         if common != self._common:
             self._common = common
             if self._broadcast is None or self._broadcast.done():
                 self._broadcast = asyncio.create_task(self._tell_all())
             return
-        for incarnation in touched:
-            for role in (Role.PS, Role.WORKER):
-                if (stream := self._streams.get((role, incarnation))) is not None:
-                    self._tell(stream)
+        for stream in touched:
+            self._tell(stream)
+
+    def _streams_of(self, incarnations: Iterable[str]) -> list[_Stream]:
+        keys = ((role, each) for each in incarnations for role in (Role.PS, Role.WORKER))
+        return [self._streams[key] for key in keys if key in self._streams]
 
     async def _tell_all(self) -> None:
         told: object = None

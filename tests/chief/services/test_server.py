@@ -299,6 +299,15 @@ def test_a_spare_learns_at_once_whose_place_it_has(serve, attend):
     assert heartbeat.latest.task.index == 0
 
 
+def test_a_task_that_is_lost_learns_it_at_once(serve, attend):
+    job = serve(**RARE)
+    heartbeat, _ = attend(job, Role.WORKER, "a")
+    job.membership.lose("a", "it hangs again and again")
+    assert heartbeat.stopping.wait(30)
+    with pytest.raises(JobFailed, match=r"took this task as gone: worker:0 .* it hangs again"):
+        heartbeat.check()
+
+
 def test_a_hold_is_told_to_those_that_answer_and_their_answers_end_the_wait(serve, attend):
     job = serve(**RARE)
     heartbeats = [attend(job, Role.WORKER, f"w{i}")[0] for i in range(5)]
