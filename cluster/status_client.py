@@ -81,7 +81,7 @@ def refuse_live_job(logdir: str, access: Access = _OPEN) -> None:
 
 
 def _is_alive(address: str, access: Access) -> bool:
-    """Whether a chief answers, if only to refuse, or to ask for TLS."""
+    """Returns whether a chief answers, if only to refuse, or to ask for TLS."""
     try:
         with StatusClient(address, access, _LOOK_SECS) as other:
             other.status()

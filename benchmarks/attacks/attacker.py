@@ -1,6 +1,6 @@
 """The attacker: one process, told the address of a chief and the kind of the attack.
 
-It goes on until it is ended, and prints a dot when it has begun.
+It continues until it is ended, and prints a dot when it has begun.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _METHODS = [
     for module in (membership_pb2, shards_pb2, status_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
-    # Whoever may stop a job may do so: that is no attack.
+    # A caller with the right to stop a job may do so: that is no attack.
     if method.name not in ("Stop", "Scale", "SaveCheckpoint")
 ]
 

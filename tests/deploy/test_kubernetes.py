@@ -269,7 +269,7 @@ def ports_of(job):
 
 
 def settings_of(container):
-    """What the container's environment says of its token and certificates."""
+    """Returns the token and certificates in the container's environment."""
     entries = {entry["name"]: entry.get("value") for entry in container["env"]}
     return {name: value for name, value in entries.items() if name.startswith(PREFIX)}
 

@@ -55,7 +55,7 @@ class Pod:
 
     @property
     def settings(self):
-        """What the environment says of token and certificates."""
+        """Returns the token and certificates in the environment."""
         entries = self.container["env"]
         return {e["name"]: e["value"] for e in entries if e["name"].startswith("PARAMSERVE_")}
 

@@ -82,7 +82,7 @@ class Trial:
             sync=mode == "sync",
             spares=spares,
             params={name: str(value) for name, value in self.params.items()},
-            # Its network has nobody else.
+            # Its network has no other host.
             security=SecurityOptions(insecure=True),
             **settings,
         )

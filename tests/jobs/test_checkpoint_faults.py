@@ -62,7 +62,7 @@ def test_a_full_disk_stops_no_training_but_does_not_end_well(start, small_disk):
     filler = fill(small_disk)
     until(lambda: "No space left on device (free space" in detail_of(address))
     step = step_of(address)
-    until(lambda: step_of(address) >= step + 40, "training goes on")
+    until(lambda: step_of(address) >= step + 40, "training continues")
     assert failures_of(small_disk) >= 1
 
     filler.unlink()

@@ -153,7 +153,7 @@ def averages(w, v):
 
 class Writer(v1.train.Saver):
     def save(self, *args, **kwargs):
-        raise AssertionError("nobody calls it")
+        raise AssertionError("it must not be called")
 
 
 @pytest.mark.parametrize(

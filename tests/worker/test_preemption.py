@@ -32,7 +32,7 @@ def start(stop):
 
 def test_a_step_that_takes_too_long_is_given_up(start, stop):
     watch, given_up = start(0.2)
-    assert not given_up.wait(0.5), "nobody has asked"
+    assert not given_up.wait(0.5), "no end was requested"
     assert watch.remaining_secs() == 0.2
     stop.set()
     assert given_up.wait(30)
