@@ -104,7 +104,7 @@ class Token:
         Raises:
             UsageError: This token does not have the right.
         """
-        if (text := self._known.get(right)) is not None:
+        if (text := self.by_right.get(right)) is not None:
             return text
         if right is Right.READ and self.right is Right.CONTROL:
             return self.text
@@ -129,7 +129,7 @@ class Token:
         """Returns the right of a text that a caller sent; None: it is no token of this job."""
         sent = text.encode(errors="replace")
         matches = [
-            right for right, own in self._known.items() if hmac.compare_digest(own.encode(), sent)
+            right for right, own in self.by_right.items() if hmac.compare_digest(own.encode(), sent)
         ]
         return matches[0] if matches else None
 
@@ -142,7 +142,7 @@ class Token:
         return Token(self.for_right(Right.MEMBER), Right.MEMBER)
 
     @cached_property
-    def _known(self) -> Mapping[Right, str]:
+    def by_right(self) -> Mapping[Right, str]:
         """The tokens that follow from this one, itself among them."""
         if self.right in (Right.READ, Right.CONTROL):
             return {self.right: self.text}
@@ -199,7 +199,7 @@ def write_tokens(folder: Path, token: Token) -> Path:
     """
     place = folder / TOKENS_FOLDER
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    texts = {str(right): text for right, text in token._known.items()}
+    texts = {str(right): text for right, text in token.by_right.items()}
     if token.right is None:
         texts[JOB_TOKEN] = token.text
     for name, text in texts.items():
