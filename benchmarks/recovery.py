@@ -118,18 +118,22 @@ def measure(scenario: Scenario, kills: int, pause_secs: float, remains: Remains)
 
 
 class RunningJob:
-    """A job that runs, seen from outside."""
+    """A job that runs, seen from outside.
+
+    Attributes:
+        logdir: Its log directory.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], logdir: str, log: Path) -> None:
         self._process = process
-        self._logdir = logdir
+        self.logdir = logdir
         self._log = log
         self._client: StatusClient | None = None
         self._whole: dict[str, int] = {}
 
     def _open_client(self, timeout_secs: float) -> StatusClient:
-        access = SecurityOptions().access(self._logdir)
-        return StatusClient(find_chief(self._logdir), access, timeout_secs)
+        access = SecurityOptions().access(self.logdir)
+        return StatusClient(find_chief(self.logdir), access, timeout_secs)
 
     def status(self) -> pb.JobStatus | None:
         """Asks the chief for its status; None when it does not answer."""
@@ -204,11 +208,11 @@ class RunningJob:
 
     def address(self) -> str:
         """Returns the address of the chief."""
-        return find_chief(self._logdir)
+        return find_chief(self.logdir)
 
     def chief_pid(self) -> int:
         """Returns the process id of the chief."""
-        return int(json.loads(Path(self._logdir, JOB_FILE).read_text())["pid"])
+        return int(json.loads(Path(self.logdir, JOB_FILE).read_text())["pid"])
 
     def stop(self) -> None:
         """Asks the job to end."""

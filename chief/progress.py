@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ..protos import membership_pb2 as pb
 
 WINDOW_SECS = 5.0
+# Averages over thousands of workers are made for a part of the time at most: one divided by this.
+_AVERAGE_RATIO = 20.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Progress:
         self._lock = threading.Lock()
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] | None = None
+        self._average: tuple[float | None, dict[str, float]] = None, {}
+        self._average_at = -math.inf
         self.snapshot = Snapshot()
 
     def update(
@@ -65,7 +69,11 @@ class Progress:
                 self._counts.popleft()
             then, step_then, examples_then = self._counts[0]
             span = max(now - then, 1e-9)
-            loss, metrics = _average(reports)
+            if now >= self._average_at:
+                began = time.thread_time()
+                self._average = _average(reports)
+                self._average_at = now + _AVERAGE_RATIO * (time.thread_time() - began)
+            loss, metrics = self._average
             self.snapshot = Snapshot(
                 global_step=global_step,
                 examples=examples,

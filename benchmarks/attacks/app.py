@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ...cli.arguments import ending_with_exit_code
+from ...cluster.security import SecurityOptions
+from ...cluster.token import TOKEN_VARIABLE, Right
 from ...errors import JobFailed, UsageError
 from ..recovery import PLAIN, RunningJob, Scenario, running_job
 from ..report import machine
@@ -54,7 +57,7 @@ def measure(kinds: Sequence[str], rounds: int, secs: float, per_sec: float) -> I
         for _ in range(rounds):
             for kind in kinds:
                 yield _window(job, chief, "", secs)
-                with _attacker(job.address(), kind, per_sec):
+                with _attacker(job, kind, per_sec):
                     yield _window(job, chief, kind, secs)
         yield _window(job, chief, "", secs)
 
@@ -109,9 +112,12 @@ def _cpu_secs(process: psutil.Process) -> float:
 
 
 @contextlib.contextmanager
-def _attacker(address: str, kind: str, per_sec: float) -> Iterator[None]:
-    command = [sys.executable, "-m", f"{__package__}.attacker", address, kind, str(per_sec)]
-    attacker = subprocess.Popen(command, stdout=subprocess.PIPE)
+def _attacker(job: RunningJob, kind: str, per_sec: float) -> Iterator[None]:
+    """An attacker with the token of a task: without one it would get less far."""
+    command = [sys.executable, "-m", f"{__package__}.attacker", job.address(), kind, str(per_sec)]
+    token = SecurityOptions().access(job.logdir).token
+    environment = {**os.environ, TOKEN_VARIABLE: token.for_right(Right.MEMBER) if token else ""}
+    attacker = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     try:
         assert attacker.stdout is not None
         if not attacker.stdout.read(1):

@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 
 from ...cluster.address import parse_address
+from ...cluster.token import TOKEN_VARIABLE
 from ...protos import membership_pb2, shards_pb2, status_pb2
 
 _LOWEST_PRIORITY = 19
@@ -160,4 +161,4 @@ async def _read_all(call: Any) -> None:
 if __name__ == "__main__":
     address, kind, rate = sys.argv[1:4]
     os.nice(_LOWEST_PRIORITY)
-    asyncio.run(Attacker(address, float(rate), os.environ.get("PARAMSERVE_TOKEN", "")).run(kind))
+    asyncio.run(Attacker(address, float(rate), os.environ.get(TOKEN_VARIABLE, "")).run(kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,8 +14,10 @@ from typing import Self
 
 import psutil
 
+from ...cluster.access import Access
 from ...cluster.chief_client import new_incarnation
 from ...cluster.status_client import StatusClient, find_chief
+from ...cluster.token import TOKEN_VARIABLE, Token
 from ...errors import JobFailed, ParamserveError, WaitTimeout
 from ...protos import status_pb2 as pb
 
@@ -35,6 +38,7 @@ class MeasuredChief:
 
     Attributes:
         address: Of its control service.
+        token: Of the job.
     """
 
     def __init__(self, heartbeat_secs: float, lease_secs: float, max_wait_secs: float) -> None:
@@ -43,7 +47,18 @@ class MeasuredChief:
         self._children: list[psutil.Popen] = []
         self._incarnations = [new_incarnation(), new_incarnation()]
         logdir = Path(self._folder.name, "job")
-        options = ["--logdir", str(logdir), "--async", "--ps", "1", "--port", "0"]
+        self.token = Token.new()
+        options = [
+            "--host",
+            "127.0.0.1",
+            "--logdir",
+            str(logdir),
+            "--async",
+            "--ps",
+            "1",
+            "--port",
+            "0",
+        ]
         options += ["--heartbeat-secs", str(heartbeat_secs), "--lease-secs", str(lease_secs)]
         options += ["--stall-secs", str(_STALL_SECS), "--save-checkpoint-secs", "0"]
         options += ["--param", "variables=10", "--param", f"note={logdir}.note"]
@@ -70,9 +85,18 @@ class MeasuredChief:
     def _start_all(self) -> None:
         self._process = self._start("chief", f"{MODEL}:build", *self._options)
         self.address = self._find_address(self._logdir)
-        self._client = StatusClient(self.address, timeout_secs=self._max_wait_secs)
+        self._client = StatusClient(self.address, Access(self.token), self._max_wait_secs)
         for spare, incarnation in zip(((), ("--spare",)), self._incarnations, strict=True):
-            self._start("ps", "--chief", self.address, "--incarnation", incarnation, *spare)
+            self._start(
+                "ps",
+                "--host",
+                "127.0.0.1",
+                "--chief",
+                self.address,
+                "--incarnation",
+                incarnation,
+                *spare,
+            )
             self._await_task(incarnation)
 
     def _end(self) -> None:
@@ -114,9 +138,10 @@ class MeasuredChief:
         name = f"{command[0]}-{len(self._children)}.log"
         with Path(self._folder.name, name).open("wb") as log:
             child = psutil.Popen(
-                [sys.executable, "-m", "paramserve", *command],
+                [sys.executable, "-m", "paramserve", *command, "--host", "127.0.0.1"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, TOKEN_VARIABLE: self.token.text},
             )
         self._children.append(child)
         return child

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections import defaultdict
@@ -13,6 +14,7 @@ import grpc
 
 from ...cluster.access import CHANNEL_OPTIONS
 from ...cluster.chief_client import POLL_SECS, new_incarnation
+from ...cluster.token import TOKEN_VARIABLE
 from ...protos import membership_pb2 as pb
 from ...protos.membership_pb2_grpc import MembershipStub
 
@@ -54,6 +56,7 @@ class SimulatedTask:
     def __init__(self, chief: str, role: str, number: int, seen: Observations) -> None:
         self._channel = grpc.aio.insecure_channel(chief, options=_OPTIONS)
         self._stub: Any = MembershipStub(self._channel)
+        self._metadata = (("authorization", f"Bearer {os.environ[TOKEN_VARIABLE]}"),)
         self._role = role
         self._number = number
         self._seen = seen
@@ -81,7 +84,10 @@ class SimulatedTask:
         while (left := deadline - time.monotonic()) > 0:
             try:
                 reply = await self._stub.Register(
-                    request, timeout=min(POLL_SECS, left), wait_for_ready=True
+                    request,
+                    timeout=min(POLL_SECS, left),
+                    wait_for_ready=True,
+                    metadata=self._metadata,
                 )
             except grpc.RpcError:
                 await asyncio.sleep(min(_RETRY_SECS, left))
@@ -102,7 +108,7 @@ class SimulatedTask:
         interval = self._job.heartbeat_secs
         await asyncio.sleep(interval * random.random())
         while not self._is_lost:
-            call = self._stub.Attend()
+            call = self._stub.Attend(metadata=self._metadata)
             reports = asyncio.create_task(self._send_reports(call, interval))
             try:
                 async for news in call:
@@ -186,7 +192,10 @@ class SimulatedTask:
         while True:
             try:
                 reply = await self._stub.AwaitReady(
-                    request, timeout=POLL_SECS + 0.5, wait_for_ready=True
+                    request,
+                    timeout=POLL_SECS + 0.5,
+                    wait_for_ready=True,
+                    metadata=self._metadata,
                 )
             except grpc.RpcError:
                 await asyncio.sleep(_PAUSE_SECS)

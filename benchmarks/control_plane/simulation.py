@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from ...cluster.token import TOKEN_VARIABLE, Right, Token
 from ...errors import JobFailed
 
+# More connections are opened one thousand after the other.
+AT_ONCE = 1000
 _END_SECS = 10.0
 
 
 @dataclass(frozen=True)
 class Registered:
-    """The outcome of a registration of many tasks at once.
+    """The outcome of a registration of many tasks.
 
     Attributes:
         tasks: How many are in the job.
@@ -56,12 +60,15 @@ class Simulation:
     Args:
         chief: The address of the chief.
         processes: Number of processes that share the tasks.
+        token: Of the job.
     """
 
-    def __init__(self, chief: str, processes: int) -> None:
+    def __init__(self, chief: str, processes: int, token: Token) -> None:
         command = [sys.executable, "-m", f"{__package__}.tasks", chief]
+        environment = {**os.environ, TOKEN_VARIABLE: token.for_right(Right.MEMBER)}
+        pipe = subprocess.PIPE
         self._children = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
             for _ in range(processes)
         ]
         self._tasks = 0
@@ -81,27 +88,29 @@ class Simulation:
             child.wait(_END_SECS)
 
     def register(self, role: str, count: int, max_wait_secs: float) -> Registered:
-        """Makes tasks join the job, all at once."""
-        shares = [
-            len(range(number, count, len(self._children))) for number in range(len(self._children))
-        ]
-        self._ask_all({"do": "take"} for _ in shares)  # They have started.
-        began = time.monotonic()
-        commands = []
-        for share in shares:
-            commands.append(
-                {
-                    "do": "register",
-                    "role": role,
-                    "first": self._tasks,
-                    "count": share,
-                    "max_wait_secs": max_wait_secs,
-                }
-            )
+        """Makes tasks join the job, up to `AT_ONCE` of them at once."""
+        self._ask_all({"do": "take"} for _ in self._children)  # They have started.
+        began = ended = time.monotonic()
+        registered = 0
+        for first in range(0, count, AT_ONCE):
+            commands = self._shares(role, min(AT_ONCE, count - first), max_wait_secs)
+            answers = self._ask_all(commands)
+            ended = max(ended, *(answer["ended"] for answer in answers))
+            registered += sum(answer["registered"] for answer in answers)
+        return Registered(registered, ended - began)
+
+    def _shares(self, role: str, count: int, max_wait_secs: float) -> Iterator[dict[str, Any]]:
+        """Commands to register, one for each process."""
+        for number in range(len(self._children)):
+            share = len(range(number, count, len(self._children)))
+            yield {
+                "do": "register",
+                "role": role,
+                "first": self._tasks,
+                "count": share,
+                "max_wait_secs": max_wait_secs,
+            }
             self._tasks += share
-        answers = self._ask_all(commands)
-        ended = max(answer["ended"] for answer in answers)
-        return Registered(sum(a["registered"] for a in answers), max(0.0, ended - began))
 
     def take(self) -> Seen:
         """Takes what was seen since the last time."""

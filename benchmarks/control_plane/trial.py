@@ -48,7 +48,7 @@ class Figures:
         registered: Simulated tasks that came into the job.
         held: Those that are up at the end of the window, as the chief says.
         lost: Live tasks that the chief counted as lost.
-        register_secs: Until all workers had registered, which came at once.
+        register_secs: Until all workers had registered, up to 1,000 of them at once.
         answers: Heartbeats answered in the window.
         unanswered: Heartbeats without an answer in time.
         p50_secs: Median of the time to a heartbeat's answer.
@@ -100,7 +100,7 @@ def measure(workers: int, settings: Settings) -> Figures:
         MeasuredChief(
             settings.heartbeat_secs, settings.lease_secs, settings.max_wait_secs
         ) as chief,
-        Simulation(chief.address, settings.processes) as tasks,
+        Simulation(chief.address, settings.processes, chief.token) as tasks,
     ):
         memory = chief.memory_bytes()
         spares = tasks.register("ps", ps, settings.max_wait_secs)

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks; a worker's report is as old as its last heartbeat anyway.
 LOOK_SECS = 0.25
+# Workers are looked at for a part of the time at most: one divided by this.
+_WATCH_RATIO = 20.0
 
 
 class Stalled(Exception):
@@ -48,6 +50,7 @@ class StallGuard:
         self._starved_secs = starved_secs
         self._looked = 0.0
         self._step: int | None = None
+        self._watch_at = 0.0
         state.stall_watch.restart()
 
     def look(self, paused: bool) -> None:
@@ -70,12 +73,12 @@ class StallGuard:
             self._step, self._state.stalls.stepped_at = step, now
         self._metrics.step_age_seconds.set(self._state.stalls.secs_since_step)
         self._supply_tokens()
-        if not self._state.options.stall_secs:
+        if not self._state.options.stall_secs or now < self._watch_at:
             return
         # An optimizer may leave updates out for as long as it wants: that is no stall.
         made = step if self._aggregator is None else self._aggregator.rounds
         verdict = self._state.stall_watch.look(
-            made, self._sights(), paused=paused, gradients=self._ask_for_gradients
+            made, self._sights(now), paused=paused, gradients=self._ask_for_gradients
         )
         self._tell(verdict)
         self._treat(verdict)
@@ -95,10 +98,10 @@ class StallGuard:
         }
         self._aggregator.supply(waiting)
 
-    def _sights(self) -> list[WorkerObservation]:
-        membership = self._state.membership
+    def _sights(self, now: float) -> list[WorkerObservation]:
+        membership, began = self._state.membership, time.thread_time()
         starved = self._state.ledger.starved(self._starved_secs)
-        return [
+        sights = [
             WorkerObservation(
                 task=record.task,
                 incarnation=record.incarnation,
@@ -110,6 +113,9 @@ class StallGuard:
             )
             for record in membership.up(Role.WORKER)
         ]
+        # A look at thousands of workers keeps others from answering them.
+        self._watch_at = now + _WATCH_RATIO * (time.thread_time() - began)
+        return sights
 
     def _ask_for_gradients(self) -> StepObservation | None:
         return self._aggregator.sight() if self._aggregator is not None else None
