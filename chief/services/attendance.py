@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ FIRST_REPORT_SECS = 10.0
 ENDED = "this stream was ended: the task has opened another, or the chief leaves"
 # So many streams receive news before other calls have their turn.
 _AT_ONCE = 100
+_SETTLE_SECS = 1.0
 
 
 class _Stream:
@@ -53,9 +55,9 @@ class _Stream:
 
     def end(self) -> None:
         """Ends it from outside, once."""
-        if self._handler is not None and not self.is_ended:
+        if not self.is_ended:
             self.is_ended = True
-            self._handler.cancel()
+            self._cancel()
 
     async def tell(self, attendance: Attendance) -> None:
         """Sends the present news after those under way; a call meanwhile adds nothing."""
@@ -69,6 +71,20 @@ class _Stream:
                 await self._context.write(attendance.news(self))
         finally:
             self._is_writing = False
+            if self.is_ended:
+                self._cancel()
+
+    async def settle(self) -> None:
+        """Waits a while for news under way: gRPC takes no status during a write."""
+        deadline = time.monotonic() + _SETTLE_SECS
+        while self._is_writing and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    def _cancel(self) -> None:
+        """Ends the wait for a report; during a write, once that is over."""
+        is_own = self._handler is asyncio.current_task()
+        if self._handler is not None and not self._is_writing and not is_own:
+            self._handler.cancel()
 
 
 class Attendance:
@@ -108,9 +124,10 @@ class Attendance:
             await self._attend(reports, context)
 
     async def _attend(self, reports: AsyncIterator[pb.TaskReport], context: Context) -> None:
+        incoming = aiter(reports)
         try:
             async with asyncio.timeout(FIRST_REPORT_SECS):
-                first = await anext(aiter(reports))
+                first = await anext(incoming)
         except (StopAsyncIteration, TimeoutError):
             raise ValueError(
                 f"a stream without a report within {FIRST_REPORT_SECS:g} s: send a TaskReport first"
@@ -122,16 +139,19 @@ class Attendance:
         self._streams[stream.key] = stream
         try:
             await stream.tell(self)
-            async for report in reports:
+            while not stream.is_ended:
+                if (report := await anext(incoming, None)) is None:
+                    return
                 self._take(stream, report)
                 await stream.tell(self)
         except asyncio.CancelledError:
             if not stream.is_ended:
                 raise
-            self._raise_if_lost(stream)
-            raise JobFailed(ENDED) from None
         finally:
             self._close(stream)
+            await stream.settle()
+        self._raise_if_lost(stream)
+        raise JobFailed(ENDED)
 
     def end_all(self) -> None:
         """Ends all streams."""
