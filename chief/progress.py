@@ -70,9 +70,9 @@ class Progress:
             then, step_then, examples_then = self._counts[0]
             span = max(now - then, 1e-9)
             if now >= self._average_at:
-                began = time.thread_time()
+                began = time.monotonic()
                 self._average = _average(reports)
-                self._average_at = now + _AVERAGE_RATIO * (time.thread_time() - began)
+                self._average_at = now + _AVERAGE_RATIO * (time.monotonic() - began)
             loss, metrics = self._average
             self.snapshot = Snapshot(
                 global_step=global_step,

@@ -78,8 +78,11 @@ class StallGuard:
         # An optimizer may leave updates out for as long as it wants: that is no stall.
         made = step if self._aggregator is None else self._aggregator.rounds
         verdict = self._state.stall_watch.look(
-            made, self._sights(now), paused=paused, gradients=self._ask_for_gradients
+            made, self._sights(), paused=paused, gradients=self._ask_for_gradients
         )
+        # A look at thousands of workers keeps others from answering them.
+        pause_secs = _WATCH_RATIO * (time.monotonic() - now)
+        self._watch_at = now + min(pause_secs, self._state.options.stall_secs / 4)
         self._tell(verdict)
         self._treat(verdict)
 
@@ -98,10 +101,10 @@ class StallGuard:
         }
         self._aggregator.supply(waiting)
 
-    def _sights(self, now: float) -> list[WorkerObservation]:
-        membership, began = self._state.membership, time.thread_time()
+    def _sights(self) -> list[WorkerObservation]:
+        membership = self._state.membership
         starved = self._state.ledger.starved(self._starved_secs)
-        sights = [
+        return [
             WorkerObservation(
                 task=record.task,
                 incarnation=record.incarnation,
@@ -113,9 +116,6 @@ class StallGuard:
             )
             for record in membership.up(Role.WORKER)
         ]
-        # A look at thousands of workers keeps others from answering them.
-        self._watch_at = now + _WATCH_RATIO * (time.thread_time() - began)
-        return sights
 
     def _ask_for_gradients(self) -> StepObservation | None:
         return self._aggregator.sight() if self._aggregator is not None else None
