@@ -63,16 +63,70 @@ def train(
             mask_update_op = pruning.conditional_mask_update_op()
             last_loss = train(train_op, "/tmp/model", mask_update_op, number_of_steps=1000)
 
-    All arguments but three, the differences from the original, the result and the errors are those
-    of `paramserve.contrib.slim.learning.train`. Here is one difference more: the loss is returned,
-    as documented; the original failed when training was over. The three arguments are:
+    The differences from the original are those of `paramserve.contrib.slim.learning.train`, and
+    one more: the loss is returned, as documented. The original failed when training was over.
 
-    * `mask_update_op`: An op that updates the masks and thresholds, such as
-      `Pruning.conditional_mask_update_op()`. It runs by itself after each step, the last one
-      included. None is a `ValueError`.
-    * `mask_update_on`: "all" to run `mask_update_op` in every task after each of its steps, or
-      "chief" to run it in the chief only. Anything else is a `ValueError`.
-    * `data_plane`: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
+    Args:
+        train_op: Makes a step and gives the loss, a scalar `Tensor`.
+        logdir: Directory to which the chief writes events, traces and checkpoints, and from which
+            it resumes. None or "" writes nothing.
+        mask_update_op: An op that updates the masks and thresholds, such as
+            `Pruning.conditional_mask_update_op()`. It runs by itself after each step, the last one
+            included.
+        train_step_fn: Called for each step with the session, `train_op`, `global_step` and
+            `train_step_kwargs`; returns the loss, and whether to stop. It has to run `train_op`
+            in the session that it gets.
+        train_step_kwargs: A dictionary for `train_step_fn`. The default one has the boolean
+            scalar tensors "should_stop" (the global step is at `number_of_steps`), "should_log"
+            and, if traces are written, "should_trace" and "logdir". "summary_writer" is added to
+            it, and also to a given dictionary.
+        log_every_n_steps: Global steps between two log lines with the loss; None or 0 logs none.
+        graph: The graph to train; the default graph if None.
+        master: Master string of this task's TensorFlow server, "grpc://host:port", or "" to train
+            in this process alone.
+        is_chief: Whether this task is the one that initializes, restores, saves and summarizes.
+        global_step: The step counter, an integer scalar variable or tensor. None takes the
+            graph's own, which is made if there is none.
+        number_of_steps: Global step at which training ends, above 0; None: it does not.
+        init_op: Initializes the model where there is no checkpoint, by default all global
+            variables; None does nothing.
+        init_feed_dict: Feeds of `init_op`.
+        local_init_op: Initializes this task's own state, by default local variables and lookup
+            tables; None does nothing.
+        init_fn: Called with the session after `init_op`, only where there is no checkpoint.
+        ready_op: Gives the names of uninitialized variables, a string tensor of shape [n], by
+            default of all global and local variables; None takes the model for ready.
+        summary_op: Gives the serialized summaries, by default all of the graph's; None writes
+            none.
+        save_summaries_secs: Seconds between the chief's summaries, and between values of
+            `global_step/sec`; the first come with the first step. None or 0 writes none.
+        summary_writer: A `tf.compat.v1.summary.FileWriter`, by default one for `logdir`; None
+            writes no events.
+        startup_delay_steps: Global step at which a task that is not the chief begins; 0 with
+            `sync_optimizer`.
+        saver: Saves and restores, by default all of the graph's variables.
+        save_interval_secs: Seconds between the chief's checkpoints; there is one at the start,
+            and one at the end in any case. None or 0 saves only that.
+        sync_optimizer: The `tf.compat.v1.train.SyncReplicasOptimizer` behind `train_op`, or a list
+            of them; None trains asynchronously.
+        session_config: A `tf.compat.v1.ConfigProto`, or None.
+        trace_every_n_steps: Global steps between two traces of a step of the chief, as
+            `tf_trace-<step>.json` in `logdir` and in the events; None writes none.
+        mask_update_on: "all" to run `mask_update_op` in every task after each of its steps, or
+            "chief" to run it in the chief only.
+        data_plane: How tensors cross between tasks, a `paramserve.DataPlane`; None: as usual.
+
+    Returns:
+        The last step's loss; None if there was no step.
+
+    Raises:
+        ValueError: `train_op` or `mask_update_op` is None; `logdir` is None although `summary_op`,
+            `saver` or `trace_every_n_steps` is given; `startup_delay_steps` is not 0 although
+            `sync_optimizer` is given; `number_of_steps` or `trace_every_n_steps` is not above 0;
+            `sync_optimizer` or `mask_update_on` is something else; or `master` is malformed.
+        TypeError: `global_step` is no integer scalar, or `train_step_fn` returned no pair.
+        RuntimeError: There is no graph, or initialization left variables uninitialized.
+        tf.errors.DeadlineExceededError: The servers or the model were not ready in 2 hours.
     """
     given = locals()
     options = among(SlimOptions, given)
