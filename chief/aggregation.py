@@ -34,6 +34,9 @@ class Aggregator:
         ops: The graph's sync operations.
         session: The chief's session.
         lease_secs: Seconds without a step after which tokens are issued again.
+
+    Attributes:
+        rounds: Means given to the optimizer in this generation, whether or not it applied them.
     """
 
     def __init__(self, ops: SyncOps, session: Any, lease_secs: float = 10.0) -> None:
@@ -44,7 +47,7 @@ class Aggregator:
         self._hold = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
         self._error: Exception | None = None
-        self._rounds = 0
+        self.rounds = 0
         self._dealer = TokenDealer(ops.plan, lease_secs)
         self._before = SyncCounters()
         # Each worker's pushes before this generation, and the round of the last one.
@@ -86,11 +89,6 @@ class Aggregator:
         """True if the thread lives."""
         return self._thread.is_alive()
 
-    @property
-    def rounds(self) -> int:
-        """Means given to the optimizer in this generation, whether or not it applied them."""
-        return self._rounds
-
     def check(self) -> None:
         """Raises the error that ended the thread, if there was one."""
         if self._error is not None:
@@ -103,7 +101,7 @@ class Aggregator:
             workers: A life of each worker, by its index; "" for an expected one.
         """
         before = self._dealer.shares
-        counts = self._dealer.set_workers(workers, self._rounds)
+        counts = self._dealer.set_workers(workers, self.rounds)
         if self._dealer.shares != before:
             self._call(self._ops.deal_tokens, self._dealer.shares)
         self._reissue(counts)
@@ -116,9 +114,9 @@ class Aggregator:
     def watch(self) -> None:
         """Issues tokens again if no step was made for too long and no worker has one to take."""
         dealer = self._dealer
-        if dealer.lacks_tokens(self._rounds):
+        if dealer.lacks_tokens(self.rounds):
             self._reissue(dealer.refill(self._look()))
-        if not dealer.workers or not dealer.stalls.is_stalled(self._rounds):
+        if not dealer.workers or not dealer.stalls.is_stalled(self.rounds):
             return
         look = self._look()
         missing = dealer.missing(look)
@@ -240,7 +238,7 @@ class Aggregator:
                     continue
                 with self._between_steps:
                     apply_step()
-                self._rounds += 1
+                self.rounds += 1
         except (tf.errors.OpError, RuntimeError) as error:
             # A session closed under a waiting step is how the thread ends.
             if not self._ended.is_set():

@@ -196,7 +196,9 @@ class Training:
         looks = Looks(membership.changed)
         while (reason := self._reason_to_end()) is None:
             looks.wait(LOOK_SECS if interruptions.is_awaiting_step else TICK_SECS)
-            self._look_after_workers()
+            if self._aggregator:
+                self._aggregator.set_workers(self._token_holders())
+                self._aggregator.watch()
             self._shards.look()
             if membership.view != self._view:
                 raise ServerLost(membership.missing())
@@ -301,11 +303,6 @@ class Training:
                 f"max_wait_secs={options.max_wait_secs:g} ran out without any worker: {last}"
             )
         return None
-
-    def _look_after_workers(self) -> None:
-        if self._aggregator:
-            self._aggregator.set_workers(self._token_holders())
-            self._aggregator.watch()
 
     def _show_tasks(self) -> None:
         membership = self._state.membership
