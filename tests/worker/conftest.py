@@ -1,6 +1,5 @@
 """Fixtures of the worker's tests: a chief's services, and servers for real graphs."""
 
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +21,7 @@ from paramserve.cluster.spec import Role
 from paramserve.jobs.options import JobOptions
 from paramserve.worker.input import LeasedInput
 from paramserve.worker.shards_client import ShardsClient
+from support.background import Background
 from support.local_cluster import build_graph, cluster, cluster_of_one
 
 __all__ = ["build_graph", "cluster", "cluster_of_one"]
@@ -88,32 +88,6 @@ def join():
         source.stop()
         heartbeat.stop()
         client.close()
-
-
-class Background:
-    """A call in a thread; its error is raised by `result`."""
-
-    def __init__(self, call):
-        self._value = self._error = None
-        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
-        self._thread.start()
-
-    def _run(self, call):
-        try:
-            self._value = call()
-        except BaseException as error:
-            self._error = error
-
-    @property
-    def is_running(self):
-        return self._thread.is_alive()
-
-    def result(self):
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "the call did not return"
-        if self._error is not None:
-            raise self._error
-        return self._value
 
 
 @pytest.fixture

@@ -13,37 +13,12 @@ import tensorflow as tf
 from paramserve.cluster.spec import Role
 from paramserve.data_plane.sync.dealer import TokenPlan
 from paramserve.model.spec import TrainSpec
+from support.background import Background
 
 v1 = tf.compat.v1
 
 # A wait that would hang fails instead.
 BOUNDED = v1.RunOptions(timeout_in_ms=30_000)
-
-
-class Background:
-    """A call in a thread."""
-
-    def __init__(self, call):
-        self._value = self._error = None
-        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
-        self._thread.start()
-
-    def _run(self, call):
-        try:
-            self._value = call()
-        except Exception as error:
-            self._error = error
-
-    def still_runs_after(self, secs):
-        self._thread.join(secs)
-        return self._thread.is_alive()
-
-    def result(self):
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "the call did not return"
-        if self._error is not None:
-            raise self._error
-        return self._value
 
 
 class Worker:
