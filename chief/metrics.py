@@ -13,6 +13,7 @@ from .checkpoints.files import Checkpoint
 from .control_figures import ControlFigures
 from .progress import Snapshot
 from .services.guard import Refusal
+from .services.limits import LIMITS
 
 # Buckets of histograms, in seconds.
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -93,6 +94,8 @@ class ChiefMetrics:
         self.refused = counter(
             "control_refused", "Calls that exceeded a limit of the control server", ("limit",)
         )
+        for limit in LIMITS:
+            self.refused.labels(limit=limit)
         self._extended_seen = 0.0
         self._examples_seen: int | None = None
         self._preemptions_seen: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .processes import JobProcesses
 
 # A disk with less than this takes no line of a log any more, or next to none.
 _LEAST_BYTES = 64 * 1024
+# A process that failed ends within so many seconds, or hangs.
+_LAST_WORDS_SECS = 5.0
 
 
 class PostMortem:
@@ -62,6 +65,10 @@ class PostMortem:
 
     def _read_on(self, handle: ProcessHandle) -> str:
         """Names the log with the whole error; its end if the process did not say why it ended."""
+        # The chief hears of a failure before the process has written its last words.
+        deadline = time.monotonic() + _LAST_WORDS_SECS
+        while handle.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
         if last_error(handle) is None:
             return self.tail(handle)
         return f"the whole error is in {self._log_path(handle)}"

@@ -31,6 +31,16 @@ class TooMuch(Exception):
         self.limit = limit
 
 
+LIMITS = (
+    "checkpoints under way",
+    "message bytes",
+    "open streams of a connection",
+    "open streams of tasks",
+    "open streams of watchers",
+    "registered tasks",
+)
+
+
 class Limits:
     """The limits of one control server; used in its event loop only.
 
@@ -45,6 +55,12 @@ class Limits:
 
     def check(self, limit: str, count: float, most: float, remedy: str) -> None:
         """Checks a count before it grows, or a size.
+
+        Args:
+            limit: One of `LIMITS`.
+            count: The count.
+            most: Its limit.
+            remedy: Advice for the caller.
 
         Raises:
             TooMuch: It is more than `most`.

@@ -91,13 +91,14 @@ def prometheus(live_job, deploy, find_program, helpers):
 
 
 def pod_scrape_config(deploy):
-    """The configuration for Kubernetes, with pods that are read from a file.
+    """The configuration for Kubernetes, with pods that are read from a file, without TLS.
 
-    Debian's Prometheus is built without the discovery in Kubernetes.
+    Debian's Prometheus is built without the discovery in Kubernetes. The job runs on loopback.
     """
     settings = yaml.safe_load((deploy / "kubernetes/prometheus.yml").read_text())
     (scrape,) = settings["scrape_configs"]
-    del scrape["kubernetes_sd_configs"]
+    for of_a_cluster in ("kubernetes_sd_configs", "scheme", "tls_config", "authorization"):
+        del scrape[of_a_cluster]
     return scrape | {"job_name": "pods", "file_sd_configs": [{"files": [POD_TARGETS]}]}
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from paramserve import SecurityOptions
 from paramserve.errors import JobFailed
 from paramserve.jobs.job import Job
 from paramserve.jobs.lives import Lives
@@ -94,7 +95,7 @@ def test_who_lives_is_left_alone(watch):
 
 
 def test_a_chief_that_was_started_again_elsewhere_is_followed(watch):
-    job = watch()
+    job = watch(security=SecurityOptions(insecure=True))
     assert job.look_for_chief(job_id="another", address="host-b:1") == "localhost:7077"
     assert job.look_for_chief(job_id=job.job_id, address="host-b:1") == "host-b:1"
     job["worker-0"].code = -9
