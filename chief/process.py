@@ -145,12 +145,12 @@ class _Chief:
         servicer = MembershipServicer(
             self._state,
             job_config(config.job, config.job_id, self._start_step),
-            self._lists.request,
+            self._lists.make,
             limits,
         )
         self._control = ControlServer(
             servicer,
-            StatusServicer(self._state, self._lists.request, limits),
+            StatusServicer(self._state, self._lists.make, limits),
             config.port,
             ShardsServicer(self._state.ledger, self._membership, self._file_counts),
             config.host,

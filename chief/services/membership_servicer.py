@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -18,6 +18,7 @@ from ..membership.membership import Wanted
 from ..membership.places import TaskHeld
 from ..membership.registry import JobClosed
 from ..membership.tasks import TaskRecord
+from ..paced_call import make_nothing
 from ..recovery import PROCESS_GONE, is_refused
 from ..state import JobState
 from .attendance import Attendance
@@ -40,14 +41,15 @@ class MembershipServicer(Base):
         state: The job.
         config: The settings for every task that registers, with the number of parameter servers of
             that time.
-        on_change: Called in the event loop after a task has joined, or a worker has left.
+        on_change: Awaited after a task has joined or left, before the task has its answer: the next
+            chief has to know of it.
     """
 
     def __init__(
         self,
         state: JobState,
         config: pb.JobConfig,
-        on_change: Callable[[], None] = lambda: None,
+        on_change: Callable[[], Awaitable[None]] = make_nothing,
         limits: Limits | None = None,
     ) -> None:
         self._state = state
@@ -74,7 +76,7 @@ class MembershipServicer(Base):
             if not await asyncio.to_thread(self._lose_those_gone, held.holders, request.address):
                 raise
             task = self._register(request)
-        self._on_change()
+        await self._on_change()
         job = pb.JobConfig()
         job.CopyFrom(self._config)
         job.num_ps, job.layout = self._membership.num_ps, self._membership.layout
@@ -121,7 +123,7 @@ class MembershipServicer(Base):
         self._state.notices.give(task, life, request.grace_secs)
         may_go = self._state.notices.is_released(task, life)
         if may_go:
-            self._on_change()
+            await self._on_change()
         return pb.NoticeResponse(may_go=may_go)
 
     @with_status_codes
@@ -132,7 +134,7 @@ class MembershipServicer(Base):
         self._membership.leave(
             _task(request.task), request.incarnation, request.reason, request.error, report
         )
-        self._on_change()
+        await self._on_change()
         return pb.LeaveResponse()
 
     @with_status_codes

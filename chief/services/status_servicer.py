@@ -6,13 +6,14 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
 
 from ...protos import status_pb2 as pb
 from ...protos.status_pb2_grpc import StatusServicer as Base
+from ..paced_call import make_nothing
 from ..recovery import PROCESS_GONE
 from ..state import JobState, Phase
 from .job_status import MOST_TASKS, job_status, list_tasks
@@ -35,13 +36,14 @@ class StatusServicer(Base):
 
     Args:
         state: The job.
-        on_change: Called when another number of tasks was requested, or a task was lost.
+        on_change: Awaited when another number of tasks was requested, or a task was lost, before
+            the caller has its answer.
     """
 
     def __init__(
         self,
         state: JobState,
-        on_change: Callable[[], None] = lambda: None,
+        on_change: Callable[[], Awaitable[None]] = make_nothing,
         limits: Limits | None = None,
     ) -> None:
         self._state = state
@@ -120,7 +122,7 @@ class StatusServicer(Base):
             workers=request.workers if request.HasField("workers") else None,
             ps=request.ps if request.HasField("ps") else None,
         )
-        self._on_change()
+        await self._on_change()
         return pb.ScaleResponse()
 
     @with_status_codes
@@ -131,5 +133,5 @@ class StatusServicer(Base):
         for incarnation in request.incarnations:
             for task in self._state.membership.lose(incarnation, PROCESS_GONE):
                 log.warning("%s is lost: its process has ended", task)
-        self._on_change()
+        await self._on_change()
         return pb.ReportEndedResponse()

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from paramserve.chief.membership.membership import Membership
+from paramserve.chief.paced_call import make_nothing
 from paramserve.chief.process import job_config
 from paramserve.chief.services.membership_servicer import MembershipServicer
 from paramserve.chief.services.server import ControlServer
@@ -38,7 +39,7 @@ def serve(make_state):
     """Starts control planes: `serve(num_ps=2)`; each has `state`, `server` and `address`."""
     servers = []
 
-    def start(*, port=0, host="127.0.0.1", on_change=lambda: None, **values):
+    def start(*, port=0, host="127.0.0.1", on_change=make_nothing, **values):
         state = make_state(**values)
         membership = MembershipServicer(state, job_config(state.options, "job-1"), on_change)
         server = ControlServer(membership, StatusServicer(state), port, host=host)

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from paramserve.chief.checkpoints.checkpoints import Checkpoint
+from paramserve.chief.paced_call import PacedCall
 from paramserve.chief.services import status_servicer
 from paramserve.chief.services.limits import Limits, TooMuch
 from paramserve.chief.state import Phase
@@ -205,10 +206,35 @@ def test_a_workers_summaries_are_written_by_the_chief(serve, join):
 
 def test_someone_hears_of_every_task_that_comes_or_goes(serve, join):
     changes = []
-    job = serve(on_change=lambda: changes.append(len(job.membership.up())))
+
+    async def note():
+        changes.append(len(job.membership.up()))
+
+    job = serve(on_change=note)
     worker = join(job, Role.WORKER, "a")
     worker.leave(pb.LeaveRequest.DONE)
     assert changes == [1, 0]
+
+
+def test_a_task_is_in_the_list_for_the_next_chief_when_it_has_its_answer(serve, join):
+    """Otherwise a chief that is killed right then has a successor that does not know the task."""
+    listed = []
+
+    def write():
+        time.sleep(0.05)  # A call of this length is not over by chance.
+        listed[:] = [record.incarnation for record in job.membership.alive()]
+
+    lists = PacedCall(write)
+    lists.start()
+    try:
+        job = serve(on_change=lists.make)
+        for count, life in enumerate(("a", "b", "c"), start=1):
+            worker = join(job, Role.WORKER, life)
+            assert len(listed) == count
+        worker.leave(pb.LeaveRequest.DONE)
+        assert listed == ["a", "b"]
+    finally:
+        lists.stop()
 
 
 def test_a_place_out_of_range_is_refused_in_words(serve, join):
