@@ -36,11 +36,13 @@ class TemporaryFolder:
         os.rename(made, self.path)
 
     def remove(self) -> None:
-        """Removes the folder; a second time does nothing."""
+        """Removes the folder, and those whose owners have ended meanwhile."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        # An owner that was killed may have lived a little longer than the one that it served.
+        remove_stale()
 
 
 def remove_stale() -> None:
