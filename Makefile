@@ -27,7 +27,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m paramserve.benchmarks --goals --json runs/benchmarks.json --plot runs/benchmarks.png
 
 check: $(VENV)/.test
-	scripts/check
+	PYTHON=$(BIN)/python scripts/check
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 with its venv module is there: install" \
