@@ -44,7 +44,7 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
     control = ControlFigures()
     control.note(0.003, 2.5)
     metrics.show_control(control, {"tasks": 5})
-    metrics.count_refused("open watchers")
+    metrics.count_refused("open streams of watchers")
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for family in registry.collect()
@@ -87,7 +87,12 @@ def test_progress_tasks_parameters_and_checkpoints(metrics, registry):
         ("paramserve_checkpoint_step",): 40,
         ("paramserve_checkpoint_timestamp_seconds",): 1.7e9,
         ("paramserve_control_streams", "tasks"): 5,
-        ("paramserve_control_refused_total", "open watchers"): 1,
+        ("paramserve_control_refused_total", "checkpoints under way"): 0,
+        ("paramserve_control_refused_total", "message bytes"): 0,
+        ("paramserve_control_refused_total", "open streams of a connection"): 0,
+        ("paramserve_control_refused_total", "open streams of tasks"): 0,
+        ("paramserve_control_refused_total", "open streams of watchers"): 1,
+        ("paramserve_control_refused_total", "registered tasks"): 0,
         ("paramserve_lease_extension_seconds_total",): 2.5,
         ("paramserve_control_loop_lag_seconds_count",): 1,
         ("paramserve_control_loop_lag_seconds_sum",): 0.003,
