@@ -66,7 +66,8 @@ def test_the_learn_loop_counts_its_steps_from_the_checkpoint(run, logdir, notes)
     second = run("learn", steps=30, sync=False)
     assert 70 <= second.global_step <= 71
     assert notes()["chief-0"] == ["init_fn"]
-    assert notes()["worker-1"][2:] == ["begin 70", "end"]
+    # The chief may end the job before this worker's first step is over.
+    assert notes()["worker-1"][2:] in (["begin 70", "end"], ["begin 70"])
     weights = tf.train.load_variable(second.checkpoint, "weights")
     assert weights == pytest.approx([4.0, 0.1, -3.0, 0.2], abs=1.0)
 

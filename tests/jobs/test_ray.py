@@ -1,5 +1,6 @@
 """Jobs on Ray: on a cluster of the job's own, and on one with several nodes."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -41,7 +42,10 @@ def test_an_embedded_ray_comes_and_goes_with_the_job(start, logdir, short_folder
     killed = start("run", LINEAR, "--logdir", logdir / "killed", env=env)
     until(lambda: list(short_folder.glob("paramserve-tmp-chief-*")), "a chief that starts")
     killed.kill()
-    assert {path.name.split("-")[2] for path in short_folder.iterdir()} >= {"ray", "chief"}
+    left = list(short_folder.glob("paramserve-tmp-*"))
+    assert {path.name.split("-")[2] for path in left} >= {"ray", "chief"}
+    # Ray's processes outlive their driver a little, and own the folders meanwhile.
+    until(lambda: not any(map(_has_owner, left)), "the end of the killed job")
 
     command = start(
         *("run", LINEAR, "--workers", 2, "--max-steps", 30, "--logdir", logdir), env=env
@@ -51,6 +55,17 @@ def test_an_embedded_ray_comes_and_goes_with_the_job(start, logdir, short_folder
     assert result_of(logdir)["examples"] == 30 * 2 * 20
     assert list(short_folder.iterdir()) == []
     assert not _raylets_below(short_folder)
+
+
+def _has_owner(folder):
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _raylets_below(folder):
