@@ -17,7 +17,7 @@ from .processes import JobProcesses
 # A disk with less than this takes no line of a log any more, or next to none.
 _LEAST_BYTES = 64 * 1024
 # A process that failed ends within so many seconds, or hangs.
-_LAST_WORDS_SECS = 5.0
+_FINAL_ERROR_SECS = 5.0
 
 
 class PostMortem:
@@ -65,8 +65,8 @@ class PostMortem:
 
     def _read_on(self, handle: ProcessHandle) -> str:
         """Names the log with the whole error; its end if the process did not say why it ended."""
-        # The chief hears of a failure before the process has written its last words.
-        deadline = time.monotonic() + _LAST_WORDS_SECS
+        # The chief hears of a failure before the process has written its error.
+        deadline = time.monotonic() + _FINAL_ERROR_SECS
         while handle.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         if last_error(handle) is None:
@@ -86,7 +86,7 @@ class PostMortem:
 
 
 def _describe_full_disk(folder: Path) -> str:
-    """Explains why a process had no last words: they go to a disk, too."""
+    """Explains why a process wrote no error: a full disk takes none."""
     try:
         is_full = shutil.disk_usage(folder).free < _LEAST_BYTES
     except OSError:

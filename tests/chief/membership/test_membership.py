@@ -298,7 +298,7 @@ def test_whatever_makes_the_model_ready_is_news_to_those_that_wait(membership):
 
     membership.changed.listen(note)
     join(membership, WORKER, "a")
-    assert len(told) == 1, "what every task hears of is no news to those that wait for the model"
+    assert len(told) == 1, "news for all tasks does not wake a wait for the model"
     join(membership, WORKER, "b")
     assert len(told) == 1
     join(membership, PS, "p")
