@@ -1,6 +1,6 @@
 """A job on two hosts, which are network namespaces here: TLS, tokens, and who is turned away.
 
-Needs root, so it is not part of a plain run: `python -m pytest -m netns tests/jobs/test_two_hosts.py`.
+Needs root, so a plain run leaves it out: `python -m pytest -m netns tests/jobs/test_two_hosts.py`.
 """
 
 import json

@@ -60,25 +60,31 @@ class ControlPlane:
             raise
 
 
+def make_server(state, ledger):
+    """Makes the server of a job's services, and the counts of its input's files."""
+    files = FileCounts(
+        *(open_logdir(state.options.logdir), state.membership),
+        is_resumed=False,
+        max_wait_secs=60.0,
+        say=lambda _: None,
+        is_interrupted=lambda: False,
+    )
+    server = ControlServer(
+        MembershipServicer(state, job_config(state.options, "job-1")),
+        StatusServicer(state),
+        0,
+        ShardsServicer(ledger, state.membership, files),
+    )
+    return server, files
+
+
 def main(logdir):
     options = JobOptions(
         model="m.py:build", logdir=logdir, num_ps=2, heartbeat_secs=0.1, lease_secs=60.0
     )
     membership = Membership(num_ps=options.num_ps, lease_secs=options.lease_secs)
     state = JobState(options, "job-1", membership)
-    files = FileCounts(
-        *(open_logdir(logdir), membership),
-        is_resumed=False,
-        max_wait_secs=60.0,
-        say=lambda text: None,
-        is_interrupted=lambda: False,
-    )
-    server = ControlServer(
-        MembershipServicer(state, job_config(options, "job-1")),
-        StatusServicer(state),
-        0,
-        ShardsServicer(state.ledger, membership, files),
-    )
+    server, _ = make_server(state, state.ledger)
     server.start()
     print(server.port, flush=True)
     ended = threading.Event()

@@ -4,24 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from paramserve.chief.input.file_counts import FileCounts
 from paramserve.chief.input.ledger import ShardLedger
 from paramserve.chief.membership.membership import Membership
-from paramserve.chief.process import job_config
-from paramserve.chief.services.membership_servicer import MembershipServicer
-from paramserve.chief.services.server import ControlServer
-from paramserve.chief.services.shards_servicer import ShardsServicer
-from paramserve.chief.services.status_servicer import StatusServicer
 from paramserve.chief.state import JobState
 from paramserve.cluster.applicant import Applicant
 from paramserve.cluster.chief_client import MembershipClient
 from paramserve.cluster.heartbeat import Heartbeat
-from paramserve.cluster.logdir.interface import open_logdir
 from paramserve.cluster.spec import Role
 from paramserve.jobs.options import JobOptions
 from paramserve.worker.input import LeasedInput
 from paramserve.worker.shards_client import ShardsClient
 from support.background import Background
+from support.control_plane import make_server
 from support.local_cluster import build_graph, cluster, cluster_of_one
 
 __all__ = ["build_graph", "cluster", "cluster_of_one"]
@@ -34,22 +28,12 @@ def serve_shards(tmp_path):
 
     def start(*, lease_secs=10.0, **more):
         membership = Membership(num_ps=1, lease_secs=lease_secs)
-        options = JobOptions(model="m.py:build", logdir="runs/test", lease_secs=lease_secs)
+        options = JobOptions(
+            model="m.py:build", logdir=str(tmp_path / "logdir"), lease_secs=lease_secs
+        )
         state = JobState(options, "job-1", membership)
         ledger = ShardLedger(settle_secs=0.3, **more)
-        files = FileCounts(
-            *(open_logdir(str(tmp_path / "logdir")), membership),
-            is_resumed=False,
-            max_wait_secs=60.0,
-            say=lambda _: None,
-            is_interrupted=lambda: False,
-        )
-        server = ControlServer(
-            MembershipServicer(state, job_config(options, "job-1")),
-            StatusServicer(state),
-            0,
-            ShardsServicer(ledger, membership, files),
-        )
+        server, files = make_server(state, ledger)
         server.start()
         servers.append(server)
         address = f"127.0.0.1:{server.port}"
